@@ -1,0 +1,142 @@
+"""Alignment: where a subject's landmarks go in the crop that a generator knows.
+
+A matrix is 2x3 and takes crop pixel coordinates to photo pixel coordinates, both with the centre
+of the top left pixel at (0, 0). Training data and photos go through the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class AlignmentTemplate:
+    """How a domain's crops are framed; it belongs to the weights.
+
+    `points`: landmark targets in pixels of a `size` x `size` frame (kind "points"); kind "ffhq" is
+    the oriented square of Karras et al. 2019 and needs no points; kind "box" fits the subject's box.
+    """
+
+    kind: Literal["points", "ffhq", "box"]
+    size: int = 0
+    points: tuple[tuple[float, float], ...] = ()
+
+    def to_dict(self) -> dict:
+        """A JSON-ready form, read back by `from_dict`."""
+        return {"kind": self.kind, "size": self.size, "points": [list(point) for point in self.points]}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> AlignmentTemplate:
+        """The inverse of `to_dict`."""
+        points = tuple((float(x), float(y)) for x, y in data["points"])
+        return cls(kind=data["kind"], size=int(data["size"]), points=points)
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least-squares similarity [2, 3] (rotation, uniform scale, shift) from `source` to `target`, [N, 2] each."""
+    centre_s, centre_t = source.mean(0), target.mean(0)
+    s, t = source - centre_s, target - centre_t
+    norm = (s**2).sum()
+    a = (s * t).sum() / norm
+    b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / norm
+    linear = np.array([[a, -b], [b, a]])
+    return np.hstack([linear, (centre_t - linear @ centre_s)[:, None]])
+
+
+def points_transform(landmarks: np.ndarray, template: AlignmentTemplate, resolution: int) -> np.ndarray:
+    """Crop-to-photo matrix [2, 3] that puts `landmarks` [N, 2] (photo pixels) on the template's points."""
+    scale = resolution / template.size
+    # Pixel centres: coordinate c of a frame of n pixels lies at (c + 0.5) / n of its width.
+    target = (np.asarray(template.points) + 0.5) * scale - 0.5
+    return fit_similarity(target, np.asarray(landmarks, float))
+
+
+def quad_transform(centre: np.ndarray, x_axis: np.ndarray, resolution: int) -> np.ndarray:
+    """Crop-to-photo matrix [2, 3] of a square with half width vector `x_axis` around `centre` (photo pixels)."""
+    y_axis = np.array([-x_axis[1], x_axis[0]])
+    linear = np.stack([x_axis, y_axis], 1) * (2 / resolution)
+    return np.hstack([linear, (centre - linear @ np.full(2, (resolution - 1) / 2))[:, None]])
+
+
+def ffhq_transform(eyes: np.ndarray, mouth: np.ndarray, resolution: int) -> np.ndarray:
+    """Crop-to-photo matrix [2, 3] of FFHQ's oriented square (Karras et al. 2019, dataset preparation).
+
+    `eyes` and `mouth` are [2, 2] in photo pixels, left of the image first: the mean of each eye's
+    six landmarks, and the mouth corners.
+    """
+    eye_centre, mouth_centre = eyes.mean(0), mouth.mean(0)
+    across = eyes[1] - eyes[0]
+    down = mouth_centre - eye_centre
+    x_axis = across + np.array([down[1], -down[0]])
+    x_axis /= np.hypot(*x_axis)
+    x_axis *= max(np.hypot(*across) * 2.0, np.hypot(*down) * 1.8)
+    return quad_transform(eye_centre + down * 0.1, x_axis, resolution)
+
+
+def crop_photo(image: Image.Image, transform: np.ndarray, width: int, height: int | None = None) -> Image.Image:
+    """The crop that `transform` (crop to photo) describes, as an RGB image of `width` x `height` (square by default).
+
+    Bicubic warp to 4 times the size, Lanczos reduction after it; the photo is first reduced where
+    it is finer than that, and reflected outside its borders (shared/data/README.md, steps 2).
+    """
+    height = height or width
+    oversample = 4
+    # At most `oversample` photo pixels a crop pixel are left, so that the warp itself cannot alias.
+    step = max(1, math.ceil(np.hypot(*transform[:, 0]) / oversample))
+    corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [-0.5, height - 0.5], [width - 0.5, height - 0.5]])
+    quad = corners @ transform[:, :2].T + transform[:, 2]
+    margin = 8 * step
+    low, high = np.floor(quad.min(0)).astype(int) - margin, np.ceil(quad.max(0)).astype(int) + margin + 1
+    patch = _reflected_patch(image, low, high)
+    matrix = transform.copy()
+    matrix[:, 2] -= low
+    if step > 1:
+        patch = patch.reduce(step)
+        matrix = matrix / step
+        matrix[:, 2] -= (step - 1) / (2 * step)
+    # PIL wants output-to-input in coordinates whose pixel centres are at +0.5.
+    big = matrix[:, :2] / oversample
+    shift = matrix[:, 2] + 0.5 - matrix[:, :2] @ np.full(2, 0.5)
+    data = (big[0, 0], big[0, 1], shift[0], big[1, 0], big[1, 1], shift[1])
+    size = (width * oversample, height * oversample)
+    warped = patch.transform(size, Image.Transform.AFFINE, data, resample=Image.Resampling.BICUBIC)
+    return warped.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _reflected_patch(image: Image.Image, low: np.ndarray, high: np.ndarray) -> Image.Image:
+    """Pixels [low, high) of `image`, mirrored where they lie outside it."""
+    if (low >= 0).all() and high[0] <= image.width and high[1] <= image.height:
+        return image.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+    array = np.asarray(image)
+    columns = _mirror(np.arange(low[0], high[0]), image.width)
+    rows = _mirror(np.arange(low[1], high[1]), image.height)
+    return Image.fromarray(array[rows[:, None], columns[None, :]])
+
+
+def _mirror(index: np.ndarray, size: int) -> np.ndarray:
+    index = np.mod(index, 2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def outside_share(transform: np.ndarray, width: int, height: int, photo_size: tuple[int, int]) -> float:
+    """The share (0 to 1) of a `width` x `height` crop that lies outside the photo."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    points = np.stack([x, y], -1) @ transform[:, :2].T + transform[:, 2]
+    limit = np.asarray(photo_size) - 0.5
+    return float(((points < -0.5) | (points > limit)).any(-1).mean())
+
+
+__all__ = [
+    "AlignmentTemplate",
+    "crop_photo",
+    "ffhq_transform",
+    "fit_similarity",
+    "outside_share",
+    "points_transform",
+    "quad_transform",
+]

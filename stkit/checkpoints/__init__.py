@@ -1,0 +1,1 @@
+"""Readers and converters of other projects' checkpoints, one file a format family."""

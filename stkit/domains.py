@@ -1,0 +1,61 @@
+"""The domain contract: what a domain (faces, cars) is and how its subjects are found in a photo."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from stkit.alignment import AlignmentTemplate
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One subject found in a photo.
+
+    `box` is (left, top, right, bottom) in photo pixels, `landmarks` [N, 2] in photo pixels (x, y)
+    in the domain's own order, `score` the detector's confidence (higher is surer).
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: np.ndarray
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Area of the box in square pixels."""
+        left, top, right, bottom = self.box
+        return max(right - left, 0.0) * max(bottom - top, 0.0)
+
+
+class Domain(ABC):
+    """A kind of subject. Subclasses are cheap to construct: heavy models load in `locate`."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    noun: ClassVar[str]
+    """What one subject is called in messages: "face", "car"."""
+    default_weights: ClassVar[str]
+    template: ClassVar[AlignmentTemplate]
+    """The framing of this domain's own training data; weights may carry another one."""
+    resolution: ClassVar[int]
+    """Crop size in pixels of this domain's own training data."""
+    output_crop: ClassVar[tuple[float, float, float, float]] = (0.0, 0.0, 1.0, 1.0)
+    """Part of the square generator image that is picture: (left, top, right, bottom) as shares of its side."""
+
+    @abstractmethod
+    def locate(self, photo: Image.Image) -> list[Subject]:
+        """The subjects in an upright RGB photo, largest first; empty when there is none."""
+
+    @abstractmethod
+    def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
+        """Crop-to-photo matrix [2, 3] that frames `subject` as `template` says (see stkit.alignment).
+
+        Raises UsageError for a template kind that this domain cannot serve.
+        """
+
+
+__all__ = ["Domain", "Subject"]

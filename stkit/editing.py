@@ -1,0 +1,75 @@
+"""The editing contract: from latent codes to edited latent codes."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic
+
+from stkit.errors import UnknownNameError, UsageError
+from stkit.options import LatentSpace, LayerRange, Options, OptionsT
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.latents import Latents
+    from stkit.weights import Weights
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Something a method can change. `safe_range` is in units of strength (1.0 = one standard deviation)."""
+
+    name: str
+    description: str
+    safe_range: tuple[float, float] = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class EditContext:
+    """What every method shares: the weights and the core flags of `stkit edit`.
+
+    `references` holds the inverted `--ref` photos; `layers` is None when the method may choose.
+    """
+
+    weights: Weights
+    device: torch.device
+    attribute: str | None = None
+    strength: float = 1.0
+    layers: LayerRange | None = None
+    references: Latents | None = None
+    seed: int = 0
+
+
+class EditingMethod(ABC, Generic[OptionsT]):
+    """An editing method. Construction loads nothing."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    paper: ClassVar[str]
+    """Where the method comes from: authors, title, venue."""
+    space: ClassVar[LatentSpace] = LatentSpace.W_PLUS
+    needs_reference: ClassVar[bool] = False
+    Options: type[Options] = Options
+
+    @abstractmethod
+    def attributes(self, context: EditContext) -> list[Attribute]:
+        """What this method can change with the context's weights; empty when it takes no attribute."""
+
+    @abstractmethod
+    def edit(self, latents: Latents, options: OptionsT, context: EditContext) -> Latents:
+        """Edited codes, same shape, space and order as `latents`; strength 0 gives the codes back."""
+
+
+def find_attribute(method: EditingMethod, context: EditContext) -> Attribute:
+    """The attribute that `context` asks for; raises UsageError listing those that exist."""
+    known = {attribute.name: attribute for attribute in method.attributes(context)}
+    if context.attribute is None:
+        raise UsageError(f"method '{method.name}' needs --attribute; there is: {', '.join(known) or 'none'}")
+    if context.attribute not in known:
+        raise UnknownNameError("attribute", context.attribute, known)
+    return known[context.attribute]
+
+
+__all__ = ["Attribute", "EditContext", "EditingMethod", "find_attribute"]

@@ -1,0 +1,71 @@
+"""What a user can get wrong, said in one line with the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StkitError(Exception):
+    """Something the user can mend. The message is one line: what is wrong, then what to do."""
+
+    exit_code = 1
+
+
+class UsageError(StkitError):
+    """The command line or the call is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A method, attribute, domain, weights or other name that is not there."""
+
+    def __init__(self, noun: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if near:
+            mend = f"did you mean {' or '.join(near)}?"
+        elif known:
+            mend = f"there is: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
+        else:
+            mend = f"no {noun} is installed; see `stkit plugins`"
+        super().__init__(f"no {noun} named '{name}': {mend}")
+        self.name = name
+
+
+class PhotoError(StkitError):
+    """A photo that cannot be read."""
+
+
+class SubjectError(StkitError):
+    """No usable subject (face, car) in a photo."""
+
+
+class WeightsError(StkitError):
+    """A weights file that is missing, damaged or of the wrong kind."""
+
+
+class LatentsError(StkitError):
+    """A latent file that is damaged or belongs to another generator."""
+
+
+class OutputError(StkitError):
+    """An output that cannot be written."""
+
+
+class MissingPackageError(StkitError):
+    """An optional package is needed; the message says what to install."""
+
+
+__all__ = [
+    "LatentsError",
+    "MissingPackageError",
+    "OutputError",
+    "PhotoError",
+    "StkitError",
+    "SubjectError",
+    "UnknownNameError",
+    "UsageError",
+    "WeightsError",
+]

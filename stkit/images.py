@@ -1,0 +1,299 @@
+"""Pictures in and out: photos as 8-bit sRGB, tensors in [-1, 1], saved files, captioned grids."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import io
+import logging
+import math
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
+
+from stkit.errors import OutputError, PhotoError, UsageError
+from stkit.files import atomic_path
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger("stkit")
+# Pillow logs some damaged files as errors before it raises: without a handler they land on stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_stderr_lock = threading.Lock()
+
+_MAX_PIXELS = 160_000_000
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"quality": 95}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".bmp": ("BMP", {}),
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as people see it: `image` is upright 8-bit RGB; `sha256` is of the file's bytes, in hex."""
+
+    image: Image.Image
+    path: Path
+    sha256: str
+
+
+def load_photo(path: Path | str) -> Photo:
+    """Read anything that Pillow reads (HEIC too, where pillow-heif is installed) as an upright sRGB photo.
+
+    EXIF orientation is applied and an embedded colour profile is converted to sRGB. Transparency is
+    laid on white, as on a page. 16-bit values are scaled from their full range; floats are scaled
+    from the smallest of 0-1, 0-255 and 0-65535 that holds them. Of an animation the first picture
+    is taken, which is logged. Raises PhotoError.
+    """
+    path = Path(path)
+    data = _read(path)
+    # What Pillow warns about (size, odd metadata) is either harmless or becomes a PhotoError here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(data, path) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise _too_large(path)
+            # Decoders raise anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
+            try:
+                with _quiet_libtiff(image):
+                    image.load()
+                upright = _upright(_to_rgb(image), image)
+                frames = getattr(image, "n_frames", 1)
+            except Exception as error:
+                raise _damaged(path, error) from error
+    if frames > 1:
+        _log.info("%s holds %d pictures; the first one is used", path, frames)
+    return Photo(upright, path, hashlib.sha256(data).hexdigest())
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """`image` as float32 [1, 3, H, W] in [-1, 1]."""
+    import torch
+
+    pixels = torch.from_numpy(np.array(image.convert("RGB")))  # [H, W, 3]
+    return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """The RGB image of `tensor`, [3, H, W] in [-1, 1] of any float type; values outside are clamped."""
+    pixels = ((tensor.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255)
+    return Image.fromarray(pixels.byte().permute(1, 2, 0).contiguous().numpy())
+
+
+def save_image(image: Image.Image, path: Path | str) -> None:
+    """Write `image` in the format of the path's suffix, complete or not at all. Raises UsageError, OutputError."""
+    path = Path(path)
+    if path.suffix.lower() not in _SAVERS:
+        raise UsageError(f"cannot tell an image format from '{path}'; end the name in {', '.join(_SAVERS)}")
+    name, parameters = _SAVERS[path.suffix.lower()]
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, format=name, **parameters)
+    except (OSError, ValueError) as error:  # a picture larger than the format allows, a mode it does not have
+        raise OutputError(f"cannot write {path} as {name}: {error}; save it as .png") from error
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())
+
+
+def image_grid(
+    images: Sequence[Image.Image], columns: int, captions: Sequence[str] | None = None, gap: int = 4
+) -> Image.Image:
+    """`images` on white in rows of `columns`, `gap` pixels apart, each over its caption.
+
+    Cells are as large as the largest image, smaller ones are centred; a caption wider than its
+    cell is shortened. Raises UsageError when there is no image or captions do not match in number.
+    """
+    if not images or columns < 1:
+        raise UsageError("a grid needs at least one image and one column")
+    if captions is not None and len(captions) != len(images):
+        raise UsageError(f"{len(images)} images but {len(captions)} captions; give one caption an image")
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    font_size = min(max(width // 12, 11), 28)
+    strip = font_size * 3 // 2 if captions else 0
+    sheet_size = (columns * (width + gap) + gap, rows * (height + strip + gap) + gap)
+    sheet = Image.new("RGB", sheet_size, (255, 255, 255))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=font_size)
+    for index, image in enumerate(images):
+        left = gap + index % columns * (width + gap)
+        top = gap + index // columns * (height + strip + gap)
+        sheet.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
+        if captions:
+            text = _shorten(captions[index], font, width)
+            middle = (left + width / 2, top + height + strip / 2)
+            draw.text(middle, text, fill=(0, 0, 0), font=font, anchor="mm")
+    return sheet
+
+
+def side_by_side(images: Sequence[Image.Image], captions: Sequence[str] | None = None, gap: int = 4) -> Image.Image:
+    """`images` in one row; see `image_grid`."""
+    return image_grid(images, max(len(images), 1), captions, gap)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise PhotoError(f"{path} is a folder; name a photo in it")
+        if not stat.S_ISREG(mode):
+            raise PhotoError(f"{path} is not a file; save the photo to a file first")
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PhotoError(_missing(path)) from error
+    except PermissionError as error:
+        raise PhotoError(f"no permission to read {path}; allow it with chmod +r, or copy the file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PhotoError(f"cannot read {path!s}: {reason}; copy it to another place") from error
+    if not data:
+        raise PhotoError(f"{path} is empty (zero bytes); copy or download it again")
+    return data
+
+
+def _missing(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}; check the path"
+    try:
+        names = {entry.name.lower(): entry.name for entry in path.parent.iterdir() if entry.is_file()}
+    except OSError:
+        names = {}
+    near = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
+    return f"there is no file {path}; " + (f"did you mean {' or '.join(near)}?" if near else "check the name")
+
+
+def _open(data: bytes, path: Path) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+            return _open_heif(data, path)
+        raise PhotoError(f"{path} is not an image, or its start is damaged; save it as JPEG or PNG") from error
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _open_heif(data: bytes, path: Path) -> Image.Image:
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
+    try:
+        image: Image.Image = heif.HeifImageFile(io.BytesIO(data))
+    except Exception as error:
+        raise _damaged(path, error) from error
+    return image
+
+
+@contextlib.contextmanager
+def _quiet_libtiff(image: Image.Image) -> Iterator[None]:
+    """libtiff, and nothing else that Pillow uses, writes about damaged files straight to file descriptor 2."""
+    if image.format != "TIFF":
+        yield
+        return
+    with _stderr_lock, open(os.devnull, "wb") as null:
+        saved = os.dup(2)
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _damaged(path: Path, error: Exception) -> PhotoError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return PhotoError(f"{path} is damaged or cut short ({reason}); copy or download it again")
+
+
+def _too_large(path: Path) -> PhotoError:
+    return PhotoError(f"{path} has more than {_MAX_PIXELS // 10**6} million pixels; scale it down first")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit sRGB without metadata, which would otherwise follow the picture into saved files."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_8bit(np.asarray(image))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", image.size, (255, 255, 255))
+        image.paste(layer, mask=layer.getchannel("A"))
+    if profile and image.mode in ("L", "RGB", "CMYK"):
+        image = _to_srgb(image, profile)
+    image = image.convert("RGB")
+    image.info = {}
+    return image
+
+
+def _to_8bit(values: np.ndarray) -> Image.Image:
+    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    high = float(finite.max())
+    if values.dtype.kind == "f":
+        # Resampling overshoots: a little above a full scale still belongs to it.
+        white = next((full for full in (1.0, 255.0, 65535.0) if high <= 2 * full), high)
+    else:
+        white = max(65535.0, high)
+    return Image.fromarray(np.rint(np.clip(finite / white, 0, 1) * 255).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
+    except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space: as if there were none
+        return image
+
+
+def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
+    # Read after load(): Pillow turns TIFFs itself and takes the tag away. Damaged EXIF is no reason to refuse.
+    try:
+        turn = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        turn = None
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+__all__ = ["Photo", "image_grid", "load_photo", "save_image", "side_by_side", "to_image", "to_tensor"]

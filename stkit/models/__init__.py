@@ -1,0 +1,1 @@
+"""Networks. Architecture only: no file locations, no downloads."""

@@ -1,0 +1,77 @@
+"""The IR-SE residual backbone of ArcFace (Deng et al. 2019) that pSp, e4e and the Style Transformer build on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        gate = x.mean((2, 3), keepdim=True)
+        return x * self.fc2(self.fc1(gate).relu()).sigmoid()
+
+
+class ResidualUnit(nn.Module):
+    """Pre-activated residual unit with squeeze-excite; `stride` reduces the map."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.shortcut_layer: nn.Module | None = None
+        if in_channels != channels:
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+        self.res_layer = nn.Sequential(
+            nn.BatchNorm2d(in_channels),
+            nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False),
+            nn.PReLU(channels),
+            nn.Conv2d(channels, channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            SqueezeExcite(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, H, W] to [B, channels, H / stride, W / stride]."""
+        shortcut = x[:, :, :: self.stride, :: self.stride] if self.shortcut_layer is None else self.shortcut_layer(x)
+        return self.res_layer(x) + shortcut
+
+
+class IRSEBackbone(nn.Module):
+    """IR-SE backbone. `depths` and `widths` give units and channels of its four stages; (3, 4, 14, 3) is IR-SE50."""
+
+    def __init__(self, depths: Sequence[int] = (3, 4, 14, 3), widths: Sequence[int] = (64, 128, 256, 512)) -> None:
+        super().__init__()
+        stem = widths[0]
+        self.input_layer = nn.Sequential(nn.Conv2d(3, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem))
+        units, channels, ends = [], stem, []
+        for depth, width in zip(depths, widths, strict=True):
+            for i in range(depth):
+                units.append(ResidualUnit(channels, width, 2 if i == 0 else 1))
+                channels = width
+            ends.append(len(units) - 1)
+        self.body = nn.ModuleList(units)
+        self.stage_ends = tuple(ends)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] to the maps after each stage, at 1/2, 1/4, 1/8 and 1/16 of H and W."""
+        x = self.input_layer(x)
+        maps = []
+        for i, unit in enumerate(self.body):
+            x = unit(x)
+            if i in self.stage_ends:
+                maps.append(x)
+        return maps
+
+
+__all__ = ["IRSEBackbone", "ResidualUnit", "SqueezeExcite"]

@@ -1,0 +1,90 @@
+"""The Style Transformer inverter (Hu et al., "Style Transformer for Image Inversion and Editing", CVPR 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stkit.errors import UsageError
+from stkit.models.irse import IRSEBackbone
+from stkit.models.stylegan2 import MappingNetwork
+
+
+@dataclass(frozen=True)
+class StyleTransformerConfig:
+    """Shape of a Style Transformer; the defaults are the paper's. `num_ws` codes of the `num_queries` are used."""
+
+    input_resolution: int = 256
+    num_ws: int = 18
+    num_queries: int = 18
+    d_model: int = 512
+    heads: int = 4
+    feedforward: int = 1024
+    dropout: float = 0.1
+    mapping_layers: int = 8
+    depths: tuple[int, int, int, int] = (3, 4, 14, 3)
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+
+    def __post_init__(self) -> None:
+        if self.widths[-1] != self.d_model:
+            raise UsageError(f"the last backbone width {self.widths[-1]} must equal d_model {self.d_model}")
+        if self.num_ws > self.num_queries:
+            raise UsageError(f"{self.num_queries} queries cannot give {self.num_ws} codes")
+
+
+class StyleTransformer(nn.Module):
+    """Image to w_plus: queries born in W attend to coarse, medium and fine feature maps in turn.
+
+    `latent_avg` [d_model] is added to the output of the last stage.
+    """
+
+    def __init__(self, config: StyleTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        d_model = config.d_model
+        self.backbone = IRSEBackbone(config.depths, config.widths)
+        self.lateral_medium = nn.Conv2d(config.widths[2], d_model, 1)
+        self.lateral_fine = nn.Conv2d(config.widths[1], d_model, 1)
+        self.z = nn.Parameter(torch.randn(1, config.num_queries, d_model))
+        self.mapping = MappingNetwork(d_model, d_model, config.mapping_layers)
+        self.stages = nn.ModuleList(
+            nn.TransformerDecoderLayer(d_model, config.heads, config.feedforward, config.dropout, batch_first=True)
+            for _ in range(3)
+        )
+        self.register_buffer("latent_avg", torch.zeros(d_model))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] in [-1, 1] to the coarse, medium and fine maps, [B, d_model, ., .] each."""
+        _, c1, c2, c3 = self.backbone(x)
+        medium = _upsample_add(c3, self.lateral_medium(c2))
+        fine = _upsample_add(medium, self.lateral_fine(c1))
+        return [c3, medium, fine]
+
+    def queries(self) -> Tensor:
+        """The starting points in W, [1, num_queries, d_model]."""
+        return self.mapping(self.z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model]."""
+        codes = self.queries().expand(x.shape[0], -1, -1)
+        for stage, feature in zip(self.stages, self.features(x), strict=True):
+            codes = stage(codes, feature.flatten(2).transpose(1, 2))
+        return (codes.float() + self.latent_avg)[:, : self.config.num_ws]
+
+
+def _upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
+    """`fine` plus `coarse` resized bilinearly with aligned corners: two small matrix products, quick to differentiate."""
+    rows = _resize_matrix(coarse.shape[2], fine.shape[2]).to(coarse)
+    columns = _resize_matrix(coarse.shape[3], fine.shape[3]).to(coarse)
+    return torch.einsum("yh,bchw,xw->bcyx", rows, coarse, columns) + fine
+
+
+def _resize_matrix(size: int, new_size: int) -> Tensor:
+    """[new_size, size]: linear interpolation with aligned corners."""
+    position = torch.linspace(0, size - 1, new_size)[:, None]
+    return (1 - (position - torch.arange(size)).abs()).clamp(min=0)
+
+
+__all__ = ["StyleTransformer", "StyleTransformerConfig"]

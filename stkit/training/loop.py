@@ -1,0 +1,193 @@
+"""The loop that every training shares: resumable, interruptible, logged, with sample grids."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from stkit.errors import StkitError, UsageError
+from stkit.files import atomic_path
+
+
+class Stateful(Protocol):
+    """What a checkpoint holds: modules, optimisers, anything with these two methods."""
+
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long to train and what to leave behind in the folder `out`."""
+
+    out: Path
+    steps: int
+    batch: int
+    seed: int = 0
+    resume: bool = False
+    save_seconds: float = 120.0
+    sample_seconds: float = 300.0
+    log_seconds: float = 15.0
+
+    @property
+    def checkpoint(self) -> Path:
+        """The resumable state."""
+        return self.out / "checkpoint.pt"
+
+
+def run_loop(
+    config: LoopConfig,
+    state: Mapping[str, Stateful],
+    step: Callable[[int], Mapping[str, Tensor]],
+    sample: Callable[[int], Mapping[str, float]],
+) -> int:
+    """Call `step(i)` for each step and return the number of steps done.
+
+    `step` trains once and returns named scalars; `sample` writes pictures and returns validation
+    figures. All randomness must come from `step_generator` or torch's global generator, which is
+    seeded before every step, so that a resumed run repeats the run that was never interrupted.
+    SIGINT and SIGTERM end the loop after the step under way, with a checkpoint.
+    """
+    done = _restore(config, state)
+    log = _Log(config.out / "log.jsonl", done)
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    saved = sampled = logged = started = time.monotonic()
+    first = logged_step = done
+    with Progress(*columns) as progress, _interruptible() as interrupted:
+        task = progress.add_task(config.out.name, total=config.steps, completed=done, note="")
+        while done < config.steps and not interrupted():
+            torch.manual_seed(config.seed * 1_000_003 + done)
+            losses = step(done)
+            done += 1
+            now = time.monotonic()
+            if now - logged >= config.log_seconds or done == config.steps:
+                rate = (done - logged_step) * config.batch / (now - logged)
+                values = {name: round(float(value), 5) for name, value in losses.items()}
+                if not all(abs(value) < float("inf") for value in values.values()):
+                    raise StkitError(f"training diverged at step {done}: {values}; lower the learning rate")
+                log.write(step=done, seconds=round(now - started, 1), images_per_second=round(rate, 2), **values)
+                note = f"{rate:.1f} images/s  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+                progress.update(task, completed=done, note=note)
+                logged, logged_step = now, done
+            if now - sampled >= config.sample_seconds:
+                log.write(step=done, **sample(done))
+                sampled = time.monotonic()
+            if now - saved >= config.save_seconds:
+                _save(config, state, done)
+                saved = time.monotonic()
+        if done > first or not config.checkpoint.exists():
+            log.write(step=done, **sample(done))
+            _save(config, state, done)
+        if done < config.steps:
+            progress.console.print(f"stopped at step {done} of {config.steps}; go on with --resume --out {config.out}")
+    return done
+
+
+def step_generator(config: LoopConfig, step: int) -> torch.Generator:
+    """The CPU random generator of one step."""
+    return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+
+
+def _save(config: LoopConfig, state: Mapping[str, Stateful], step: int) -> None:
+    with atomic_path(config.checkpoint) as path:
+        torch.save({"step": step, **{name: item.state_dict() for name, item in state.items()}}, path)
+
+
+def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
+    path = config.checkpoint
+    if not config.resume:
+        if path.exists():
+            raise UsageError(f"{config.out} already holds a run; go on with --resume or choose another --out")
+        return 0
+    if not path.exists():
+        return 0
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        for name, item in state.items():
+            item.load_state_dict(saved[name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise StkitError(f"{path} does not fit this configuration: {str(error).splitlines()[0]}") from error
+    return int(saved["step"])
+
+
+class _Log:
+    """One JSON object a line; on resume the lines past the checkpoint are dropped."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        lines = path.read_text().splitlines() if done and path.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= done]
+        path.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, **values: float) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag; a second signal acts as usual."""
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for key, handler in previous.items():
+            signal.signal(key, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Ema(nn.Module):
+    """Exponential moving average of a module's parameters and buffers, warmed up over the first steps."""
+
+    def __init__(self, model: nn.Module, copy: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.model = copy.requires_grad_(False).eval()
+        self.decay = decay
+        self.model.load_state_dict(model.state_dict())
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards `model`; `step` counts from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        mine, theirs = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in theirs.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mine[n] for n in floats], [theirs[n].detach() for n in floats], 1 - decay)
+        for name in theirs.keys() - set(floats):
+            mine[name].copy_(theirs[name])
+
+
+def cosine_warmup(step: int, steps: int, warmup: int = 100) -> float:
+    """Learning rate factor: linear over `warmup` steps, then a cosine down to 2% at `steps`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return 0.02 + 0.98 * (0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * progress))))
+
+
+__all__ = ["Ema", "LoopConfig", "Stateful", "cosine_warmup", "run_loop", "step_generator"]
