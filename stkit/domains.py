@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from stkit.alignment import AlignmentTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,13 @@ class Domain(ABC):
 
         Raises UsageError for a template kind that this domain cannot serve.
         """
+
+    def load_embedder(self, template: AlignmentTemplate, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+        """A differentiable network that tells subjects apart, for the identity loss; None when the domain has none.
+
+        It takes crops [B, 3, H, W] in [-1, 1] framed as `template` says and gives unit vectors [B, D].
+        """
+        return None
 
 
 __all__ = ["Domain", "Subject"]

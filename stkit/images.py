@@ -102,6 +102,16 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
+def resize_batch(images: torch.Tensor, resolution: int) -> torch.Tensor:
+    """Square images [N, 3, H, H] bilinearly resized to `resolution`, antialiased where they shrink."""
+    import torch.nn.functional as F
+
+    if images.shape[-1] == resolution:
+        return images
+    shrinks = images.shape[-1] > resolution
+    return F.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=shrinks)
+
+
 def to_image(tensor: torch.Tensor) -> Image.Image:
     """The RGB image of `tensor`, [3, H, W] in [-1, 1] of any float type; values outside are clamped."""
     pixels = ((tensor.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255)
@@ -296,4 +306,4 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return text + "..."
 
 
-__all__ = ["Photo", "image_grid", "load_photo", "save_image", "side_by_side", "to_image", "to_tensor"]
+__all__ = ["Photo", "image_grid", "load_photo", "resize_batch", "save_image", "side_by_side", "to_image", "to_tensor"]

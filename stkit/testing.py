@@ -19,14 +19,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from stkit.alignment import AlignmentTemplate
 from stkit.editing import EditContext
 from stkit.errors import StkitError, UsageError
 from stkit.inversion import InversionContext
 from stkit.latents import Latents, Provenance
 from stkit.options import LatentSpace, LayerRange, Options, build_options
+from stkit.weights import Header, find_weights, save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from stkit.domains import Domain, Subject
     from stkit.editing import EditingMethod
@@ -35,6 +38,49 @@ if TYPE_CHECKING:
     from stkit.weights import Weights
 
 _CPU = torch.device("cpu")
+
+
+def make_tiny_weights(folder: Path, domain: str = "faces", seed: int = 0) -> Weights:
+    """Write a 16 px generator and its Style Transformer, randomly initialised, to `folder`, and open them."""
+    from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+    from stkit.models.stylegan2 import Generator, GeneratorConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = Generator(GeneratorConfig(16, 32, 32, mapping_layers=2, channel_base=256, channel_max=32))
+        generator.w_avg.copy_(generator.compute_w_avg(100))
+        inverter = StyleTransformer(
+            StyleTransformerConfig(
+                input_resolution=16,
+                num_ws=generator.config.num_ws,
+                num_queries=generator.config.num_ws,
+                d_model=32,
+                heads=2,
+                feedforward=32,
+                mapping_layers=2,
+                depths=(1, 1, 1, 1),
+                widths=(16, 16, 32, 32),
+            )
+        )
+        inverter.latent_avg.copy_(generator.w_avg)
+    header = Header(
+        kind="generator",
+        architecture="stylegan2",
+        config=dataclasses.asdict(generator.config),
+        domain=domain,
+        alignment=AlignmentTemplate("points", 128, ((37.7, 36.8), (89.3, 36.8), (40.0, 88.7), (87.0, 88.7))),
+        licence="CC0-1.0 (random numbers)",
+    )
+    written = save_tensors(folder / "generator.safetensors", generator.state_dict(), header)
+    header = dataclasses.replace(
+        header,
+        kind="inverter",
+        architecture="style-transformer",
+        config=dataclasses.asdict(inverter.config),
+        generator=written.fingerprint,
+    )
+    save_tensors(folder / "inverter.safetensors", inverter.state_dict(), header)
+    return find_weights(str(folder))
 
 
 def random_latents(weights: Weights, count: int, seed: int = 0, space: LatentSpace = LatentSpace.W_PLUS) -> Latents:
@@ -235,4 +281,4 @@ def _random_images(count: int, resolution: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.interpolate(noise, size, mode="bilinear", align_corners=True).clamp(-1, 1)
 
 
-__all__ = ["check_domain", "check_editing_method", "check_inverter", "check_metric", "random_latents"]
+__all__ = ["check_domain", "check_editing_method", "check_inverter", "check_metric", "make_tiny_weights", "random_latents"]

@@ -36,6 +36,30 @@ class EqualLinear(nn.Module):
         return leaky_relu(y) if self.activation else y
 
 
+class EqualConv2d(nn.Module):
+    """Convolution with equalised learning rate; `down` halves the size, `activation` is leaky ReLU 0.2 with gain sqrt 2."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, *, bias: bool = True, activation: bool = False, down: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.scale = 1 / math.sqrt(in_channels * size * size)
+        self.activation = activation
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, H, W] to [B, out, H, W], or [B, out, H/2, W/2] with `down`, in the dtype of `x`."""
+        weight = (self.weight * self.scale).to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.down:
+            y = downsample_conv2d(x, weight, bias)
+        else:
+            y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        return leaky_relu(y) if self.activation else y
+
+
 def leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2 and gain sqrt 2."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
@@ -118,8 +142,16 @@ def upsample2d_ref(x: Tensor) -> Tensor:
 
 
 def downsample2d(x: Tensor) -> Tensor:
-    """2x reduction with the 1-3-3-1 filter, zero padded."""
-    return blur(F.pad(x, (0, 1, 0, 1)))[:, :, ::2, ::2] * 0.25
+    """2x reduction with the 1-3-3-1 filter, zero padded: [B, C, H, W] to [B, C, H/2, W/2]."""
+    return F.conv2d(x, fir_kernel(x) / 4, stride=2, padding=1, groups=x.shape[1])
+
+
+def downsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The 1-3-3-1 filter and a 1x1 or 3x3 convolution with stride 2: [B, in, H, W] to [B, out, H/2, W/2]."""
+    if weight.shape[-1] == 1:
+        return F.conv2d(downsample2d(x), weight, bias)
+    y = F.conv2d(x, fir_kernel(x) / 4, padding=2, groups=x.shape[1])  # [B, in, H + 1, W + 1]
+    return F.conv2d(y, weight, bias, stride=2)
 
 
 def upfirdn2d_ref(x: Tensor, *, up: int = 1, down: int = 1, gain: float = 1.0, pad: tuple[int, int] = (0, 0)) -> Tensor:
@@ -137,10 +169,12 @@ def upfirdn2d_ref(x: Tensor, *, up: int = 1, down: int = 1, gain: float = 1.0, p
 
 __all__ = [
     "FIR_TAPS",
+    "EqualConv2d",
     "EqualLinear",
     "blur",
     "demodulation",
     "downsample2d",
+    "downsample_conv2d",
     "fir_kernel",
     "leaky_relu",
     "modulated_conv2d",

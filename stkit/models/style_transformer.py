@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,11 @@ class StyleTransformerConfig:
     mapping_layers: int = 8
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> StyleTransformerConfig:
+        """From JSON, where tuples have become lists."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
 
     def __post_init__(self) -> None:
         if self.widths[-1] != self.d_model:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from stkit.images import resize_batch
 from stkit.models.lpips import LPIPS
 
 
@@ -16,23 +16,15 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def resize_to_256(images: Tensor) -> Tensor:
-    """[N, 3, H, W] bilinearly resized to 256 px (antialiased when larger), where MSE and LPIPS are defined."""
-    if images.shape[-1] == 256:
-        return images
-    larger = images.shape[-1] > 256
-    return F.interpolate(images, size=(256, 256), mode="bilinear", align_corners=False, antialias=larger)
-
-
 @torch.no_grad()
 def paired_errors(images: Tensor, references: Tensor, lpips: LPIPS) -> dict[str, Tensor]:
     """MSE and LPIPS-Alex of each image, [N] each: at 256 px, in [-1, 1], images clamped."""
     mse, distance = [], []
     for a, b in zip(images.split(16), references.split(16), strict=True):
-        a, b = resize_to_256(a.clamp(-1, 1)), resize_to_256(b)
+        a, b = resize_batch(a.clamp(-1, 1), 256), resize_batch(b, 256)
         mse.append((a - b).square().mean((1, 2, 3)))
         distance.append(lpips(a, b))
     return {"mse": torch.cat(mse), "lpips": torch.cat(distance)}
 
 
-__all__ = ["autocast", "paired_errors", "resize_to_256"]
+__all__ = ["autocast", "paired_errors"]

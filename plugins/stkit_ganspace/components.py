@@ -1,0 +1,103 @@
+"""The principal components of a generator's w, fitted with scikit-learn and kept beside the weights or in the cache."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stkit.errors import OutputError, WeightsError
+from stkit.weights import Header, Weights, cache_folder, load_tensors, save_tensors
+
+logger = logging.getLogger("stkit")
+
+SAMPLES = 50_000
+COUNT = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """`directions` [K, w_dim] unit rows, `mean` [w_dim], `stds` [K], `variance` of w (a scalar), `limits` [K, 2]."""
+
+    directions: Tensor
+    mean: Tensor
+    stds: Tensor
+    variance: Tensor
+    limits: Tensor
+
+    @property
+    def shares(self) -> list[float]:
+        """Each component's share of the variance of w, 0 to 1."""
+        return (self.stds.square() / self.variance).tolist()
+
+    @property
+    def safe_ranges(self) -> list[tuple[float, float]]:
+        """The middle 99% of samples along each component, in standard deviations."""
+        return [(round(low, 1), round(high, 1)) for low, high in self.limits.tolist()]
+
+
+def load_components(weights: Weights) -> Components:
+    """The components of the weights' generator: shipped with it, from the cache, or fitted now and cached."""
+    for path in (weights.path("ganspace"), _cached(weights)):
+        if path.exists():
+            return _read(path, weights)
+    logger.info("fitting GANSpace components of %s (once)", weights.name)
+    components = fit_components(weights)
+    try:
+        save_components(_cached(weights), components, weights)
+    except OutputError as error:
+        logger.warning("the components are not kept: %s", error)
+    return components
+
+
+def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT, seed: int = 0) -> Components:
+    """PCA of w over `samples` random z; the sign of a component is that of its largest entry."""
+    from sklearn.decomposition import PCA
+
+    mapping = weights.generator().mapping
+    z_dim = int(weights.header.config["z_dim"])
+    random = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        w = torch.cat([mapping(torch.randn(2_000, z_dim, generator=random)) for _ in range(-(-samples // 2_000))])
+    pca = PCA(min(count, weights.w_dim), svd_solver="covariance_eigh").fit(w.double().numpy())
+    directions = torch.from_numpy(pca.components_)
+    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    directions = directions * signs
+    mean, stds = torch.from_numpy(pca.mean_), torch.from_numpy(pca.explained_variance_).sqrt()
+    scores = (w.double() - mean) @ directions.T / stds.clamp(min=1e-12)
+    limits = torch.quantile(scores[:20_000], torch.tensor([0.005, 0.995], dtype=torch.float64), dim=0).T
+    variance = w.double().var(0).sum()
+    return Components(*(value.float() for value in (directions, mean, stds, variance, limits)))
+
+
+def save_components(path: Path, components: Components, weights: Weights) -> None:
+    """Write `components` as a weights file that carries the generator's fingerprint."""
+    header = Header(
+        kind="ganspace",
+        architecture="ganspace",
+        config={"samples": SAMPLES, "space": "w"},
+        domain=weights.domain,
+        alignment=weights.alignment,
+        licence=weights.header.licence,
+        generator=weights.fingerprint,
+    )
+    save_tensors(path, {name: value.clone() for name, value in vars(components).items()}, header)
+
+
+def _cached(weights: Weights) -> Path:
+    return cache_folder() / "ganspace" / f"{weights.fingerprint}.safetensors"
+
+
+def _read(path: Path, weights: Weights) -> Components:
+    header, tensors = load_tensors(path)
+    weights.require_generator(header, path)
+    try:
+        return Components(**tensors)
+    except TypeError:
+        raise WeightsError(f"{path} does not hold GANSpace components; remove it to fit them again") from None
+
+
+__all__ = ["COUNT", "SAMPLES", "Components", "fit_components", "load_components", "save_components"]

@@ -1,0 +1,42 @@
+"""From crops to w_plus in one forward pass of the Style Transformer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stkit.inversion import InversionContext, Inverter
+from stkit.options import Options
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.latents import Latents
+
+
+class StyleTransformerInverter(Inverter[Options]):
+    """Hu et al., "Style Transformer for Image Inversion and Editing", CVPR 2022."""
+
+    name = "style-transformer"
+    description = "encoder: queries born in W attend to image features, one pass (Hu et al., CVPR 2022)"
+
+    def invert(self, crops: torch.Tensor, options: Options, context: InversionContext) -> Latents:
+        """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no such inverter."""
+        import torch
+
+        from stkit.images import resize_batch
+        from stkit.latents import Latents
+        from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+
+        weights = context.weights
+        model = weights.load(
+            "inverter",
+            "style-transformer",
+            lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
+            context.device,
+        )
+        with torch.inference_mode():
+            codes = model(resize_batch(crops.to(context.device), model.config.input_resolution))
+        return Latents(codes.clone(), weights.fingerprint)
+
+
+__all__ = ["StyleTransformerInverter"]

@@ -1,0 +1,72 @@
+"""The `stkit` command line: one file a command group, torch imported only by the commands that compute."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from stkit.cli import edit, evaluate, invert, sample, tables, train
+from stkit.cli.common import NoteHandler, console, print_error
+from stkit.errors import StkitError
+from stkit.plugins import add_commands, load_plugins
+
+
+def build_app() -> typer.Typer:
+    """The whole command line, with the commands that plugins add."""
+    app = typer.Typer(
+        name="stkit",
+        help="Edit real photographs in the latent space of a GAN.",
+        epilog="Add --debug to any command to see the traceback of an error.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for module in (invert, edit, sample, evaluate):
+        app.command(module.COMMAND)(module.run)
+    app.add_typer(train.app, name="train")
+    for group in tables.groups(lambda: add_commands(typer.Typer(), load_plugins())):
+        app.add_typer(group)
+    add_commands(app, load_plugins())
+    return app
+
+
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    if version:
+        from stkit import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; errors become one line and an exit code (1, or 2 for wrong usage)."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    logger = logging.getLogger("stkit")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(NoteHandler())
+    try:
+        build_app()(arguments)
+    except StkitError as error:
+        if debug:
+            raise
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        print_error(f"unexpected {type(error).__name__}: {error} (please report it, with what --debug shows)")
+        sys.exit(1)
+    finally:
+        console.file.flush()
+
+
+__all__ = ["build_app", "main"]

@@ -1,0 +1,55 @@
+"""What the commands share: consoles, and the core flags in one place."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+console = Console(soft_wrap=True, highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_error(message: str) -> None:
+    """One line on stderr."""
+    errors.print(f"[bold red]error:[/] {escape(' '.join(message.split()))}")
+
+
+class NoteHandler(logging.Handler):
+    """Log records of `stkit` as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        label = "warning" if record.levelno >= logging.WARNING else "note"
+        errors.print(f"[{style}]{label}:[/] {escape(record.getMessage())}")
+
+
+DomainFlag = Annotated[str, typer.Option("--domain", help="What the photo shows; see `stkit domains`.")]
+WeightsFlag = Annotated[
+    str | None,
+    typer.Option("--weights", help="Weights by name or folder; the domain's default otherwise. See `stkit weights`."),
+]
+InverterFlag = Annotated[str, typer.Option("--inverter", help="How to invert; see `stkit inverters`.")]
+DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+OutFlag = Annotated[Path, typer.Option("--out", help="Folder for what is made.")]
+OptionFlag = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),
+]
+
+__all__ = [
+    "DeviceFlag",
+    "DomainFlag",
+    "InverterFlag",
+    "NoteHandler",
+    "OptionFlag",
+    "OutFlag",
+    "WeightsFlag",
+    "console",
+    "errors",
+    "print_error",
+]

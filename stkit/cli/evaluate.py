@@ -1,0 +1,4 @@
+from __future__ import annotations
+COMMAND = "evaluate-quick"
+def run() -> None:
+    pass

@@ -1,0 +1,309 @@
+"""Weights: folders of safetensors files that describe themselves, found by name, checked, loaded strictly.
+
+A weights folder holds `generator.safetensors`, usually `inverter.safetensors`, and whatever else
+belongs to the generator. Each file's header says what it is (`Header`). Shipped folders are listed
+with their hashes in `manifest.toml` beside them. Reading headers needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import platformdirs
+import safetensors
+
+from stkit.alignment import AlignmentTemplate
+from stkit.errors import UnknownNameError, WeightsError
+from stkit.files import atomic_path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from stkit.models.stylegan2 import Generator
+
+    ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+_FORMAT = "stkit-weights-1"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weights file says of itself.
+
+    `fingerprint` is the sha256 of its own tensors, `generator` the fingerprint of the generator it
+    belongs to (its own, for a generator); `config` builds the model class of `architecture`.
+    """
+
+    kind: str
+    architecture: str
+    config: Mapping[str, Any]
+    domain: str
+    alignment: AlignmentTemplate
+    licence: str
+    generator: str = ""
+    fingerprint: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights folder: one file a kind (`generator`, `inverter`, ...), and the models loaded from it so far."""
+
+    name: str
+    folder: Path
+    header: Header
+    _loaded: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def domain(self) -> str:
+        """The name of the domain these weights know."""
+        return self.header.domain
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the generator."""
+        return self.header.fingerprint
+
+    @property
+    def alignment(self) -> AlignmentTemplate:
+        """The framing of the crops that the generator was trained on."""
+        return self.header.alignment
+
+    @property
+    def resolution(self) -> int:
+        """Side of the generator's images in pixels."""
+        return int(self.header.config["img_resolution"])
+
+    @property
+    def num_ws(self) -> int:
+        """Number of w vectors that steer the generator."""
+        return 2 * (self.resolution.bit_length() - 2)
+
+    @property
+    def w_dim(self) -> int:
+        """Width of w."""
+        return int(self.header.config["w_dim"])
+
+    def path(self, kind: str) -> Path:
+        """Where the file of `kind` is, or would be."""
+        return self.folder / f"{kind}.safetensors"
+
+    def kinds(self) -> list[str]:
+        """The kinds of file that are there."""
+        return sorted(path.stem for path in self.folder.glob("*.safetensors") if not path.name.startswith("."))
+
+    def generator(self, device: torch.device | str = "cpu") -> Generator:
+        """The generator, in eval mode. Raises WeightsError."""
+        from stkit.models.stylegan2 import Generator, GeneratorConfig
+
+        return self.load("generator", "stylegan2", lambda config: Generator(GeneratorConfig(**config)), device)
+
+    def load(
+        self,
+        kind: str,
+        architecture: str,
+        build: Callable[[Mapping[str, Any]], ModuleT],
+        device: torch.device | str = "cpu",
+    ) -> ModuleT:
+        """The model of `kind`, built by `build` from the header's config, loaded strictly, in eval mode.
+
+        Raises WeightsError when the file is missing, damaged, of another architecture, or belongs to
+        another generator. A model is loaded once for each device.
+        """
+        key = (kind, str(device))
+        if key not in self._loaded:
+            path = self.path(kind)
+            if not path.exists():
+                raise WeightsError(f"weights '{self.name}' have no {kind}; they have: {', '.join(self.kinds())}")
+            header, tensors = load_tensors(path)
+            if header.architecture != architecture:
+                raise WeightsError(f"{path} is a {header.architecture} {kind}, not a {architecture} one")
+            self.require_generator(header, path)
+            model = build(header.config)
+            try:
+                model.load_state_dict({name: value.float() for name, value in tensors.items()})
+            except RuntimeError as error:
+                raise WeightsError(f"{path} does not fit its own config: {str(error).splitlines()[-1].strip()}") from None
+            self._loaded[key] = model.eval().requires_grad_(False).to(device)
+        return cast("ModuleT", self._loaded[key])
+
+    def require_generator(self, header: Header, path: Path) -> None:
+        """Raise WeightsError unless the file at `path` belongs to this generator."""
+        if header.generator != self.fingerprint:
+            raise WeightsError(
+                f"{path} belongs to generator {header.generator[:12]}, but weights '{self.name}' have generator "
+                f"{self.fingerprint[:12]}; make it again with these weights"
+            )
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Header) -> Header:
+    """Write a weights file; returns `header` with the fingerprint filled in. Raises OutputError."""
+    import dataclasses
+
+    import safetensors.torch
+
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    fingerprint = tensors_fingerprint(stored)
+    header = dataclasses.replace(header, fingerprint=fingerprint, generator=header.generator or fingerprint)
+    text = json.dumps({**asdict(header), "alignment": header.alignment.to_dict()}, sort_keys=True)
+    data = safetensors.torch.save(stored, metadata={"format": _FORMAT, "stkit": text})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return header
+
+
+def load_header(path: Path) -> Header:
+    """The header of a weights file. Raises WeightsError when it is none."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise WeightsError(f"{path} is a safetensors file, but not weights written by stkit")
+        data = json.loads(metadata["stkit"])
+        return Header(**{**data, "alignment": AlignmentTemplate.from_dict(data["alignment"])})
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"cannot read weights from {path}: {error}") from error
+
+
+def load_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
+    """A weights file whole, its tensors checked against the fingerprint. Raises WeightsError."""
+    import safetensors.torch
+
+    header = load_header(path)
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise WeightsError(f"cannot read weights from {path}: {error}") from error
+    if tensors_fingerprint(tensors) != header.fingerprint:
+        raise WeightsError(f"{path} is damaged: its tensors do not match their fingerprint; install or copy it again")
+    return header, tensors
+
+
+def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes, in the order of the names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def shipped_folder() -> Path:
+    """Where the shipped weights are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def user_folder() -> Path:
+    """Where a user's own weights live: `$STKIT_HOME/weights`, or the platform's data folder."""
+    home = os.environ.get("STKIT_HOME")
+    return (Path(home) if home else platformdirs.user_data_path("stkit")) / "weights"
+
+
+def cache_folder() -> Path:
+    """Where things that can be made again are kept: `$STKIT_HOME/cache`, or the platform's cache folder."""
+    home = os.environ.get("STKIT_HOME")
+    return Path(home) / "cache" if home else platformdirs.user_cache_path("stkit")
+
+
+def weights_names() -> dict[str, Path]:
+    """Name and folder of all weights that can be found; a user's own go before shipped ones."""
+    folders: dict[str, Path] = {}
+    for root in (shipped_folder(), user_folder()):
+        for path in sorted(root.glob("*/generator.safetensors")):
+            folders[path.parent.name] = path.parent
+    return folders
+
+
+def find_weights(name: str) -> Weights:
+    """Weights by name, or by the path of their folder. Raises UnknownNameError or WeightsError."""
+    folder = Path(name)
+    if not (folder / "generator.safetensors").is_file():
+        names = weights_names()
+        if name not in names:
+            raise UnknownNameError("weights", name, names)
+        folder = names[name]
+    header = load_header(folder / "generator.safetensors")
+    if header.kind != "generator":
+        raise WeightsError(f"{folder / 'generator.safetensors'} is a {header.kind}, not a generator")
+    return Weights(folder.name, folder, header)
+
+
+def verify_weights(weights: Weights) -> dict[str, str]:
+    """For each file "ok", or what is wrong: hash against the manifest where it is listed, fingerprint in any case."""
+    listed = _manifest(weights.folder.parent).get(weights.name, {})
+    report = {}
+    for kind in weights.kinds():
+        path = weights.path(kind)
+        expected = listed.get(path.name)
+        if expected is not None and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            report[path.name] = "damaged: its hash is not the one in the manifest"
+            continue
+        try:
+            header, _ = load_tensors(path)
+            weights.require_generator(header, path)
+            report[path.name] = "ok"
+        except WeightsError as error:
+            report[path.name] = str(error)
+    return report
+
+
+def write_manifest(root: Path) -> Path:
+    """Write `manifest.toml` for all weights folders under `root`: sha256 of each file. Raises OutputError."""
+    lines = ["# sha256 of every file of the weights folders beside this file, written by `python -m stkit.weights`."]
+    for folder in sorted(path.parent for path in root.glob("*/generator.safetensors")):
+        lines += ["", f"[{folder.name}]"]
+        lines += [
+            f'"{path.name}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"'
+            for path in sorted(folder.glob("*.safetensors"))
+        ]
+    with atomic_path(root / "manifest.toml") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "manifest.toml"
+
+
+def _manifest(root: Path) -> dict[str, dict[str, str]]:
+    path = root / "manifest.toml"
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {path}: {error}") from error
+
+
+__all__ = [
+    "Header",
+    "Weights",
+    "cache_folder",
+    "find_weights",
+    "load_header",
+    "load_tensors",
+    "save_tensors",
+    "shipped_folder",
+    "tensors_fingerprint",
+    "user_folder",
+    "verify_weights",
+    "weights_names",
+    "write_manifest",
+]
+
+if __name__ == "__main__":
+    print(write_manifest(shipped_folder()))

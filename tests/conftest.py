@@ -1,0 +1,34 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+from stkit.testing import make_tiny_weights
+from stkit.weights import Weights
+
+torch.set_num_threads(1)  # tiny tensors: threads cost more than they give
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the real user's weights and cache."""
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """Randomly initialised weights of 16 px."""
+    return make_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+@pytest.fixture
+def portrait(tmp_path: Path) -> Path:
+    """A real photo: Grace Hopper's official portrait, public domain, from matplotlib's sample data."""
+    source = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
+    return Path(shutil.copy(source, tmp_path / "grace.jpg"))
