@@ -281,4 +281,11 @@ def _random_images(count: int, resolution: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.interpolate(noise, size, mode="bilinear", align_corners=True).clamp(-1, 1)
 
 
-__all__ = ["check_domain", "check_editing_method", "check_inverter", "check_metric", "make_tiny_weights", "random_latents"]
+__all__ = [
+    "check_domain",
+    "check_editing_method",
+    "check_inverter",
+    "check_metric",
+    "make_tiny_weights",
+    "random_latents",
+]

@@ -136,7 +136,9 @@ class Weights:
             try:
                 model.load_state_dict({name: value.float() for name, value in tensors.items()})
             except RuntimeError as error:
-                raise WeightsError(f"{path} does not fit its own config: {str(error).splitlines()[-1].strip()}") from None
+                raise WeightsError(
+                    f"{path} does not fit its own config: {str(error).splitlines()[-1].strip()}"
+                ) from None
             self._loaded[key] = model.eval().requires_grad_(False).to(device)
         return cast("ModuleT", self._loaded[key])
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from stkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from stkit.editor import Editor
 
 console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -26,6 +31,13 @@ class NoteHandler(logging.Handler):
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         label = "warning" if record.levelno >= logging.WARNING else "note"
         errors.print(f"[{style}]{label}:[/] {escape(record.getMessage())}")
+
+
+def open_editor(domain: str, weights: str | None, device: str) -> Editor:
+    """The editor of `--weights`, or of the domain's default weights."""
+    from stkit.editor import load
+
+    return load(weights or load_plugins().domain(domain).default_weights, device)
 
 
 DomainFlag = Annotated[str, typer.Option("--domain", help="What the photo shows; see `stkit domains`.")]
@@ -51,5 +63,6 @@ __all__ = [
     "WeightsFlag",
     "console",
     "errors",
+    "open_editor",
     "print_error",
 ]

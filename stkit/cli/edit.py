@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag, InverterFlag, OptionFlag, OutFlag, WeightsFlag, console
+from stkit.cli.common import (
+    DeviceFlag,
+    DomainFlag,
+    InverterFlag,
+    OptionFlag,
+    OutFlag,
+    WeightsFlag,
+    console,
+    open_editor,
+)
 from stkit.cli.invert import invert_photo, save_inversion
 
 if TYPE_CHECKING:
@@ -36,13 +45,12 @@ def run(
     seed: Annotated[int, typer.Option("--seed", help="For methods that draw random numbers.")] = 0,
 ) -> None:
     """Edit a photo, or its latents without inverting again; write the picture and the edited latents."""
-    from stkit.editor import load
     from stkit.images import save_image, side_by_side
     from stkit.latents import save_latents
     from stkit.options import LayerRange, parse_options
 
     chosen_layers = LayerRange.parse(layers) if layers else None
-    editor = load(weights or domain, device)
+    editor = open_editor(domain, weights, device)
     options = parse_options(editor.registry.editing_method(method).Options, option or [])
     references = invert_photo(editor, ref, inverter, []).latents if ref else None
     base, pictures, latents = _open(editor, source, inverter, out)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag, InverterFlag, OptionFlag, OutFlag, WeightsFlag, console
+from stkit.cli.common import (
+    DeviceFlag,
+    DomainFlag,
+    InverterFlag,
+    OptionFlag,
+    OutFlag,
+    WeightsFlag,
+    console,
+    open_editor,
+)
 
 if TYPE_CHECKING:
     from stkit.editor import Editor, Inversion
@@ -27,9 +36,7 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/."""
-    from stkit.editor import load
-
-    editor = load(weights or domain, device)
+    editor = open_editor(domain, weights, device)
     inversion = invert_photo(editor, photo, inverter, option or [])
     console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
     for path in save_inversion(editor, inversion, out):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag, OutFlag, WeightsFlag, console
+from stkit.cli.common import DeviceFlag, DomainFlag, OutFlag, WeightsFlag, console, open_editor
 from stkit.errors import UsageError
 
 COMMAND = "sample"
@@ -24,11 +24,10 @@ def run(
 ) -> None:
     """Draw random images from the generator as one grid, with their latents."""
     numbers = parse_seeds(seeds)
-    from stkit.editor import load
     from stkit.images import image_grid, save_image, to_image
     from stkit.latents import save_latents
 
-    editor = load(weights or domain, device)
+    editor = open_editor(domain, weights, device)
     latents = editor.sample(numbers, trunc)
     images = [to_image(image) for image in editor.generate(latents)]
     grid = image_grid(images, columns=math.ceil(math.sqrt(len(images))), captions=[f"seed {n}" for n in numbers])

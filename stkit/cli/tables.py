@@ -66,7 +66,12 @@ def _print_options(options: type[Options]) -> None:
         console.print("no options (-o)")
         return
     rows = [
-        (key, str(getattr(field.annotation, "__name__", field.annotation)), repr(field.default), field.description or "")
+        (
+            key,
+            str(getattr(field.annotation, "__name__", field.annotation)),
+            repr(field.default),
+            field.description or "",
+        )
         for key, field in options.model_fields.items()
     ]
     _print_table(("-o KEY", "type", "default", "meaning"), rows)
@@ -138,7 +143,9 @@ def _show_inverter(name: str) -> None:
 
 def _domains() -> None:
     domains = load_plugins().domains.values()
-    _print_table(("domain", "what it is", "default weights"), [(d.name, d.description, d.default_weights) for d in domains])
+    _print_table(
+        ("domain", "what it is", "default weights"), [(d.name, d.description, d.default_weights) for d in domains]
+    )
 
 
 def _show_domain(name: str) -> None:

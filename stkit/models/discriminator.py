@@ -1,4 +1,4 @@
-"""The StyleGAN2 residual discriminator (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN")."""
+"""The StyleGAN2 residual discriminator (Karras et al. 2020, "Analyzing and Improving ... of StyleGAN")."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ _KERNELS = (11, 5, 3, 3, 3)
 class LPIPS(nn.Module):
     """LPIPS-Alex. Its parameters are frozen; gradients flow to the images."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         sizes = zip((3, *_WIDTHS[:-1]), _WIDTHS, _KERNELS, strict=True)
@@ -60,12 +63,13 @@ def load_lpips(device: torch.device | str = "cpu") -> LPIPS:
     """LPIPS-Alex with its published weights. Raises MissingPackageError when they are not installed."""
     arrays = _read_arrays(_weights_file())
     model = LPIPS()
-    with torch.no_grad():
-        for i, (conv, head) in enumerate(zip(model.convs, model.heads, strict=True)):
-            trunk = arrays["AlexNet_0"][f"Conv_{i}"]
-            conv.weight.copy_(torch.from_numpy(trunk["kernel"].transpose(3, 2, 0, 1)))
-            conv.bias.copy_(torch.from_numpy(trunk["bias"]))
-            head.copy_(torch.from_numpy(arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].transpose(3, 2, 0, 1)))
+    state = model.state_dict()  # for the two buffers
+    for i in range(len(_WIDTHS)):
+        trunk, head = arrays["AlexNet_0"][f"Conv_{i}"], arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]
+        state[f"convs.{i}.weight"] = torch.from_numpy(trunk["kernel"].transpose(3, 2, 0, 1))
+        state[f"convs.{i}.bias"] = torch.from_numpy(trunk["bias"])
+        state[f"heads.{i}"] = torch.from_numpy(head.transpose(3, 2, 0, 1))
+    model.load_state_dict(state)
     return model.to(device)
 
 

@@ -21,7 +21,13 @@ class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate; `activation` is leaky ReLU 0.2 with gain sqrt 2."""
 
     def __init__(
-        self, in_features: int, out_features: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activation: bool = False
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias_init: float = 0.0,
+        lr_mul: float = 1.0,
+        activation: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
@@ -37,10 +43,17 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """Convolution with equalised learning rate; `down` halves the size, `activation` is leaky ReLU 0.2 with gain sqrt 2."""
+    """Convolution with equalised learning rate, at stride 2 with `down`; `activation` as in `EqualLinear`."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, size: int, *, bias: bool = True, activation: bool = False, down: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        bias: bool = True,
+        activation: bool = False,
+        down: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, size, size))
@@ -93,7 +106,9 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
     return y
 
 
-def modulated_conv2d_ref(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False) -> Tensor:
+def modulated_conv2d_ref(
+    x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False
+) -> Tensor:
     """`modulated_conv2d` with one weight a sample."""
     batch, _, height, width = x.shape
     out, inner, k, _ = weight.shape

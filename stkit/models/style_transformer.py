@@ -32,7 +32,8 @@ class StyleTransformerConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> StyleTransformerConfig:
         """From JSON, where tuples have become lists."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+        return cls(**values)
 
     def __post_init__(self) -> None:
         if self.widths[-1] != self.d_model:
@@ -46,6 +47,8 @@ class StyleTransformer(nn.Module):
 
     `latent_avg` [d_model] is added to the output of the last stage.
     """
+
+    latent_avg: Tensor
 
     def __init__(self, config: StyleTransformerConfig) -> None:
         super().__init__()
@@ -82,7 +85,7 @@ class StyleTransformer(nn.Module):
 
 
 def _upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
-    """`fine` plus `coarse` resized bilinearly with aligned corners: two small matrix products, quick to differentiate."""
+    """`fine` plus `coarse` resized bilinearly with aligned corners, as matrix products: quick to differentiate."""
     rows = _resize_matrix(coarse.shape[2], fine.shape[2]).to(coarse)
     columns = _resize_matrix(coarse.shape[3], fine.shape[3]).to(coarse)
     return torch.einsum("yh,bchw,xw->bcyx", rows, coarse, columns) + fine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -55,7 +56,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         sizes = [z_dim] + [w_dim] * num_layers
         self.layers = nn.ModuleList(
-            ops.EqualLinear(a, b, lr_mul=0.01, activation=True) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            ops.EqualLinear(a, b, lr_mul=0.01, activation=True) for a, b in itertools.pairwise(sizes)
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -68,6 +69,8 @@ class MappingNetwork(nn.Module):
 
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, activation."""
+
+    noise_const: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool) -> None:
         super().__init__()
@@ -126,8 +129,8 @@ class SynthesisNetwork(nn.Module):
     def styles(self, w_plus: Tensor) -> list[Tensor]:
         """StyleSpace (Wu et al. 2021): one [B, in_channels] a layer, the convs in order, then the ToRGBs."""
         ws = w_plus.unbind(1)
-        convs = [layer.affine(ws[i]) for i, layer in enumerate(self.convs)]
-        rgbs = [layer.affine(ws[2 * i + 1]) for i, layer in enumerate(self.to_rgbs)]
+        convs = [layer.get_submodule("affine")(ws[i]) for i, layer in enumerate(self.convs)]
+        rgbs = [layer.get_submodule("affine")(ws[2 * i + 1]) for i, layer in enumerate(self.to_rgbs)]
         return convs + rgbs
 
     def forward(
@@ -156,6 +159,8 @@ class SynthesisNetwork(nn.Module):
 class Generator(nn.Module):
     """StyleGAN2 generator. `w_avg` [w_dim] is the mean of the mapping network's output, for truncation."""
 
+    w_avg: Tensor
+
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
@@ -164,7 +169,7 @@ class Generator(nn.Module):
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def map(self, z: Tensor, truncation_psi: float = 1.0, truncation_cutoff: int | None = None) -> Tensor:
-        """z [B, z_dim] to w_plus [B, num_ws, w_dim], truncated towards `w_avg` in the first `truncation_cutoff` layers."""
+        """z [B, z_dim] to w_plus [B, num_ws, w_dim], truncated in the first `truncation_cutoff` layers."""
         w_plus = self.broadcast(self.mapping(z))
         return self.truncate(w_plus, truncation_psi, truncation_cutoff)
 

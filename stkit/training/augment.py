@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation (Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data").
+"""Adaptive discriminator augmentation (Karras et al. 2020, "Training GANs with Limited Data").
 
 Everything that the discriminator sees, real or generated, goes through the same kinds of random
 change, each made with probability p; p follows how much the discriminator overfits. Unlike the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,18 +47,29 @@ class AugmentConfig:
     saturation_std: float = 1.0
 
 
-def augment(images: Tensor, config: AugmentConfig, p: float, generator: torch.Generator) -> Tensor:
-    """Randomly changed `images` [B, 3, R, R] in [-1, 1], float32, differentiable, not clamped.
+def draw_augmentation(
+    config: AugmentConfig, p: float, count: int, resolution: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Random changes of `count` images: `geometry` [count, 3, 3] and `colour` [count, 4, 4], identities with p = 0.
 
-    `generator` is on the CPU whatever the device of the images; with p = 0 nothing changes.
+    `geometry` takes output to input positions, in [-1, 1] across the image; `colour` acts on (r, g, b, 1).
     """
-    geometry = draw_geometry(config, p, len(images), images.shape[-1], generator).to(images.device)
-    colour = draw_colour(config, p, len(images), generator).to(images.device)
-    return apply_colour(apply_geometry(images, geometry), colour)
+    return _draw_geometry(config, p, count, resolution, generator), _draw_colour(config, p, count, generator)
 
 
-def draw_geometry(config: AugmentConfig, p: float, count: int, resolution: int, generator: torch.Generator) -> Tensor:
-    """Random matrices [count, 3, 3] that take output to input positions, in [-1, 1] across the image."""
+def apply_augmentation(images: Tensor, geometry: Tensor, colour: Tensor) -> Tensor:
+    """Changed `images` [B, 3, R, R], float32 in [-1, 1]; differentiable, mirrored beyond the edges, not clamped.
+
+    Identities change nothing at all.
+    """
+    grid = F.affine_grid(geometry[:, :2], list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    same = (geometry == torch.eye(3, device=geometry.device)).flatten(1).all(1)
+    images = torch.where(same[:, None, None, None], images, moved)
+    return torch.einsum("bij,bjhw->bihw", colour[:, :3, :3], images) + colour[:, :3, 3, None, None]
+
+
+def _draw_geometry(config: AugmentConfig, p: float, count: int, resolution: int, generator: torch.Generator) -> Tensor:
     draw = _Draw(count, generator)
     pixels = int(config.translate_int_max * resolution)
     # A rotation before and one after the anisotropic scaling: together they happen with probability p.
@@ -77,8 +89,7 @@ def draw_geometry(config: AugmentConfig, p: float, count: int, resolution: int, 
     return matrix @ _translation(*draw.some(config.translate * p, shift))
 
 
-def draw_colour(config: AugmentConfig, p: float, count: int, generator: torch.Generator) -> Tensor:
-    """Random affine matrices [count, 4, 4] on (r, g, b, 1)."""
+def _draw_colour(config: AugmentConfig, p: float, count: int, generator: torch.Generator) -> Tensor:
     draw = _Draw(count, generator)
     grey = torch.ones(3, 3) / 3  # projects on the axis of greys
     eye = torch.eye(3)
@@ -92,8 +103,101 @@ def draw_colour(config: AugmentConfig, p: float, count: int, generator: torch.Ge
     linear = eye * _each(factor)
     linear = (eye - 2 * grey * _each(flipped)) @ linear
     linear = _hue_rotation(angle) @ linear
-    linear = (grey + (eye - grey) * _each(vividness)) @ linear
+    linear = (eye + (eye - grey) * _each(vividness - 1)) @ linear
     matrix = torch.eye(4).repeat(count, 1, 1)
     matrix[:, :3, :3] = linear
     matrix[:, :3, 3] = linear.sum(2) * offset[:, None]  # brightness comes first
     return matrix
+
+
+class AugmentController:
+    """Keeps the mean sign of D(real), the paper's measure of overfitting r_t, at `target` by moving p.
+
+    Every `interval` steps p moves up or down at the speed that takes it from 0 to 1 in `images`
+    images. Without a target p stays as it is.
+    """
+
+    def __init__(self, target: float | None, p: float = 0.0, interval: int = 4, images: int = 500_000) -> None:
+        self.target = target
+        self.p = p
+        self.interval = interval
+        self.images = images
+        self._signs: list[float] = []
+        self._seen = 0
+
+    def update(self, real_scores: Tensor) -> None:
+        """Take in the scores [B] of one step's real images."""
+        if self.target is None:
+            return
+        self._signs.append(float(real_scores.detach().sign().mean()))
+        self._seen += len(real_scores)
+        if len(self._signs) == self.interval:
+            overfitting = sum(self._signs) / self.interval
+            direction = (overfitting > self.target) - (overfitting < self.target)
+            self.p = min(max(self.p + direction * self._seen / self.images, 0.0), 1.0)
+            self._signs, self._seen = [], 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """p and what was gathered since it last moved."""
+        return {"p": self.p, "signs": self._signs, "seen": self._seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.p, self._signs, self._seen = state["p"], list(state["signs"]), state["seen"]
+
+
+class _Draw:
+    """Random amounts, one an image."""
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count = count
+        self.generator = generator
+
+    def normal(self, std: float) -> Tensor:
+        return torch.randn(self.count, generator=self.generator) * std
+
+    def angles(self) -> Tensor:
+        return (torch.rand(self.count, generator=self.generator) * 2 - 1) * math.pi
+
+    def integers(self, low: int, high: int) -> Tensor:
+        return torch.randint(low, high + 1, (self.count,), generator=self.generator).float()
+
+    def some(self, p: float, amounts: list[Tensor], neutral: float = 0.0) -> list[Tensor]:
+        """`amounts` for the images chosen with probability `p`, all of them together, and `neutral` for the others."""
+        chosen = torch.rand(self.count, generator=self.generator) < p
+        return [torch.where(chosen, amount, neutral) for amount in amounts]
+
+
+def _each(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
+def _affine(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """[[a, b, x], [c, d, y], [0, 0, 1]] an image."""
+    zero, one = torch.zeros_like(a), torch.ones_like(a)
+    return torch.stack([a, b, x, c, d, y, zero, zero, one], 1).reshape(-1, 3, 3)
+
+
+def _scaling(x: Tensor, y: Tensor) -> Tensor:
+    zero = torch.zeros_like(x)
+    return _affine(x, zero, zero, y, zero, zero)
+
+
+def _rotation(angle: Tensor) -> Tensor:
+    zero = torch.zeros_like(angle)
+    return _affine(angle.cos(), -angle.sin(), angle.sin(), angle.cos(), zero, zero)
+
+
+def _translation(x: Tensor, y: Tensor) -> Tensor:
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    return _affine(one, zero, zero, one, x, y)
+
+
+def _hue_rotation(angle: Tensor) -> Tensor:
+    """Rotations about the axis of greys, [B, 3, 3], by Rodrigues' formula."""
+    a = 1 / math.sqrt(3)
+    cross = torch.tensor([[0.0, -a, a], [a, 0.0, -a], [-a, a, 0.0]])
+    return torch.eye(3) + cross * _each(angle.sin()) + cross @ cross * _each(1 - angle.cos())
+
+
+__all__ = ["AugmentConfig", "AugmentController", "apply_augmentation", "draw_augmentation"]

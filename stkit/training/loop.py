@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +19,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from stkit.errors import StkitError, UsageError
-from stkit.files import atomic_path
+from stkit.errors import OutputError, StkitError, UsageError
+from stkit.files import atomic_path, write_text
 
 
 class Stateful(Protocol):
@@ -77,11 +80,12 @@ def run_loop(
             losses = step(done)
             done += 1
             now = time.monotonic()
-            if now - logged >= config.log_seconds or done == config.steps:
+            save_due = now - saved >= config.save_seconds
+            log_due = now - logged >= config.log_seconds or done == config.steps
+            # Before a checkpoint too: a diverged one would replace the last good one.
+            values = _finite(losses, done) if log_due or save_due else {}
+            if log_due:
                 rate = (done - logged_step) * config.batch / (now - logged)
-                values = {name: round(float(value), 5) for name, value in losses.items()}
-                if not all(abs(value) < float("inf") for value in values.values()):
-                    raise StkitError(f"training diverged at step {done}: {values}; lower the learning rate")
                 log.write(step=done, seconds=round(now - started, 1), images_per_second=round(rate, 2), **values)
                 note = f"{rate:.1f} images/s  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
                 progress.update(task, completed=done, note=note)
@@ -89,7 +93,7 @@ def run_loop(
             if now - sampled >= config.sample_seconds:
                 log.write(step=done, **sample(done))
                 sampled = time.monotonic()
-            if now - saved >= config.save_seconds:
+            if save_due:
                 _save(config, state, done)
                 saved = time.monotonic()
         if done > first or not config.checkpoint.exists():
@@ -100,14 +104,23 @@ def run_loop(
     return done
 
 
+def _finite(losses: Mapping[str, Tensor], step: int) -> dict[str, float]:
+    values = {name: round(float(value), 5) for name, value in losses.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        raise StkitError(f"training diverged at step {step}: {values}; lower the learning rate")
+    return values
+
+
 def step_generator(config: LoopConfig, step: int) -> torch.Generator:
     """The CPU random generator of one step."""
     return torch.Generator().manual_seed(config.seed * 1_000_003 + step)
 
 
 def _save(config: LoopConfig, state: Mapping[str, Stateful], step: int) -> None:
+    data = io.BytesIO()  # torch.save's own errors on a full disk are no OSError
+    torch.save({"step": step, **{name: item.state_dict() for name, item in state.items()}}, data)
     with atomic_path(config.checkpoint) as path:
-        torch.save({"step": step, **{name: item.state_dict() for name, item in state.items()}}, path)
+        path.write_bytes(data.getbuffer())
 
 
 def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
@@ -118,28 +131,43 @@ def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
         return 0
     if not path.exists():
         return 0
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise StkitError(f"{path} is damaged or no checkpoint; start again in another --out") from error
     try:
         for name, item in state.items():
             item.load_state_dict(saved[name])
     except (KeyError, RuntimeError, ValueError) as error:
-        raise StkitError(f"{path} does not fit this configuration: {str(error).splitlines()[0]}") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()
+        raise StkitError(
+            f"{path} does not fit this configuration: {reason}; give the settings it was started with, "
+            "or choose another --out"
+        ) from error
     return int(saved["step"])
 
 
 class _Log:
-    """One JSON object a line; on resume the lines past the checkpoint are dropped."""
+    """One JSON object a line; on resume the lines past the checkpoint are dropped, with one cut short by a crash."""
 
     def __init__(self, path: Path, done: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         lines = path.read_text().splitlines() if done and path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= done]
-        path.write_text("".join(line + "\n" for line in kept))
+        write_text(path, "".join(line + "\n" for line in lines if _logged_step(line) <= done))
 
     def write(self, **values: float) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}; make room, then --resume") from error
+
+
+def _logged_step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
 
 
 @contextmanager
@@ -158,8 +186,34 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(received)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for key, handler in previous.items():
+            signal.signal(key, handler)
+
+
+class Unchanged:
+    """Settings that must be the same when a run is resumed: part of its state, kept as text."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = dict(_flat(settings))
+
+    def state_dict(self) -> dict[str, str]:
+        """Dotted names and values."""
+        return self._settings
+
+    def load_state_dict(self, state: Mapping[str, str]) -> None:
+        """Raise ValueError naming the first setting that differs."""
+        for name in {**self._settings, **state}:
+            was, now = state.get(name, "not there"), self._settings.get(name, "not there")
+            if was != now:
+                raise ValueError(f"{name} was {was} and is now {now}")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
 
 
 class Ema(nn.Module):
@@ -190,4 +244,4 @@ def cosine_warmup(step: int, steps: int, warmup: int = 100) -> float:
     return 0.02 + 0.98 * (0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * progress))))
 
 
-__all__ = ["Ema", "LoopConfig", "Stateful", "cosine_warmup", "run_loop", "step_generator"]
+__all__ = ["Ema", "LoopConfig", "Stateful", "Unchanged", "cosine_warmup", "run_loop", "step_generator"]

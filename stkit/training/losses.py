@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stkit.images import resize_batch
 from stkit.models.lpips import LPIPS
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def channels_last(module: ModuleT) -> ModuleT:
+    """`module` with its convolution weights in channels-last order, in place."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
@@ -27,4 +35,4 @@ def paired_errors(images: Tensor, references: Tensor, lpips: LPIPS) -> dict[str,
     return {"mse": torch.cat(mse), "lpips": torch.cat(distance)}
 
 
-__all__ = ["autocast", "paired_errors"]
+__all__ = ["autocast", "channels_last", "paired_errors"]

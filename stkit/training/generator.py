@@ -1,0 +1,253 @@
+"""Adversarial training of a StyleGAN2 generator, with adaptive augmentation for small data sets.
+
+Non-saturating logistic loss, lazy R1, an average of the weights, style mixing (Karras et al. 2020,
+"Analyzing and Improving the Image Quality of StyleGAN"). It may start from a generator that was
+trained by reconstruction, see `stkit.training.reconstruction`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stkit.alignment import AlignmentTemplate
+from stkit.errors import UsageError, WeightsError
+from stkit.images import image_grid, save_image, to_image
+from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
+from stkit.training.data import ImageSet, batch_indices, flip_some
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, step_generator
+from stkit.weights import Header, save_tensors
+
+# The mean w follows the mapping network by this much a step, as in the papers.
+W_AVG_RATE = 0.002
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """The two networks and how they are trained.
+
+    `r1_gamma` None is StyleGAN2-ADA's rule, 0.0002 * pixels / batch; the penalty is taken every
+    `d_reg_interval` steps. `ema_images` is the half-life of the averaged weights. The augmentation
+    probability starts at `augment_p`; with `ada_target` None it stays there, else it goes from 0 to 1
+    in `ada_images` images at the earliest. `dtype` is that of the features.
+    """
+
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    g_learning_rate: float = 2e-3
+    d_learning_rate: float = 2e-3
+    r1_gamma: float | None = None
+    d_reg_interval: int = 16
+    ema_images: float = 10_000
+    style_mixing: float = 0.9
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    ada_target: float | None = 0.6
+    ada_images: int = 500_000
+    augment_p: float = 0.0
+    dtype: torch.dtype = torch.bfloat16
+    compile: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = self.generator.img_resolution, self.discriminator.img_resolution
+        if sizes[0] != sizes[1]:
+            raise UsageError(f"the generator makes images of {sizes[0]} px, but the discriminator takes {sizes[1]} px")
+
+
+def r1_penalty(discriminator: Discriminator, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """R1 (Mescheder et al. 2018): mean squared norm of the score's gradient at `images` [B, 3, R, R], a scalar."""
+    images = images.detach().requires_grad_()
+    scores = discriminator(images, dtype)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+@dataclass
+class GeneratorRun:
+    """A resumable run: `train()` leaves the averaged generator in `ema.model` and in the checkpoint under `ema`.
+
+    `init` is the state dict of a generator of the same config to start from. Raises UsageError when the
+    batch does not fit the discriminator's groups, WeightsError when `init` does not fit the config.
+    """
+
+    config: AdversarialConfig
+    loop: LoopConfig
+    train_set: ImageSet
+    device: torch.device
+    init: Mapping[str, Tensor] | None = None
+    generator: Generator = field(init=False)
+    discriminator: Discriminator = field(init=False)
+    ema: Ema = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, batch = self.config, self.loop.batch
+        config.discriminator.require_batch(batch)
+        torch.manual_seed(self.loop.seed)
+        self.generator = Generator(config.generator).to(self.device)
+        self.discriminator = Discriminator(config.discriminator).to(self.device)
+        for model in (self.generator, self.discriminator):
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.init is not None:
+            try:
+                self.generator.load_state_dict(self.init)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise WeightsError(f"the initial weights do not fit the generator to train: {reason}") from error
+        self.ema = Ema(self.generator, copy.deepcopy(self.generator), 0.5 ** (batch / config.ema_images))
+        self.controller = AugmentController(config.ada_target, config.augment_p, images=config.ada_images)
+        # The penalty's steps come on top of the others: the optimiser's pace is set back accordingly (appendix B).
+        pace = config.d_reg_interval / (config.d_reg_interval + 1)
+        self.g_optimizer = _adam(self.generator, config.g_learning_rate, 1.0)
+        self.d_optimizer = _adam(self.discriminator, config.d_learning_rate, pace)
+        compiled: Callable[[Callable], Callable] = torch.compile if config.compile else lambda function: function
+        self._render, self._score = compiled(self._render_eager), compiled(self._score_eager)
+        self._r1 = torch.zeros(())
+
+    def train(self) -> int:
+        """Train to the last step; returns the number of steps done."""
+        # How it is computed may change between runs, what is computed may not.
+        settings = dataclasses.asdict(dataclasses.replace(self.config, compile=False))
+        state: dict[str, Stateful] = {
+            "config": Unchanged({**settings, "batch": self.loop.batch, "seed": self.loop.seed}),
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema,
+            "g_optimizer": self.g_optimizer,
+            "d_optimizer": self.d_optimizer,
+            "augment": self.controller,
+        }
+        return run_loop(self.loop, state, self.step, self.sample)
+
+    def step(self, step: int) -> Mapping[str, Tensor]:
+        """One optimiser step of each network, and every `d_reg_interval` steps one of R1."""
+        random = step_generator(self.loop, step)
+        indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
+        reals = flip_some(self.train_set.batch(indices, self.device), random)
+        g_loss = self._generator_step(random)
+        d_loss, real_scores, fake_scores = self._discriminator_step(reals, random)
+        if step % self.config.d_reg_interval == 0:
+            self._r1 = self._r1_step(reals, random)
+        self.ema.update(self.generator, step)
+        losses = {
+            "g_loss": g_loss,
+            "d_loss": d_loss,
+            "r1": self._r1,
+            "real_score": real_scores.mean(),
+            "fake_score": fake_scores.mean(),
+            "real_sign": real_scores.sign().mean(),
+            "augment_p": torch.tensor(self.controller.p),
+        }
+        self.controller.update(real_scores)
+        return {name: value.detach() for name, value in losses.items()}
+
+    @torch.no_grad()
+    def sample(self, step: int) -> dict[str, float]:
+        """Write a grid of 32 averaged samples, always of the same z, with truncation 0.7."""
+        model = self.ema.model
+        assert isinstance(model, Generator)
+        z = torch.randn(32, self.config.generator.z_dim, generator=torch.Generator().manual_seed(self.loop.seed))
+        images = [model(part.to(self.device), truncation_psi=0.7, dtype=self.config.dtype) for part in z.split(8)]
+        grid = image_grid([to_image(image) for image in torch.cat(images)], columns=8)
+        save_image(grid, self.loop.out / "samples" / f"{step:07d}.png")
+        return {}
+
+    def _generator_step(self, random: torch.Generator) -> Tensor:
+        self.discriminator.requires_grad_(False)
+        w_plus = self._codes(random)
+        with torch.no_grad():
+            self.generator.get_buffer("w_avg").lerp_(w_plus[:, 0].mean(0), W_AVG_RATE)
+        loss = F.softplus(-self._score(self._render(w_plus), *self._changes(random))).mean()
+        _descend(self.g_optimizer, loss)
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def _discriminator_step(self, reals: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.no_grad():
+            fakes = self._render(self._codes(random))
+        fake_scores = self._score(fakes, *self._changes(random))
+        real_scores = self._score(reals, *self._changes(random))
+        loss = F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
+        _descend(self.d_optimizer, loss)
+        return loss, real_scores, fake_scores
+
+    def _r1_step(self, reals: Tensor, random: torch.Generator) -> Tensor:
+        # Of the augmented images, which are what the discriminator sees.
+        images = apply_augmentation(reals, *self._changes(random))
+        penalty = r1_penalty(self.discriminator, images, self.config.dtype)
+        gamma = self.config.r1_gamma
+        if gamma is None:
+            gamma = 0.0002 * reals.shape[-1] ** 2 / len(reals)
+        _descend(self.d_optimizer, penalty * (gamma / 2 * self.config.d_reg_interval))
+        return penalty
+
+    def _codes(self, random: torch.Generator) -> Tensor:
+        """w_plus [batch, num_ws, w_dim] of random z, some of them mixed from two at a random layer."""
+        config, batch = self.config, self.loop.batch
+        num_ws = config.generator.num_ws
+        z = torch.randn(2, batch, config.generator.z_dim, generator=random).to(self.device)
+        cutoff = torch.randint(1, num_ws, (batch,), generator=random)
+        mixed = torch.rand(batch, generator=random) < config.style_mixing
+        first = torch.arange(num_ws) < torch.where(mixed, cutoff, num_ws)[:, None]  # [batch, num_ws]
+        w = self.generator.mapping(z)[:, :, None]
+        return torch.where(first.to(self.device)[:, :, None], w[0], w[1])
+
+    def _changes(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        config, p = self.config, self.controller.p
+        resolution = config.generator.img_resolution
+        geometry, colour = draw_augmentation(config.augment, p, self.loop.batch, resolution, random)
+        return geometry.to(self.device), colour.to(self.device)
+
+    def _render_eager(self, w_plus: Tensor) -> Tensor:
+        return self.generator.synthesize(w_plus, noise="random", dtype=self.config.dtype)
+
+    def _score_eager(self, images: Tensor, geometry: Tensor, colour: Tensor) -> Tensor:
+        return self.discriminator(apply_augmentation(images, geometry, colour), self.config.dtype)
+
+
+def _adam(model: nn.Module, learning_rate: float, pace: float) -> torch.optim.Adam:
+    return torch.optim.Adam(model.parameters(), learning_rate * pace, betas=(0.0, 0.99**pace), fused=True)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def export_generator(
+    generator: Generator,
+    folder: Path,
+    *,
+    domain: str,
+    alignment: AlignmentTemplate,
+    licence: str,
+    notes: Mapping[str, Any] | None = None,
+) -> Header:
+    """Write `generator` in float16, with its mean w computed, as the generator of the weights `folder`.
+
+    Returns the header with the fingerprint. Raises OutputError.
+    """
+    tensors = {**generator.state_dict(), "w_avg": generator.compute_w_avg()}
+    header = Header(
+        kind="generator",
+        architecture="stylegan2",
+        config=dataclasses.asdict(generator.config),
+        domain=domain,
+        alignment=alignment,
+        licence=licence,
+        notes=notes or {},
+    )
+    half = {name: value.half() for name, value in tensors.items()}
+    return save_tensors(Path(folder) / "generator.safetensors", half, header)
+
+
+__all__ = ["AdversarialConfig", "GeneratorRun", "export_generator", "r1_penalty"]
