@@ -7,34 +7,11 @@ of the top left pixel at (0, 0). Training data and photos go through the same fu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-
-@dataclass(frozen=True)
-class AlignmentTemplate:
-    """How a domain's crops are framed; it belongs to the weights.
-
-    `points`: landmark targets in pixels of a `size` x `size` frame (kind "points"); kind "ffhq" is
-    the oriented square of Karras et al. 2019 and needs no points; kind "box" fits the subject's box.
-    """
-
-    kind: Literal["points", "ffhq", "box"]
-    size: int = 0
-    points: tuple[tuple[float, float], ...] = ()
-
-    def to_dict(self) -> dict:
-        """A JSON-ready form, read back by `from_dict`."""
-        return {"kind": self.kind, "size": self.size, "points": [list(point) for point in self.points]}
-
-    @classmethod
-    def from_dict(cls, data: dict) -> AlignmentTemplate:
-        """The inverse of `to_dict`."""
-        points = tuple((float(x), float(y)) for x, y in data["points"])
-        return cls(kind=data["kind"], size=int(data["size"]), points=points)
+from stkit.domains import AlignmentTemplate
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -132,7 +109,6 @@ def outside_share(transform: np.ndarray, width: int, height: int, photo_size: tu
 
 
 __all__ = [
-    "AlignmentTemplate",
     "crop_photo",
     "ffhq_transform",
     "fit_similarity",

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
-from PIL import Image
-
-from stkit.alignment import AlignmentTemplate
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     import torch
+    from PIL import Image
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AlignmentTemplate:
+    """How a domain's crops are framed; it belongs to the weights.
+
+    `points`: landmark targets in pixels of a `size` x `size` frame (kind "points"); kind "ffhq" is
+    the oriented square of Karras et al. 2019 and needs no points; kind "box" fits the subject's box.
+    """
+
+    kind: Literal["points", "ffhq", "box"]
+    size: int = 0
+    points: tuple[tuple[float, float], ...] = ()
+
+    def to_dict(self) -> dict:
+        """A JSON-ready form, read back by `from_dict`."""
+        return {"kind": self.kind, "size": self.size, "points": [list(point) for point in self.points]}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> AlignmentTemplate:
+        """The inverse of `to_dict`."""
+        points = tuple((float(x), float(y)) for x, y in data["points"])
+        return cls(kind=data["kind"], size=int(data["size"]), points=points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,4 +91,4 @@ class Domain(ABC):
         return None
 
 
-__all__ = ["Domain", "Subject"]
+__all__ = ["AlignmentTemplate", "Domain", "Subject"]

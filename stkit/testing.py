@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.alignment import AlignmentTemplate
+from stkit.domains import AlignmentTemplate
 from stkit.editing import EditContext
 from stkit.errors import StkitError, UsageError
 from stkit.inversion import InversionContext

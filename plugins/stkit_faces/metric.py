@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Literal
 
 from stkit import options as stkit_options
-from stkit.alignment import AlignmentTemplate
+from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.metrics import Metric
 from stkit_faces.domain import FACES_TEMPLATE

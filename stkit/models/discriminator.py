@@ -79,7 +79,7 @@ class Discriminator(nn.Module):
         self.score = ops.EqualLinear(channels, 1)
 
     def forward(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Images [B, 3, R, R] in [-1, 1] to float32 scores [B]; features down to 4 px are computed in `dtype`.
+        """Images [B, 3, R, R] in [-1, 1] to scores [B]; features down to 4 px are computed in `dtype`.
 
         Raises UsageError when the batch is not a multiple of the minibatch group.
         """
@@ -87,7 +87,7 @@ class Discriminator(nn.Module):
         x = self.from_rgb(images.to(dtype or images.dtype).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x)
-        x = append_minibatch_stddev(x.float(), self.config.mbstd_group_size, self.config.mbstd_num_channels)
+        x = append_minibatch_stddev(x.to(images.dtype), self.config.mbstd_group_size, self.config.mbstd_num_channels)
         return self.score(self.hidden(self.conv(x).flatten(1))).squeeze(1)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
-_EPS = 1e-8
+EPS = 1e-8
 
 
 class EqualLinear(nn.Module):
@@ -80,7 +80,7 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """Scale the last dimension to unit mean square."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPS)
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
 
     `weight` [out, in, k, k], `style` [B, in] (the equalised learning rate already in it).
     """
-    return torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + _EPS)
+    return torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + EPS)
 
 
 def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False) -> Tensor:
@@ -114,7 +114,7 @@ def modulated_conv2d_ref(
     out, inner, k, _ = weight.shape
     w = weight[None] * style[:, None, :, None, None] / math.sqrt(inner * k * k)  # [B, out, in, k, k]
     if demodulate:
-        w = w * torch.rsqrt(w.square().sum((2, 3, 4), keepdim=True) + _EPS)
+        w = w * torch.rsqrt(w.square().sum((2, 3, 4), keepdim=True) + EPS)
     x = x.reshape(1, batch * inner, height, width)
     if up:
         w = w.transpose(1, 2).reshape(batch * inner, out, k, k)
@@ -183,6 +183,7 @@ def upfirdn2d_ref(x: Tensor, *, up: int = 1, down: int = 1, gain: float = 1.0, p
 
 
 __all__ = [
+    "EPS",
     "FIR_TAPS",
     "EqualConv2d",
     "EqualLinear",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.errors import UsageError
@@ -65,30 +66,39 @@ class StyleTransformer(nn.Module):
         )
         self.register_buffer("latent_avg", torch.zeros(d_model))
 
-    def features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor, ref: bool = False) -> list[Tensor]:
         """Images [B, 3, H, W] in [-1, 1] to the coarse, medium and fine maps, [B, d_model, ., .] each."""
+        add = upsample_add_ref if ref else upsample_add
         _, c1, c2, c3 = self.backbone(x)
-        medium = _upsample_add(c3, self.lateral_medium(c2))
-        fine = _upsample_add(medium, self.lateral_fine(c1))
+        medium = add(c3, self.lateral_medium(c2))
+        fine = add(medium, self.lateral_fine(c1))
         return [c3, medium, fine]
 
     def queries(self) -> Tensor:
         """The starting points in W, [1, num_queries, d_model]."""
         return self.mapping(self.z)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model]."""
+    def forward(self, x: Tensor, ref: bool = False) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model].
+
+        `ref` resizes as the paper's release does; in float32 and evaluation mode that is the oracle of `models.inference`.
+        """
         codes = self.queries().expand(x.shape[0], -1, -1)
-        for stage, feature in zip(self.stages, self.features(x), strict=True):
+        for stage, feature in zip(self.stages, self.features(x, ref), strict=True):
             codes = stage(codes, feature.flatten(2).transpose(1, 2))
         return (codes.float() + self.latent_avg)[:, : self.config.num_ws]
 
 
-def _upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
+def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
     """`fine` plus `coarse` resized bilinearly with aligned corners, as matrix products: quick to differentiate."""
     rows = _resize_matrix(coarse.shape[2], fine.shape[2]).to(coarse)
     columns = _resize_matrix(coarse.shape[3], fine.shape[3]).to(coarse)
     return torch.einsum("yh,bchw,xw->bcyx", rows, coarse, columns) + fine
+
+
+def upsample_add_ref(coarse: Tensor, fine: Tensor) -> Tensor:
+    """`upsample_add` by plain interpolation."""
+    return F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=True) + fine
 
 
 def _resize_matrix(size: int, new_size: int) -> Tensor:
@@ -97,4 +107,4 @@ def _resize_matrix(size: int, new_size: int) -> Tensor:
     return (1 - (position - torch.arange(size)).abs()).clamp(min=0)
 
 
-__all__ = ["StyleTransformer", "StyleTransformerConfig"]
+__all__ = ["StyleTransformer", "StyleTransformerConfig", "upsample_add", "upsample_add_ref"]

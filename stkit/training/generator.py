@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.alignment import AlignmentTemplate
+from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError, WeightsError
 from stkit.images import image_grid, save_image, to_image
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig

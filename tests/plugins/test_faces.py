@@ -12,11 +12,11 @@ import pytest
 import stkit_faces
 import stkit_faces.model_files
 from PIL import Image, ImageOps
-from stkit_faces.domain import FACES_TEMPLATE, FacesDomain, template_points
+from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
+from stkit_faces.landmarks import template_points
 
 from stkit import hookspecs
-from stkit.alignment import AlignmentTemplate
-from stkit.domains import Subject
+from stkit.domains import AlignmentTemplate, Subject
 from stkit.errors import MissingPackageError, UsageError
 
 DOMAIN = FacesDomain()

@@ -21,8 +21,8 @@ from stkit_faces.identity import (
 from stkit_faces.metric import IdentityMetric
 from stkit_faces.model_files import model_file
 
-from stkit.alignment import AlignmentTemplate, crop_photo
-from stkit.domains import Subject
+from stkit.alignment import crop_photo
+from stkit.domains import AlignmentTemplate, Subject
 from stkit.errors import UsageError, WeightsError
 from stkit.options import build_options
 

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 
-CHANGES = tuple(
-    field.name for field in dataclasses.fields(AugmentConfig) if not field.name.endswith(("_std", "_max"))
-)
+CHANGES = tuple(field.name for field in dataclasses.fields(AugmentConfig) if not field.name.endswith(("_std", "_max")))
 NOTHING = AugmentConfig(**dict.fromkeys(CHANGES, 0.0))
 SIDE = 16
 

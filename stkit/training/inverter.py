@@ -1,0 +1,257 @@
+"""Style Transformer training beside a frozen generator (Hu et al., CVPR 2022, section 3.2 and its appendix).
+
+L2, LPIPS and identity between a photo and its reconstruction; the encoder, its z and its copy of the
+mapping network are trained. Codes that are known, of the generator's own samples, can be mixed in.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stkit.domains import AlignmentTemplate
+from stkit.errors import UsageError, WeightsError
+from stkit.images import image_grid, resize_batch, save_image, to_image
+from stkit.models.lpips import LPIPS, load_lpips
+from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+from stkit.models.stylegan2 import Generator
+from stkit.training.data import ImageSet, batch_indices, flip_some
+from stkit.training.export import save_module
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
+from stkit.training.losses import autocast, paired_errors
+from stkit.weights import Header, tensors_fingerprint
+
+Embedder = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class InverterConfig:
+    """The network and the weights of the loss's parts, 0 to leave one out.
+
+    `latent` is the share of batches (0 to 1) that are the generator's own samples, whose codes are
+    known; `dtype` is that of the features.
+    """
+
+    inverter: StyleTransformerConfig
+    learning_rate: float = 1e-4
+    l2: float = 1.0
+    lpips: float = 0.8
+    identity: float = 0.1
+    latent: float = 0.0
+    ema_decay: float = 0.998
+    dtype: torch.dtype = torch.bfloat16
+    compile: bool = True
+
+
+@dataclass
+class _Objective:
+    """The loss as one function of tensors, so that all of it compiles into one graph."""
+
+    inverter: StyleTransformer
+    generator: Generator
+    lpips: LPIPS
+    embedder: Embedder | None
+    config: InverterConfig
+
+    def __call__(self, images: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
+        config = self.config
+        with autocast(images.device, config.dtype):
+            predicted = self.inverter(images)
+        output = _render(self.generator, predicted, config)
+        losses = {"mse": (output - images).square().mean()}
+        loss = config.l2 * losses["mse"]
+        with autocast(images.device, config.dtype):
+            if config.lpips:
+                losses["lpips"] = self.lpips(output, images).float().mean()
+                loss = loss + config.lpips * losses["lpips"]
+            if config.identity and self.embedder is not None:
+                losses["identity"] = 1 - _likeness(self.embedder, output, images).mean()
+                loss = loss + config.identity * losses["identity"]
+        if codes is not None:
+            losses["latent"] = (predicted - codes).square().mean()
+            loss = loss + losses["latent"]
+        return {"loss": loss, **losses}
+
+
+def _render(generator: Generator, codes: Tensor, config: InverterConfig) -> Tensor:
+    """Images of `codes` [B, num_ws, w_dim] at the inverter's resolution."""
+    return resize_batch(generator.synthesize(codes, dtype=config.dtype), config.inverter.input_resolution)
+
+
+def _likeness(embedder: Embedder, images: Tensor, references: Tensor) -> Tensor:
+    """Cosine of the embeddings, row by row, [B]; gradients reach `images` alone."""
+    with torch.no_grad():
+        wanted = embedder(references).float()
+    return (embedder(images).float() * wanted).sum(1)
+
+
+@dataclass
+class InverterRun:
+    """A resumable run: `train()` leaves the averaged StyleTransformer in `ema.model` and in the checkpoint under `ema`.
+
+    The image sets are at the inverter's input resolution. `embedder` comes from `Domain.load_embedder`;
+    `init` is the state dict of an inverter of the same config to start from, otherwise the mapping
+    network and `latent_avg` are the generator's and the rest is random. Raises UsageError when the parts
+    do not fit each other, WeightsError when `init` does not fit the config.
+    """
+
+    config: InverterConfig
+    generator: Generator
+    loop: LoopConfig
+    train_set: ImageSet
+    val_set: ImageSet
+    device: torch.device
+    embedder: Embedder | None = None
+    init: Mapping[str, Tensor] | None = None
+    model: StyleTransformer = field(init=False)
+    ema: Ema = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._check()
+        config = self.config
+        torch.manual_seed(self.loop.seed)
+        self.generator = copy.deepcopy(self.generator).eval().requires_grad_(False).to(self.device)
+        self.model = StyleTransformer(config.inverter).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._start()
+        self.ema = Ema(self.model, copy.deepcopy(self.model), config.ema_decay)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.lpips = load_lpips(self.device).to(memory_format=torch.channels_last)
+        objective = _Objective(self.model, self.generator, self.lpips, self.embedder, config)
+        self.objective = torch.compile(objective) if config.compile else objective
+
+    def _check(self) -> None:
+        ours, theirs = self.config.inverter, self.generator.config
+        for name, mine, wanted in (
+            ("num_ws", ours.num_ws, theirs.num_ws),
+            ("d_model", ours.d_model, theirs.w_dim),
+        ):
+            if mine != wanted:
+                raise UsageError(f"the inverter's {name} is {mine}, but the generator needs {wanted}")
+        for images in (self.train_set, self.val_set):
+            if images.images.shape[-1] != ours.input_resolution:
+                raise UsageError(
+                    f"the images have {images.images.shape[-1]} px, but the inverter takes {ours.input_resolution} px; "
+                    "load them at its input_resolution"
+                )
+        if self.config.identity and self.embedder is None:
+            raise UsageError("this domain has no network for the identity loss; set its weight to 0")
+        if not 0 <= self.config.latent <= 1:
+            raise UsageError(f"latent {self.config.latent} is not a share of the batches from 0 to 1")
+
+    def _start(self) -> None:
+        if self.init is not None:
+            try:
+                self.model.load_state_dict(self.init)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise WeightsError(f"the initial weights do not fit the inverter to train: {reason}") from error
+            return
+        self.model.get_buffer("latent_avg").copy_(self.generator.w_avg)
+        try:
+            self.model.mapping.load_state_dict(self.generator.mapping.state_dict())
+        except RuntimeError as error:
+            theirs = self.generator.config
+            raise UsageError(
+                f"the inverter's mapping network cannot start from the generator's: it needs mapping_layers "
+                f"{theirs.mapping_layers} and d_model {theirs.z_dim}"
+            ) from error
+
+    def train(self) -> int:
+        """Train to the last step; returns the number of steps done."""
+        # How it is computed may change between runs, what is computed may not.
+        settings = dataclasses.asdict(dataclasses.replace(self.config, compile=False))
+        settings |= {"batch": self.loop.batch, "seed": self.loop.seed}
+        settings["generator"] = tensors_fingerprint(self.generator.state_dict())
+        state: dict[str, Stateful] = {
+            "config": Unchanged(settings),
+            "model": self.model,
+            "ema": self.ema,
+            "optimizer": self.optimizer,
+        }
+        return run_loop(self.loop, state, self.step, self.sample)
+
+    def step(self, step: int) -> Mapping[str, Tensor]:
+        """One optimiser step."""
+        random = step_generator(self.loop, step)
+        images, codes = self._batch(step, random)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * cosine_warmup(step, self.loop.steps)
+        self.optimizer.zero_grad()
+        losses = self.objective(images, codes)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.update(self.model, step)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _batch(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Photos, or samples with their codes in a share `latent` of the steps."""
+        share = self.config.latent
+        if int((step + 1) * share) > int(step * share):
+            z = torch.randn(self.loop.batch, self.generator.config.z_dim, generator=random).to(self.device)
+            with torch.no_grad():
+                codes = self.generator.map(z)
+                return _render(self.generator, codes, self.config).clamp(-1, 1), codes
+        indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
+        return flip_some(self.train_set.batch(indices, self.device), random), None
+
+    @torch.no_grad()
+    def sample(self, step: int) -> dict[str, float]:
+        """Write a grid of validation photos over their reconstructions; returns errors on up to 128 of them.
+
+        MSE, LPIPS and, with an embedder, the mean cosine of the embeddings as `val_identity`.
+        """
+        model = self.ema.model
+        images = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
+        outputs, likeness = [], []
+        for part in images.split(32):
+            with autocast(self.device, self.config.dtype):
+                codes = model(part)
+            outputs.append(_render(self.generator, codes, self.config))
+            if self.embedder is not None:
+                likeness.append(_likeness(self.embedder, outputs[-1].clamp(-1, 1), part))
+        output = torch.cat(outputs)
+        tiles = [to_image(image) for image in torch.cat([images[:12], output[:12]])]
+        save_image(image_grid(tiles, columns=min(12, len(images))), self.loop.out / "samples" / f"{step:07d}.png")
+        errors = paired_errors(output, images, self.lpips)
+        if likeness:
+            errors["identity"] = torch.cat(likeness)
+        return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}
+
+
+def export_inverter(
+    inverter: StyleTransformer,
+    folder: Path,
+    *,
+    generator: str,
+    domain: str,
+    alignment: AlignmentTemplate,
+    licence: str,
+    notes: Mapping[str, Any] | None = None,
+) -> Header:
+    """Write `inverter` in float16 as the inverter of the weights `folder`, whose generator's fingerprint is `generator`.
+
+    Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
+    """
+    header = Header(
+        kind="inverter",
+        architecture="style-transformer",
+        config=dataclasses.asdict(inverter.config),
+        domain=domain,
+        alignment=alignment,
+        licence=licence,
+        generator=generator,
+        notes=notes or {},
+    )
+    return save_module(Path(folder) / "inverter.safetensors", inverter, header)
+
+
+__all__ = ["Embedder", "InverterConfig", "InverterRun", "export_inverter"]

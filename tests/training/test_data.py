@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import logging
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stkit.errors import PhotoError, StkitError
+from stkit.training.data import ImageSet, batch_indices, batches, flip_some, load_image_set
+
+
+def encoded(image: Image.Image, format: str = "png") -> bytes:
+    data = io.BytesIO()
+    image.save(data, format)
+    return data.getvalue()
+
+
+def plain(colour: tuple[int, int, int] = (200, 100, 50), size: tuple[int, int] = (16, 16)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def pack(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def files() -> dict[str, bytes]:
+    return {f"{name}.png": encoded(plain((10 * i, 0, 0))) for i, name in enumerate("abc")}
+
+
+def test_a_folder_and_a_zip_give_the_same_images_in_the_order_of_names(tmp_path: Path, files: dict[str, bytes]) -> None:
+    files = {"deep/er/z.png": encoded(plain((99, 0, 0))), "notes.txt": b"not an image", **files}
+    folder = load_image_set(fill(tmp_path / "folder", files), 16)
+    packed = load_image_set(pack(tmp_path / "data.zip", files), 16)
+    assert folder.names == packed.names == ("a.png", "b.png", "c.png", "deep/er/z.png")
+    assert torch.equal(folder.images, packed.images)
+    assert folder.images.dtype == torch.uint8
+    assert folder.images[:, 0, 0, 0].tolist() == [0, 10, 20, 99]
+
+
+def test_broken_images_are_left_out_and_named(
+    tmp_path: Path, files: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    whole = encoded(Image.fromarray(noise), "jpeg")
+    bad = {"cut.jpg": whole[: len(whole) // 2], "empty.png": b"", "text.png": b"hello"}
+    with caplog.at_level(logging.WARNING):
+        images = load_image_set(fill(tmp_path / "folder", {**files, **bad}), 16)
+    assert images.names == ("a.png", "b.png", "c.png")
+    assert images.broken == ("cut.jpg", "empty.png", "text.png")
+    assert len(images) == len(images.images) == 3
+    assert [name in caplog.text for name in bad] == [True] * 3
+
+
+def test_a_damaged_zip_entry_is_left_out(tmp_path: Path, files: dict[str, bytes]) -> None:
+    path = pack(tmp_path / "data.zip", files)
+    data = bytearray(path.read_bytes())
+    data[data.index(files["b.png"]) + 30] ^= 0xFF  # the checksum in the zip no longer holds
+    path.write_bytes(data)
+    images = load_image_set(path, 16)
+    assert (images.names, images.broken) == (("a.png", "c.png"), ("b.png",))
+
+
+def test_odd_but_valid_images_become_rgb_squares(tmp_path: Path) -> None:
+    grey = Image.new("L", (16, 16), 77)
+    alpha = Image.new("RGBA", (16, 16), (200, 100, 50, 0))
+    wide = plain(size=(40, 20))
+    wide.paste((0, 0, 255), (0, 0, 4, 20))  # beyond the centre square
+    turned = plain(size=(16, 16))
+    turned.paste((0, 0, 255), (0, 0, 16, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    upside_down = io.BytesIO()
+    turned.save(upside_down, "png", exif=exif)
+    files = {
+        "alpha.png": encoded(alpha),
+        "cmyk.jpg": encoded(Image.new("CMYK", (16, 16), (0, 0, 0, 178)), "jpeg"),
+        "exif.png": upside_down.getvalue(),
+        "grey.png": encoded(grey),
+        "large.png": encoded(plain(size=(100, 100))),
+        "palette.png": encoded(plain().quantize(4)),
+        "small.png": encoded(plain(size=(3, 3))),
+        "wide.png": encoded(wide),
+    }
+    images = load_image_set(fill(tmp_path, files), 16)
+    assert images.images.shape == (8, 3, 16, 16)
+    pixels = dict(zip(images.names, images.images, strict=True))
+    for name in ("alpha.png", "large.png", "palette.png", "small.png", "wide.png"):
+        expected = torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None].expand(3, 16, 16)
+        assert torch.equal(pixels[name], expected), name
+    assert pixels["exif.png"][:, 0, 0].tolist() == [200, 100, 50]
+    assert pixels["exif.png"][:, 15, 0].tolist() == [0, 0, 255]
+    for name in ("grey.png", "cmyk.jpg"):
+        assert (pixels[name].int() - 77).abs().max() <= 2, name
+
+
+def write_labels(path: Path, rows: str) -> Path:
+    path.write_text("file,split\n" + rows, encoding="utf-8")
+    return path
+
+
+def test_the_csv_beside_the_data_chooses_the_split(tmp_path: Path, files: dict[str, bytes]) -> None:
+    data = pack(tmp_path / "data.zip", {f"images/{name}": content for name, content in files.items()})
+    write_labels(tmp_path / "data.csv", "a.png,train\nb.png,val\nc.png,train\n")
+    assert load_image_set(data, 16, "train").names == ("images/a.png", "images/c.png")
+    assert load_image_set(data, 16, "val").names == ("images/b.png",)
+    assert len(load_image_set(data, 16)) == 3
+    with pytest.raises(StkitError, match="no rows of the split 'test'; it has: train, val"):
+        load_image_set(data, 16, "test")
+
+
+def test_a_folder_without_csv_is_used_whole_for_any_split(tmp_path: Path, files: dict[str, bytes]) -> None:
+    assert len(load_image_set(fill(tmp_path / "data", files), 16, "train")) == 3
+
+
+def test_rows_whose_file_is_missing_are_counted(
+    tmp_path: Path, files: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = write_labels(tmp_path / "mine.csv", "a.png,train\ngone.png,train\nlost.png,train\nlost2.png,val\n")
+    with caplog.at_level(logging.WARNING):
+        images = load_image_set(fill(tmp_path / "data", files), 16, "train", labels)
+    assert images.names == ("a.png",)
+    assert "2 files of the split 'train' are not in" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "file,split\n", "name,part\na.png,train\n"])
+def test_labels_without_their_columns_are_one_line(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(text)
+    with pytest.raises(StkitError, match="needs a header with the columns file and split"):
+        load_image_set(fill(tmp_path / "data", files), 16, "train", labels)
+
+
+def test_unusable_sources_are_one_line(tmp_path: Path, files: dict[str, bytes]) -> None:
+    with pytest.raises(StkitError, match=r"no training data at .*nowhere"):
+        load_image_set(tmp_path / "nowhere", 16)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(StkitError, match=r"no readable images in .*empty"):
+        load_image_set(empty, 16)
+    with pytest.raises(StkitError, match=r"no readable images in .*bad"):
+        load_image_set(fill(tmp_path / "bad", {"a.png": b"x"}), 16)
+    fake = tmp_path / "fake.zip"
+    fake.write_bytes(b"this is no zip")
+    with pytest.raises(PhotoError, match=r"fake\.zip is neither a folder nor a readable zip"):
+        load_image_set(fake, 16)
+    with pytest.raises(StkitError, match="cannot read labels"):
+        load_image_set(fill(tmp_path / "data", files), 16, "train", tmp_path / "none.csv")
+
+
+def test_progress_reaches_the_total(tmp_path: Path, files: dict[str, bytes]) -> None:
+    seen: list[tuple[int, int]] = []
+    load_image_set(fill(tmp_path, files), 16, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_batches_of_pixels_lie_in_minus_one_to_one() -> None:
+    images = ImageSet(torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 4, 4), ("a", "b"))
+    batch = images.batch(torch.tensor([1, 0, 1]), torch.device("cpu"))
+    assert batch[:, 0, 0, 0].tolist() == [1, -1, 1]
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_epoch_shows_each_image_once_in_another_order() -> None:
+    rows = torch.cat([batch_indices(10, 4, seed=3, step=step) for step in range(5)])
+    first, second = rows[:10], rows[10:]
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
+    assert not torch.equal(first, second)
+    assert torch.equal(rows[8:12], batch_indices(10, 4, seed=3, step=2))
+    assert not torch.equal(first, torch.cat([batch_indices(10, 5, seed=4, step=step) for step in range(2)]))
+
+
+def test_a_batch_may_be_larger_than_the_set() -> None:
+    assert torch.bincount(batch_indices(3, 7, seed=0, step=0)).tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
+
+
+def test_flips_mirror_about_half() -> None:
+    images = torch.rand(200, 3, 2, 2)
+    flipped = flip_some(images, torch.Generator().manual_seed(0))
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    kept = (flipped == images).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_slices_cover_everything() -> None:
+    assert [len(part) for part in batches(torch.zeros(7, 1), 3)] == [3, 3, 1]
