@@ -85,13 +85,18 @@ def load_photo(path: Path | str) -> Photo:
             try:
                 with _quiet_libtiff(image):
                     image.load()
-                upright = _upright(_to_rgb(image), image)
+                upright = upright_rgb(image)
                 frames = getattr(image, "n_frames", 1)
             except Exception as error:
                 raise _damaged(path, error) from error
     if frames > 1:
         _log.info("%s holds %d pictures; the first one is used", path, frames)
     return Photo(upright, path, hashlib.sha256(data).hexdigest())
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened image of any mode as 8-bit sRGB, upright, on white: what `load_photo` makes of its file."""
+    return _upright(_to_rgb(image), image)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

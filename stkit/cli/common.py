@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +42,16 @@ def open_editor(domain: str, weights: str | None, device: str) -> Editor:
     return load(weights or load_plugins().domain(domain).default_weights, device)
 
 
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, moved by calls with (done, total)."""
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task(text)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 DomainFlag = Annotated[str, typer.Option("--domain", help="What the photo shows; see `stkit domains`.")]
 WeightsFlag = Annotated[
     str | None,
@@ -65,4 +77,5 @@ __all__ = [
     "errors",
     "open_editor",
     "print_error",
+    "progress_bar",
 ]

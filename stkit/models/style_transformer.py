@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stkit.errors import UsageError
 from stkit.models.irse import IRSEBackbone
-from stkit.models.stylegan2 import MappingNetwork
+from stkit.models.stylegan2 import GeneratorConfig, MappingNetwork
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,22 @@ class StyleTransformerConfig:
     mapping_layers: int = 8
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+
+    @classmethod
+    def small(cls, generator: GeneratorConfig) -> StyleTransformerConfig:
+        """The shape that this project ships, for a generator: 9 units, input at the generator's own resolution."""
+        width = generator.w_dim
+        return cls(
+            input_resolution=generator.img_resolution,
+            num_ws=generator.num_ws,
+            num_queries=generator.num_ws,
+            d_model=width,
+            feedforward=2 * width,
+            dropout=0.0,
+            mapping_layers=generator.mapping_layers,
+            depths=(2, 2, 3, 2),
+            widths=(max(16, width // 8), max(16, width // 4), max(16, width // 2), width),
+        )
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> StyleTransformerConfig:

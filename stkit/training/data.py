@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stkit.errors import PhotoError, StkitError
+from stkit.images import upright_rgb
 
 logger = logging.getLogger("stkit")
 
@@ -64,7 +65,7 @@ def load_image_set(
             try:
                 pixels.append(_decode(files.read(name), resolution))
                 kept.append(name)
-            except (OSError, ValueError, Image.DecompressionBombError, zipfile.BadZipFile) as error:
+            except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
                 logger.warning("skipped %s: %s", name, error)
                 broken.append(name)
             on_progress(i + 1, len(names))
@@ -72,6 +73,28 @@ def load_image_set(
         raise StkitError(f"no readable images in {source}" + (f" for the split '{split}'" if split else ""))
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
     return ImageSet(stacked, tuple(kept), tuple(broken))
+
+
+def load_train_val(
+    source: Path, resolution: int, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[ImageSet, ImageSet]:
+    """The splits train and val of `source`; without a CSV beside it, every 25th image is for validation.
+
+    Raises StkitError as `load_image_set` does, and when there are fewer than two images.
+    """
+    if source.with_suffix(".csv").exists():
+        train = load_image_set(source, resolution, "train", on_progress=on_progress)
+        return train, load_image_set(source, resolution, "val", on_progress=on_progress)
+    everything = load_image_set(source, resolution, on_progress=on_progress)
+    if len(everything) < 2:
+        raise StkitError(f"{source} has one readable image; training and validation need one each")
+    index = torch.arange(len(everything))
+    chosen = index % 25 == min(24, len(everything) - 1)
+    parts = [
+        ImageSet(everything.images[keep], tuple(everything.names[i] for i in index[keep]), broken)
+        for keep, broken in ((~chosen, everything.broken), (chosen, ()))
+    ]
+    return parts[0], parts[1]
 
 
 def _split_names(path: Path, split: str | None, required: bool) -> set[str] | None:
@@ -93,7 +116,7 @@ def _split_names(path: Path, split: str | None, required: bool) -> set[str] | No
 
 def _decode(data: bytes, resolution: int) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
-        rgb = ImageOps.exif_transpose(image).convert("RGB")
+        rgb = upright_rgb(image)
     if rgb.size != (resolution, resolution):
         rgb = ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS)
     return np.asarray(rgb)
@@ -150,4 +173,4 @@ def batches(images: Tensor, size: int) -> Iterator[Tensor]:
         yield images[start : start + size]
 
 
-__all__ = ["ImageSet", "batch_indices", "batches", "flip_some", "load_image_set"]
+__all__ = ["ImageSet", "batch_indices", "batches", "flip_some", "load_image_set", "load_train_val"]

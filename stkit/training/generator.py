@@ -25,8 +25,10 @@ from stkit.models.discriminator import Discriminator, DiscriminatorConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.data import ImageSet, batch_indices, flip_some
+from stkit.training.export import save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, step_generator
-from stkit.weights import Header, save_tensors
+from stkit.training.losses import channels_last
+from stkit.weights import Header
 
 # The mean w follows the mapping network by this much a step, as in the papers.
 W_AVG_RATE = 0.002
@@ -92,10 +94,8 @@ class GeneratorRun:
         config, batch = self.config, self.loop.batch
         config.discriminator.require_batch(batch)
         torch.manual_seed(self.loop.seed)
-        self.generator = Generator(config.generator).to(self.device)
-        self.discriminator = Discriminator(config.discriminator).to(self.device)
-        for model in (self.generator, self.discriminator):
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = channels_last(Generator(config.generator).to(self.device))
+        self.discriminator = channels_last(Discriminator(config.discriminator).to(self.device))
         if self.init is not None:
             try:
                 self.generator.load_state_dict(self.init)
@@ -234,9 +234,10 @@ def export_generator(
 ) -> Header:
     """Write `generator` in float16, with its mean w computed, as the generator of the weights `folder`.
 
-    Returns the header with the fingerprint. Raises OutputError.
+    Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """
-    tensors = {**generator.state_dict(), "w_avg": generator.compute_w_avg()}
+    generator = copy.deepcopy(generator)
+    generator.get_buffer("w_avg").copy_(generator.compute_w_avg())
     header = Header(
         kind="generator",
         architecture="stylegan2",
@@ -246,8 +247,7 @@ def export_generator(
         licence=licence,
         notes=notes or {},
     )
-    half = {name: value.half() for name, value in tensors.items()}
-    return save_tensors(Path(folder) / "generator.safetensors", half, header)
+    return save_module(Path(folder) / "generator.safetensors", generator, header)
 
 
 __all__ = ["AdversarialConfig", "GeneratorRun", "export_generator", "r1_penalty"]

@@ -25,7 +25,7 @@ from stkit.models.stylegan2 import Generator
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
-from stkit.training.losses import autocast, paired_errors
+from stkit.training.losses import autocast, channels_last, paired_errors
 from stkit.weights import Header, tensors_fingerprint
 
 Embedder = Callable[[Tensor], Tensor]
@@ -118,12 +118,11 @@ class InverterRun:
         config = self.config
         torch.manual_seed(self.loop.seed)
         self.generator = copy.deepcopy(self.generator).eval().requires_grad_(False).to(self.device)
-        self.model = StyleTransformer(config.inverter).to(self.device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = channels_last(StyleTransformer(config.inverter).to(self.device))
         self._start()
         self.ema = Ema(self.model, copy.deepcopy(self.model), config.ema_decay)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=True)
-        self.lpips = load_lpips(self.device).to(memory_format=torch.channels_last)
+        self.lpips = channels_last(load_lpips(self.device))
         objective = _Objective(self.model, self.generator, self.lpips, self.embedder, config)
         self.objective = torch.compile(objective) if config.compile else objective
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stkit.domains import AlignmentTemplate
 from stkit.images import image_grid, save_image, to_image
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.data import ImageSet, batch_indices, flip_some
+from stkit.training.generator import export_generator
+from stkit.training.inverter import export_inverter
 from stkit.training.loop import Ema, LoopConfig, Stateful, cosine_warmup, run_loop, step_generator
 from stkit.training.losses import autocast, channels_last, paired_errors
 
@@ -146,4 +151,33 @@ class ReconstructionRun:
         return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}
 
 
-__all__ = ["Autoencoder", "ReconstructionConfig", "ReconstructionRun"]
+def export_reconstruction(
+    model: Autoencoder,
+    folder: Path,
+    *,
+    domain: str,
+    alignment: AlignmentTemplate,
+    licence: str,
+    notes: Mapping[str, Any] | None = None,
+) -> tuple[Header, Header]:
+    """Write both networks of `model` in float16 to the weights `folder`.
+
+    Fit the mapping network first (`stkit.training.mapping`). Returns the headers of the generator and
+    the inverter. Raises WeightsError when a value does not fit float16, OutputError.
+    """
+    generator = export_generator(
+        model.generator, folder, domain=domain, alignment=alignment, licence=licence, notes=notes
+    )
+    inverter = export_inverter(
+        model.inverter,
+        folder,
+        generator=generator.fingerprint,
+        domain=domain,
+        alignment=alignment,
+        licence=licence,
+        notes=notes,
+    )
+    return generator, inverter
+
+
+__all__ = ["Autoencoder", "ReconstructionConfig", "ReconstructionRun", "export_reconstruction"]

@@ -1,0 +1,108 @@
+"""How well weights reconstruct photos that they have not seen, beside the mean image as the least to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stkit.errors import UsageError
+from stkit.images import image_grid, resize_batch, to_image
+from stkit.models.lpips import load_lpips
+from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+from stkit.training.data import ImageSet, batches
+from stkit.training.losses import paired_errors
+from stkit.weights import Weights
+
+_BATCH = 16
+
+
+def evaluate_reconstruction(
+    weights: Weights,
+    image_set: ImageSet,
+    mean: Tensor,
+    device: torch.device,
+    embedder: Callable[[Tensor], Tensor] | None = None,
+    worst: int = 12,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
+
+    Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and
+    `lpips` (Alex; both at 256 px, in [-1, 1]) and, with an embedder (`Domain.load_embedder`), of the
+    cosine `identity`; and `worst`, the files with the highest MSE, each as `file`, `mse`, `lpips`.
+    Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
+    """
+    _require_size(weights, image_set)
+    lpips = load_lpips(device)
+    results: dict[str, list[dict[str, Tensor]]] = {"reconstruction": [], "mean_image": []}
+    for indices in batches(torch.arange(len(image_set)), _BATCH):
+        images = image_set.batch(indices, device)
+        outputs = {"reconstruction": reconstruct(weights, images), "mean_image": mean.to(device).expand_as(images)}
+        for name, output in outputs.items():
+            errors = paired_errors(output, images, lpips)
+            if embedder is not None:
+                with torch.no_grad():
+                    errors["identity"] = (embedder(output.clamp(-1, 1)) * embedder(images)).sum(1)
+            results[name].append(errors)
+        on_progress(int(indices[-1]) + 1, len(image_set))
+    joined = {name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in results.items()}
+    errors = joined["reconstruction"]
+    order = errors["mse"].argsort(descending=True)[:worst].tolist()
+    return {
+        "images": len(image_set),
+        **{name: {key: float(value.mean()) for key, value in values.items()} for name, values in joined.items()},
+        "worst": [
+            {"file": image_set.names[i], "mse": float(errors["mse"][i]), "lpips": float(errors["lpips"][i])} for i in order
+        ],
+    }
+
+
+@torch.no_grad()
+def reconstruct(weights: Weights, images: Tensor) -> Tensor:
+    """Reconstructions [B, 3, R, R] of `images` [B, 3, R, R] in [-1, 1], on their device. Raises WeightsError."""
+    inverter = weights.load(
+        "inverter",
+        "style-transformer",
+        lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
+        images.device,
+    )
+    codes = inverter(resize_batch(images, inverter.config.input_resolution))
+    return weights.generator(images.device).synthesize(codes)
+
+
+def mean_image(image_set: ImageSet) -> Tensor:
+    """The mean of all images, [3, R, R] in [-1, 1]."""
+    total = torch.zeros(image_set.images.shape[1:], dtype=torch.int64)
+    for part in batches(image_set.images, 256):
+        total += part.sum(0, dtype=torch.int64)
+    return total.double().div(len(image_set) * 127.5).sub(1).float()
+
+
+def reconstruction_grid(
+    weights: Weights, image_set: ImageSet, worst: Sequence[str], device: torch.device, seed: int = 0
+) -> Image.Image:
+    """Photos over their reconstructions, in four rows: as many random ones as there are in `worst`, then those.
+
+    `worst` are names in `image_set`, as `evaluate_reconstruction` finds them. Raises like it.
+    """
+    _require_size(weights, image_set)
+    random = torch.randperm(len(image_set), generator=torch.Generator().manual_seed(seed))[: len(worst)]
+    tiles = []
+    for indices in (random, torch.tensor([image_set.names.index(name) for name in worst])):
+        images = image_set.batch(indices, device)
+        outputs = torch.cat([reconstruct(weights, part) for part in batches(images, _BATCH)])
+        tiles += [to_image(image) for image in [*images, *outputs]]
+    return image_grid(tiles, columns=len(random))
+
+
+def _require_size(weights: Weights, image_set: ImageSet) -> None:
+    size = image_set.images.shape[-1]
+    if size != weights.resolution:
+        raise UsageError(f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px")
+
+
+__all__ = ["evaluate_reconstruction", "mean_image", "reconstruct", "reconstruction_grid"]
