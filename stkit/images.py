@@ -311,4 +311,14 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return text + "..."
 
 
-__all__ = ["Photo", "image_grid", "load_photo", "resize_batch", "save_image", "side_by_side", "to_image", "to_tensor"]
+__all__ = [
+    "Photo",
+    "image_grid",
+    "load_photo",
+    "resize_batch",
+    "save_image",
+    "side_by_side",
+    "to_image",
+    "to_tensor",
+    "upright_rgb",
+]

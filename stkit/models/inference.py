@@ -116,7 +116,7 @@ class FrozenStyleTransformer:
         """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model], float32."""
         x = x.to(self.queries.dtype, memory_format=torch.channels_last)
         codes = self.queries.expand(x.shape[0], -1, -1)
-        for stage, feature in zip(self.model.stages, self.model.features(x), strict=True):
+        for stage, feature in zip(self.model.stages, self.model.features(x, ref=True), strict=True):
             codes = stage(codes, feature.flatten(2).transpose(1, 2))
         return (codes.float() + self.model.latent_avg)[:, : self.model.config.num_ws]
 

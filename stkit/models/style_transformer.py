@@ -109,7 +109,7 @@ def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
     """`fine` plus `coarse` resized bilinearly with aligned corners, as matrix products: quick to differentiate."""
     rows = _resize_matrix(coarse.shape[2], fine.shape[2]).to(coarse)
     columns = _resize_matrix(coarse.shape[3], fine.shape[3]).to(coarse)
-    return torch.einsum("yh,bchw,xw->bcyx", rows, coarse, columns) + fine
+    return fine + torch.einsum("yh,bchw,xw->bcyx", rows, coarse, columns)
 
 
 def upsample_add_ref(coarse: Tensor, fine: Tensor) -> Tensor:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,17 @@ from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights, load_header, verify_weights
 
-GENERATOR = GeneratorConfig(32, z_dim=8, w_dim=8, mapping_layers=2, channel_base=256, channel_max=8)
+GENERATOR = GeneratorConfig(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=8)
 NETWORK = StyleTransformerConfig(
     input_resolution=32,
     num_ws=GENERATOR.num_ws,
     num_queries=GENERATOR.num_ws + 1,
-    d_model=8,
+    d_model=16,
     heads=2,
-    feedforward=8,
+    feedforward=16,
     mapping_layers=2,
     depths=(1, 1, 1, 1),
-    widths=(16, 16, 16, 8),
+    widths=(16, 16, 16, 16),
 )
 TINY = InverterConfig(NETWORK, learning_rate=1e-2, dtype=torch.float32, compile=False)
 L2_ALONE = dataclasses.replace(TINY, lpips=0.0, identity=0.0)
@@ -77,18 +79,173 @@ def log_lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_run_killed_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
+def stop_after(run: InverterRun, steps: int) -> None:
+    """Let `run` get a Ctrl-C in its step number `steps`."""
+    step = run.step
+
+    def interrupted(number: int) -> Mapping[str, Tensor]:
+        if number == steps - 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(number)
+
+    run.step = interrupted  # type: ignore[method-assign]
+
+
+def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, latent=0.5)
     straight = make_run(tmp_path / "straight", 6, config)
     assert straight.train() == 6
-    halfway = make_run(tmp_path / "killed", 6, config)
-    # The learning rate depends on the last step, so the run is stopped and not shortened.
-    halfway.loop = dataclasses.replace(halfway.loop, steps=3)
-    halfway_steps, halfway.step = halfway.step, lambda step: None  # type: ignore[assignment]
-    halfway.loop, halfway.step = dataclasses.replace(halfway.loop, steps=3), halfway_steps  # type: ignore[method-assign]
-    halfway.train()
+    stopped = make_run(tmp_path / "stopped", 6, config)
+    stop_after(stopped, 3)
+    assert stopped.train() == 3
     torch.manual_seed(99)
-    resumed = make_run(tmp_path / "killed", 6, config, resume=True)
+    resumed = make_run(tmp_path / "stopped", 6, config, resume=True)
     assert resumed.train() == 6
     expected, got = tensors(straight), tensors(resumed)
     assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+
+
+def test_resuming_beside_another_generator_or_with_another_loss_is_refused(tmp_path: Path) -> None:
+    make_run(tmp_path).train()
+    with pytest.raises(StkitError, match=r"does not fit this configuration: generator was \w+ and is now"):
+        make_run(tmp_path, 2, generator=make_generator(1), resume=True).train()
+    with pytest.raises(StkitError, match=r"identity was 0.1 and is now 0.5"):
+        make_run(tmp_path, 2, dataclasses.replace(TINY, identity=0.5), resume=True).train()
+
+
+def test_training_moves_the_encoder_and_not_the_generator(tmp_path: Path) -> None:
+    generator = make_generator()
+    run = make_run(tmp_path, 3, generator=generator)
+    before = {name: value.clone() for name, value in tensors(run).items()}
+    run.train()
+    still = {name.split(".", 1)[1] for name, value in tensors(run).items() if torch.equal(value, before[name])}
+    assert still == {"latent_avg", "model.latent_avg"}
+    for ours, theirs in ((generator, make_generator()), (run.generator, generator)):
+        assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    first, last = log_lines(tmp_path)
+    assert first.keys() >= {"loss", "mse", "lpips", "identity"} and "latent" not in first
+    assert last.keys() == {"step", "val_mse", "val_lpips", "val_identity"}
+    with Image.open(tmp_path / "samples" / "0000003.png") as grid:
+        assert grid.size == (5 * 36 + 4, 2 * 36 + 4)
+
+
+def test_training_learns_to_invert(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 110, L2_ALONE, embedder=None)
+    before = run.sample(0)
+    run.train()
+    after = run.sample(110)
+    assert after.keys() == {"val_mse", "val_lpips"}
+    assert after["val_mse"] < 0.7 * before["val_mse"]
+
+
+def test_a_new_inverter_starts_from_the_generators_mapping_and_mean(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert torch.equal(run.model.latent_avg, run.generator.w_avg)
+    assert torch.equal(run.model.queries(), run.generator.mapping(run.model.z))
+
+
+def test_an_existing_inverter_is_where_training_starts(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    existing = StyleTransformer(NETWORK)
+    existing.latent_avg.fill_(3.0)
+    run = make_run(tmp_path, init=existing.state_dict())
+    for model in (run.model, run.ema.model):
+        assert all(torch.equal(value, existing.state_dict()[name]) for name, value in model.state_dict().items())
+    other = StyleTransformer(dataclasses.replace(NETWORK, feedforward=32))
+    with pytest.raises(WeightsError, match="initial weights do not fit the inverter") as caught:
+        make_run(tmp_path, init=other.state_dict())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_parts_of_the_loss_add_up(tmp_path: Path) -> None:
+    images = make_set().batch(torch.arange(4), torch.device("cpu"))
+    for config, parts in (
+        (TINY, {"mse": 1.0, "lpips": 0.8, "identity": 0.1}),
+        (dataclasses.replace(TINY, lpips=0.0), {"mse": 1.0, "identity": 0.1}),
+        (dataclasses.replace(TINY, l2=0.5, identity=0.0), {"mse": 0.5, "lpips": 0.8}),
+    ):
+        run = make_run(tmp_path, config=config)
+        run.model.eval()
+        losses = run.objective(images, None)
+        assert losses.keys() == {"loss", *parts}
+        assert losses["loss"].item() == pytest.approx(sum(weight * losses[name].item() for name, weight in parts.items()))
+        output = run.generator.synthesize(run.model(images))
+        assert losses["mse"].item() == pytest.approx((output - images).square().mean().item())
+        if "identity" in parts:
+            cosine = nn.functional.cosine_similarity(embed(output), embed(images))
+            assert losses["identity"].item() == pytest.approx(1 - cosine.mean().item(), abs=1e-6)
+
+
+def test_latent_is_the_share_of_batches_with_known_codes(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 12, dataclasses.replace(L2_ALONE, latent=0.25))
+    steps = [run.step(i) for i in range(12)]
+    assert [i for i, losses in enumerate(steps) if "latent" in losses] == [3, 7, 11]
+    losses = steps[3]
+    assert losses["loss"].item() == pytest.approx(losses["mse"].item() + losses["latent"].item())
+
+
+def test_a_generator_larger_than_the_inverter_is_compared_at_its_size(tmp_path: Path) -> None:
+    config = dataclasses.replace(GENERATOR, img_resolution=64)
+    network = dataclasses.replace(NETWORK, num_ws=config.num_ws, num_queries=config.num_ws)
+    run = make_run(tmp_path, 1, dataclasses.replace(TINY, inverter=network), generator=make_generator(0, config))
+    assert run.train() == 1
+    assert log_lines(tmp_path)[-1]["val_mse"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embedder": None}, "no network for the identity loss; set its weight to 0"),
+        ({"config": dataclasses.replace(TINY, latent=1.5)}, "latent 1.5 is not a share"),
+        ({"train_set": make_set(resolution=16)}, "the images have 16 px, but the inverter takes 32 px"),
+        ({"val_set": make_set(resolution=64)}, "the images have 64 px, but the inverter takes 32 px"),
+        (
+            {"config": dataclasses.replace(TINY, inverter=dataclasses.replace(NETWORK, num_ws=6))},
+            "num_ws is 6, but the generator needs 8",
+        ),
+        (
+            {"generator": make_generator(0, dataclasses.replace(GENERATOR, w_dim=8, z_dim=8))},
+            "d_model is 16, but the generator needs 8",
+        ),
+        (
+            {"generator": make_generator(0, dataclasses.replace(GENERATOR, mapping_layers=3))},
+            "it needs mapping_layers 3 and d_model 16",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_run(tmp_path, **changes)
+
+
+def test_export_writes_half_floats_that_load_strictly(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    run.train()
+    words = {"domain": "faces", "alignment": TEMPLATE, "licence": "CC0-1.0"}
+    generator = export_generator(run.generator, tmp_path / "tiny", **words)
+    inverter = run.ema.model
+    assert isinstance(inverter, StyleTransformer)
+    header = export_inverter(
+        inverter, tmp_path / "tiny", generator=generator.fingerprint, notes={"val_mse": 0.5}, **words
+    )
+    assert header == dataclasses.replace(load_header(tmp_path / "tiny" / "inverter.safetensors"), config=header.config)
+    assert (header.kind, header.architecture, header.generator) == ("inverter", "style-transformer", generator.fingerprint)
+    assert (header.domain, header.alignment, header.licence, header.notes) == (*words.values(), {"val_mse": 0.5})
+
+    weights = find_weights(str(tmp_path / "tiny"))
+    assert set(verify_weights(weights).values()) == {"ok"}
+    loaded = weights.load("inverter", "style-transformer", lambda c: StyleTransformer(StyleTransformerConfig.from_dict(c)))
+    assert loaded.config == NETWORK
+    counter = "backbone.input_layer.1.num_batches_tracked"
+    assert loaded.state_dict()[counter].dtype == torch.int64 and loaded.state_dict()[counter] == 2
+    images = make_set().batch(torch.arange(2), torch.device("cpu"))
+    torch.testing.assert_close(loaded(images), inverter(images), atol=1e-2, rtol=1e-2)
+
+
+def test_values_beyond_half_floats_are_not_written(tmp_path: Path) -> None:
+    model = StyleTransformer(NETWORK)
+    header = export_inverter(model, tmp_path, generator="0" * 64, domain="faces", alignment=TEMPLATE, licence="CC0-1.0")
+    model.latent_avg[0] = 1e6
+    with pytest.raises(WeightsError, match="latent_avg holds values that float16 cannot"):
+        save_module(tmp_path / "other.safetensors", model, header)
+    assert not (tmp_path / "other.safetensors").exists()

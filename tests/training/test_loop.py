@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stkit.errors import OutputError, StkitError, UsageError
-from stkit.training.loop import Ema, LoopConfig, Unchanged, cosine_warmup, run_loop, step_generator
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
 
 
 class Toy:
@@ -31,7 +31,7 @@ class Toy:
         self.sampled: list[int] = []
 
     def train(self) -> int:
-        state = {"model": self.model, "optimizer": self.optimizer}
+        state: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         return run_loop(self.loop, state, self.step, self.sample)
 
     def step(self, step: int) -> Mapping[str, Tensor]:
@@ -232,7 +232,7 @@ def test_ema_warms_up_and_takes_integers_as_they_are() -> None:
     model = nn.BatchNorm1d(2)
     ema = Ema(model, nn.BatchNorm1d(2), decay=0.5)
     model.weight.data.fill_(11.0)
-    model.num_batches_tracked.fill_(7)  # type: ignore[union-attr, operator]
+    model.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
     averaged = ema.model.state_dict()
     ema.update(model, 0)
     torch.testing.assert_close(averaged["weight"], torch.full((2,), 10.0))  # a tenth of the old in the first step

@@ -1,0 +1,95 @@
+"""GANSpace finds planted components, keeps them with the generator, and edits in calibrated steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stkit.editing import EditContext
+from stkit.errors import UsageError, WeightsError
+from stkit.options import LayerRange
+from stkit.testing import make_tiny_weights, random_latents
+from stkit.weights import Weights, cache_folder
+from stkit_ganspace.components import fit_components, load_components, save_components
+from stkit_ganspace.method import GANSpace, GANSpaceOptions
+
+CPU = torch.device("cpu")
+
+
+class Planted(nn.Module):
+    """A mapping network whose w has known principal components: the columns of `basis`, scaled by `stds`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(3)
+        self.basis = torch.linalg.qr(torch.randn(dim, dim, generator=random))[0]
+        self.stds = torch.linspace(3, 0.1, dim)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 5 + z * self.stds @ self.basis.T
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Weights:
+    return make_tiny_weights(tmp_path / "tiny")
+
+
+def test_planted_components_are_found(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = Planted(weights.w_dim)
+    monkeypatch.setattr(weights.generator(), "mapping", planted)
+    components = fit_components(weights, samples=20_000, count=4)
+    cosines = (components.directions * planted.basis.T[:4]).sum(1).abs()
+    assert (cosines > 0.95).all(), cosines
+    assert torch.allclose(components.stds, planted.stds[:4], rtol=0.05)
+    assert torch.allclose(components.mean, torch.tensor(5.0), atol=0.1)
+    for low, high in components.safe_ranges:  # 99% of a normal distribution
+        assert low == pytest.approx(-2.6, abs=0.2)
+        assert high == pytest.approx(2.6, abs=0.2)
+    assert sum(components.shares) < 1
+
+
+def test_strength_is_in_standard_deviations(weights: Weights) -> None:
+    components = load_components(weights)
+    latents = random_latents(weights, 3)
+    context = EditContext(weights, CPU, "pc2", strength=2.0)
+    moved = GANSpace().edit(latents, GANSpaceOptions(), context).codes - latents.codes
+    along = moved @ components.directions[1]
+    assert torch.allclose(along, (2 * components.stds[1]).expand_as(along), atol=1e-5)
+    assert torch.allclose(moved, along[..., None] * components.directions[1], atol=1e-5)
+
+
+def test_relative_moves_to_a_coordinate(weights: Weights) -> None:
+    components = load_components(weights)
+    context = EditContext(weights, CPU, "pc1", strength=-1.0, layers=LayerRange(0, 2))
+    edited = GANSpace().edit(random_latents(weights, 3), GANSpaceOptions(relative=True), context).codes[:, :3]
+    coordinate = ((edited - components.mean) @ components.directions[0]).mean(1) / components.stds[0]
+    assert torch.allclose(coordinate, torch.full((3,), -1.0), atol=1e-4)
+
+
+def test_components_are_cached_by_fingerprint(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_components(weights)
+    assert (cache_folder() / "ganspace" / f"{weights.fingerprint}.safetensors").is_file()
+    monkeypatch.setattr("stkit_ganspace.components.fit_components", lambda weights: pytest.fail("fitted again"))
+    assert torch.equal(load_components(weights).directions, first.directions)
+
+
+def test_components_of_another_generator_are_refused(weights: Weights, tmp_path: Path) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=5)
+    save_components(weights.path("ganspace"), load_components(other), other)
+    with pytest.raises(WeightsError, match=other.fingerprint[:12]):
+        load_components(weights)
+
+
+def test_unknown_component(weights: Weights) -> None:
+    context = EditContext(weights, CPU, "pc99")
+    with pytest.raises(UsageError, match="pc"):
+        GANSpace().edit(random_latents(weights, 1), GANSpaceOptions(), context)
+    with pytest.raises(UsageError, match="layers"):
+        layers = LayerRange(0, 50)
+        GANSpace().edit(
+            random_latents(weights, 1), GANSpaceOptions(), dataclasses.replace(context, attribute="pc1", layers=layers)
+        )

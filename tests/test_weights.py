@@ -1,0 +1,141 @@
+"""Weights folders: found by name, checked, loaded strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from stkit.errors import UnknownNameError, WeightsError
+from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.testing import make_tiny_weights
+from stkit.weights import (
+    Weights,
+    find_weights,
+    load_header,
+    load_tensors,
+    save_tensors,
+    shipped_folder,
+    user_folder,
+    verify_weights,
+    weights_names,
+    write_manifest,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_weights: Weights) -> Path:
+    """A copy of the tiny weights that a test may spoil."""
+    return Path(shutil.copytree(tiny_weights.folder, tmp_path / "copy"))
+
+
+def test_the_generator_is_what_was_saved(folder: Path) -> None:
+    weights = find_weights(str(folder))
+    generator = weights.generator()
+    _, tensors = load_tensors(weights.path("generator"))
+    assert generator.state_dict().keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name].float()) for name, value in generator.state_dict().items())
+    assert not generator.training
+    assert weights.generator() is generator
+    assert (weights.num_ws, weights.resolution, weights.w_dim) == (
+        generator.config.num_ws,
+        generator.config.img_resolution,
+        generator.config.w_dim,
+    )
+
+
+def test_names_are_found_in_the_users_folder(folder: Path) -> None:
+    shutil.copytree(folder, user_folder() / "mine")
+    assert weights_names()["mine"] == user_folder() / "mine"
+    assert find_weights("mine").fingerprint == find_weights(str(folder)).fingerprint
+    with pytest.raises(UnknownNameError, match="did you mean mine"):
+        find_weights("mne")
+
+
+@pytest.mark.parametrize("kind", ["generator", "inverter"])
+@pytest.mark.parametrize("change", ["flip", "truncate", "empty", "text"])
+def test_damaged_files_are_one_line(folder: Path, kind: str, change: str) -> None:
+    path = folder / f"{kind}.safetensors"
+    data = bytearray(path.read_bytes())
+    if change == "flip":
+        data[-9] ^= 0x10
+    path.write_bytes({"flip": data, "truncate": data[: len(data) // 2], "empty": b"", "text": b"weights"}[change])
+    with pytest.raises(WeightsError) as caught:
+        weights = find_weights(str(folder))
+        if kind == "generator":
+            weights.generator()
+        weights.load(kind, "style-transformer", lambda config: torch.nn.Identity())
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_of_another_generator_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=7)
+    shutil.copy(other.path("inverter"), folder / "inverter.safetensors")
+    weights = find_weights(str(folder))
+    with pytest.raises(WeightsError) as caught:
+        weights.load("inverter", "style-transformer", lambda config: torch.nn.Identity())
+    assert weights.fingerprint[:12] in str(caught.value)
+    assert other.fingerprint[:12] in str(caught.value)
+    assert "belongs to generator" in verify_weights(weights)["inverter.safetensors"]
+
+
+def test_loading_is_strict(folder: Path) -> None:
+    path = folder / "generator.safetensors"
+    header, tensors = load_tensors(path)
+    tensors["extra"] = torch.zeros(1)
+    save_tensors(path, tensors, dataclasses.replace(header, generator=""))
+    with pytest.raises(WeightsError, match="does not fit its own config"):
+        find_weights(str(folder)).generator()
+
+
+def test_missing_parts_and_wrong_architectures_are_named(folder: Path) -> None:
+    weights = find_weights(str(folder))
+    with pytest.raises(WeightsError, match=r"have no classifier; they have: generator, inverter"):
+        weights.load("classifier", "mlp", lambda config: torch.nn.Identity())
+    with pytest.raises(WeightsError, match="is a style-transformer inverter, not a psp one"):
+        weights.load("inverter", "psp", lambda config: torch.nn.Identity())
+
+
+def test_the_manifest_notices_changed_files(folder: Path) -> None:
+    root = folder.parent
+    write_manifest(root)
+    weights = find_weights(str(folder))
+    assert set(verify_weights(weights).values()) == {"ok"}
+    header, tensors = load_tensors(weights.path("inverter"))
+    save_tensors(weights.path("inverter"), {k: v + 1 for k, v in tensors.items()}, header)
+    assert "manifest" in verify_weights(weights)["inverter.safetensors"]
+
+
+def test_the_fingerprint_is_of_names_shapes_and_values(tmp_path: Path, tiny_weights: Weights) -> None:
+    header = tiny_weights.header
+    variants = [
+        {"a": torch.zeros(2, 3)},
+        {"b": torch.zeros(2, 3)},
+        {"a": torch.zeros(3, 2)},
+        {"a": torch.zeros(2, 3).half()},
+        {"a": torch.tensor([[0.0, 0, 0], [0, 0, 1e-30]])},
+    ]
+    prints = {save_tensors(tmp_path / "x.safetensors", tensors, header).fingerprint for tensors in variants}
+    assert len(prints) == len(variants)
+
+
+def test_shipped_weights_are_what_the_manifest_says() -> None:
+    assert "faces" in weights_names()
+    assert (shipped_folder() / "manifest.toml").is_file()
+    for name in weights_names():
+        weights = find_weights(name)
+        assert set(verify_weights(weights).values()) == {"ok"}, name
+        assert weights.header.licence
+        total = sum(weights.path(kind).stat().st_size for kind in weights.kinds())
+        assert max(weights.path(kind).stat().st_size for kind in weights.kinds()) < 40e6
+        assert total < 120e6
+
+
+def test_headers_need_no_model(tiny_weights: Weights) -> None:
+    header = load_header(tiny_weights.path("generator"))
+    assert header.generator == header.fingerprint
+    assert Generator(GeneratorConfig(**header.config)).config.img_resolution == 16

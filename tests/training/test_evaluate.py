@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stkit.errors import UsageError
+from stkit.images import resize_batch
+from stkit.training.data import ImageSet
+from stkit.training.evaluate import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
+from stkit.weights import Weights
+
+CPU = torch.device("cpu")
+
+
+def make_set(count: int = 18, resolution: int = 16, seed: int = 0) -> ImageSet:
+    coarse = torch.rand(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed)) * 255
+    images = nn.functional.interpolate(coarse, size=resolution, mode="bilinear").byte()
+    return ImageSet(images, tuple(f"{i}.png" for i in range(count)))
+
+
+def embed(images: Tensor) -> Tensor:
+    return nn.functional.normalize(images.mean((2, 3)), dim=1)
+
+
+def mse_at_256(a: Tensor, b: Tensor) -> Tensor:
+    return (resize_batch(a.clamp(-1, 1), 256) - resize_batch(b, 256)).square().mean((1, 2, 3))
+
+
+def test_errors_are_those_of_the_reconstructions_and_of_the_mean(tiny_weights: Weights) -> None:
+    data, seen = make_set(), []
+    mean = mean_image(make_set(seed=1))
+    result = evaluate_reconstruction(
+        tiny_weights, data, mean, CPU, embed, worst=3, on_progress=lambda done, total: seen.append((done, total))
+    )
+    images = data.batch(torch.arange(len(data)), CPU)
+    output = reconstruct(tiny_weights, images)
+    errors = mse_at_256(output, images)
+    assert result["images"] == 18 and seen == [(16, 18), (18, 18)]
+    assert result["reconstruction"]["mse"] == pytest.approx(errors.mean().item(), rel=1e-4)
+    assert result["mean_image"]["mse"] == pytest.approx(mse_at_256(mean.expand_as(images), images).mean().item(), rel=1e-4)
+    cosine = nn.functional.cosine_similarity(embed(output.clamp(-1, 1)), embed(images)).mean().item()
+    assert result["reconstruction"]["identity"] == pytest.approx(cosine, abs=1e-5)
+    assert 0 < result["mean_image"]["lpips"] != result["reconstruction"]["lpips"] > 0
+
+    worst = errors.argsort(descending=True)[:3].tolist()
+    assert [entry["file"] for entry in result["worst"]] == [data.names[i] for i in worst]
+    assert result["worst"][0]["mse"] == pytest.approx(errors[worst[0]].item(), rel=1e-4)
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_without_an_embedder_there_is_no_identity(tiny_weights: Weights) -> None:
+    data = make_set(2)
+    result = evaluate_reconstruction(tiny_weights, data, mean_image(data), CPU)
+    assert result["reconstruction"].keys() == result["mean_image"].keys() == {"mse", "lpips"}
+    assert len(result["worst"]) == 2
+
+
+def test_mean_image_is_the_mean() -> None:
+    data = make_set(300)
+    expected = data.images.double().mean(0) / 127.5 - 1
+    torch.testing.assert_close(mean_image(data), expected.float())
+
+
+def test_grid_shows_random_photos_and_the_worst_over_their_reconstructions(tiny_weights: Weights) -> None:
+    data = make_set()
+    grid = np.asarray(reconstruction_grid(tiny_weights, data, ["3.png", "7.png"], CPU))
+    assert grid.shape == (4 * 20 + 4, 2 * 20 + 4, 3)
+    tiles = [[grid[4 + 20 * row : 20 + 20 * row, 4 + 20 * column : 20 + 20 * column] for column in range(2)] for row in range(4)]
+    photo = data.images.permute(0, 2, 3, 1).numpy()
+    assert (tiles[2][0] == photo[3]).all() and (tiles[2][1] == photo[7]).all()
+    assert any((tiles[0][0] == image).all() for image in photo) and (tiles[0][0] != tiles[0][1]).any()
+    output = reconstruct(tiny_weights, data.batch(torch.tensor([7]), CPU))[0]
+    expected = ((output + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
+    assert np.abs(tiles[3][1] - expected).max() <= 1
+
+
+def test_images_of_another_size_are_refused(tiny_weights: Weights) -> None:
+    data = make_set(2, resolution=32)
+    with pytest.raises(UsageError, match="the images have 32 px, but weights 'tiny' make 16 px"):
+        evaluate_reconstruction(tiny_weights, data, mean_image(data), CPU)
+    with pytest.raises(UsageError, match="the images have 32 px"):
+        reconstruction_grid(tiny_weights, data, ["0.png"], CPU)
