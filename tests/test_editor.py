@@ -1,0 +1,96 @@
+"""The Python API: three lines from a photo to an edited picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import stkit
+from stkit.editor import resolve_device
+from stkit.errors import LatentsError, StkitError, UsageError
+from stkit.images import to_tensor
+from stkit.latents import Latents
+from stkit.options import LatentSpace, LayerRange
+from stkit.testing import make_tiny_weights, random_latents
+from stkit.weights import Weights
+
+
+@pytest.fixture
+def editor(tiny_weights: Weights) -> stkit.Editor:
+    return stkit.load(str(tiny_weights.folder), device="cpu")
+
+
+def test_three_lines(editor: stkit.Editor, portrait: Path) -> None:
+    inversion = editor.invert(portrait)
+    edit = editor.edit(inversion, method="ganspace", attribute="pc1", strength=2)
+    size = (editor.weights.resolution,) * 2
+    assert inversion.crop.size == inversion.image.size == edit.image.size == size
+    assert edit.latents.provenance[0].edits == ("ganspace:pc1=+2",)
+    error = (to_tensor(inversion.image) - to_tensor(inversion.crop)).square().mean()
+    assert inversion.metrics["mse"] == pytest.approx(float(error), rel=0.02)
+
+
+def test_the_crop_shows_the_face(editor: stkit.Editor, portrait: Path) -> None:
+    photo = stkit.load_photo(portrait)
+    subject = editor.locate(photo)[0]
+    crop, matrix = editor.crop(photo, subject)
+    centre = matrix @ [editor.weights.resolution / 2, editor.weights.resolution / 2, 1]
+    left, top, right, bottom = subject.box
+    assert left < centre[0] < right
+    assert top < centre[1] < bottom
+    assert np.asarray(crop).std() > 20
+
+
+def test_w_and_w_plus_give_the_same_image(editor: stkit.Editor) -> None:
+    in_w = random_latents(editor.weights, 2, space=LatentSpace.W)
+    w_plus = in_w.codes[:, None].expand(-1, editor.weights.num_ws, -1)
+    in_w_plus = Latents(w_plus, editor.weights.fingerprint)
+    assert torch.allclose(editor.generate(in_w), editor.generate(in_w_plus), atol=1e-5)
+
+
+def test_samples_depend_on_the_seed_alone(editor: stkit.Editor) -> None:
+    many = editor.sample([3, 1, 7])
+    assert torch.allclose(editor.sample([7]).codes[0], many.codes[2], atol=1e-6)
+    mean = editor.sample([3, 1], truncation_psi=0.0).codes
+    assert torch.allclose(mean, editor.weights.generator().w_avg.expand_as(mean), atol=1e-5)
+
+
+def test_codes_of_another_generator_are_refused(editor: stkit.Editor, tmp_path: Path) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=9)
+    latents = random_latents(other, 1)
+    with pytest.raises(LatentsError, match=other.fingerprint[:12]):
+        editor.generate(latents)
+    with pytest.raises(LatentsError, match=other.fingerprint[:12]):
+        editor.edit(latents, "ganspace", "pc1")
+
+
+def test_layers_must_fit_the_generator(editor: stkit.Editor) -> None:
+    with pytest.raises(UsageError, match="layers 0-5"):
+        editor.edit(random_latents(editor.weights, 1), "ganspace", "pc1", layers=LayerRange(3, 12))
+
+
+def test_strength_outside_the_safe_range_warns(editor: stkit.Editor, caplog: pytest.LogCaptureFixture) -> None:
+    latents = random_latents(editor.weights, 1)
+    editor.edit(latents, "ganspace", "pc1", strength=0.5)
+    assert not caplog.records
+    editor.edit(latents, "ganspace", "pc1", strength=50)
+    assert "strength 50 is outside" in caplog.text
+
+
+def test_unknown_devices_are_one_line() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    for name in ("abacus", "cuda:99"):
+        with pytest.raises(UsageError, match=name):
+            resolve_device(name)
+
+
+def test_photos_without_a_subject(editor: stkit.Editor, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "sky.png"
+    Image.new("RGB", (300, 200), "skyblue").save(path)
+    with pytest.raises(StkitError, match=r"no face found in .*sky\.png"):
+        editor.invert(path)

@@ -1,0 +1,52 @@
+"""The wheel: everything is in it, the shipped weights too, and it runs away from the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("stkit-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_holds_all_packages_and_weights(unpacked: Path) -> None:
+    for package in (ROOT / "stkit", *(ROOT / "plugins").glob("stkit_*")):
+        ours = {path.relative_to(package.parent) for path in package.rglob("*.py")}
+        missing = [path for path in ours if not (unpacked / path).is_file()]
+        assert ours
+        assert not missing
+    for path in (ROOT / "weights").rglob("*.*"):
+        assert (unpacked / "stkit" / "_weights" / path.relative_to(ROOT / "weights")).is_file(), path
+    assert not (unpacked / "tests").exists()
+
+
+def test_the_wheel_finds_its_plugins_and_weights(unpacked: Path, tmp_path: Path) -> None:
+    code = """
+import stkit, stkit.weights, stkit.plugins
+assert stkit.__file__.startswith({site!r}), stkit.__file__
+assert stkit.weights.shipped_folder().name == "_weights"
+print(*stkit.weights.weights_names(), *stkit.plugins.load_plugins().domains)
+""".format(site=str(unpacked))
+    # -S leaves out the checkout that is installed editable; the dependencies come by PYTHONPATH.
+    site_packages = next(path for path in sys.path if path.endswith("site-packages"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(unpacked), site_packages])}
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["faces", "faces"]
