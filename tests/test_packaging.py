@@ -36,12 +36,12 @@ def test_the_wheel_holds_all_packages_and_weights(unpacked: Path) -> None:
 
 
 def test_the_wheel_finds_its_plugins_and_weights(unpacked: Path, tmp_path: Path) -> None:
-    code = """
+    code = f"""
 import stkit, stkit.weights, stkit.plugins
-assert stkit.__file__.startswith({site!r}), stkit.__file__
+assert stkit.__file__.startswith({str(unpacked)!r}), stkit.__file__
 assert stkit.weights.shipped_folder().name == "_weights"
 print(*stkit.weights.weights_names(), *stkit.plugins.load_plugins().domains)
-""".format(site=str(unpacked))
+"""
     # -S leaves out the checkout that is installed editable; the dependencies come by PYTHONPATH.
     site_packages = next(path for path in sys.path if path.endswith("site-packages"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(unpacked), site_packages])}

@@ -65,7 +65,13 @@ def reconstruction(
     from stkit.editor import resolve_device
     from stkit.models.style_transformer import StyleTransformerConfig
     from stkit.models.stylegan2 import GeneratorConfig
-    from stkit.training.reconstruction import ReconstructionConfig, ReconstructionRun, export_reconstruction
+    from stkit.training.mapping import fit_mapping, mean_codes
+    from stkit.training.reconstruction import (
+        Autoencoder,
+        ReconstructionConfig,
+        ReconstructionRun,
+        export_reconstruction,
+    )
 
     generator = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
     inverter = StyleTransformerConfig.small(generator)
@@ -74,12 +80,16 @@ def reconstruction(
         generator, inverter, learning_rate=learning_rate, dtype=_dtype(precision), compile=compile
     )
     train_set, val_set = _image_sets(data, resolution)
-    run = ReconstructionRun(config, loop, train_set, val_set, resolve_device(device))
-    notes = _notes(data, train_set, loop)
+    chosen_device = resolve_device(device)
+    run = ReconstructionRun(config, loop, train_set, val_set, chosen_device)
     if run.train() == steps:
+        model = run.ema.model
+        assert isinstance(model, Autoencoder)
         with progress_bar("fitting the mapping network") as on_progress:
-            figures = export_reconstruction(run, out, **_origin(domain, licence), notes=notes, on_progress=on_progress)
-        console.print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+            codes = mean_codes(model.inverter, train_set, chosen_device, config.dtype, on_progress)
+        figures = fit_mapping(model.generator, codes)
+        console.print("mapping: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+        export_reconstruction(model, out, **_origin(domain, licence), notes=_notes(data, train_set, loop))
         _tell(out)
 
 

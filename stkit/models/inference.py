@@ -1,6 +1,8 @@
-"""Networks rewritten for inference on one fixed set of weights: what does not depend on the input is computed once.
+"""Networks frozen for inference: what depends on the weights alone is computed once.
 
-A frozen network is a copy. It keeps no link to the module it was made of: make a new one when the weights change.
+A frozen network is a copy without gradients. It keeps no link to the module it was made of: freeze again when
+weights change. The oracles are the `ref` paths of `SynthesisNetwork` and `StyleTransformer`. bfloat16 is for
+processors that multiply it natively (AMX, AVX512-BF16, recent ARM) and for GPUs; elsewhere it is slow.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ _GAIN = math.sqrt(2)  # of the activation; leaky ReLU lets it pass, so it is par
 
 @dataclass(frozen=True, eq=False)
 class FrozenGenerator:
-    """A generator's synthesis with features in `dtype`, for inference without gradients.
+    """A generator's synthesis network.
 
-    Samples go through one by one, each with its own weights: style and demodulation cost nothing on the
-    large feature maps then, and memory does not grow with the batch.
+    Samples go through one by one, each with weights of its own: style and demodulation then cost nothing on the
+    large feature maps, and memory does not grow with the batch.
     """
 
     const: Tensor
@@ -106,7 +108,7 @@ class _FrozenRGB:
 
 @dataclass(frozen=True, eq=False)
 class FrozenStyleTransformer:
-    """A Style Transformer in `dtype`, for inference without gradients: batch norms folded, queries mapped once."""
+    """A Style Transformer with batch norms folded and queries mapped once."""
 
     model: StyleTransformer
     queries: Tensor
@@ -116,23 +118,25 @@ class FrozenStyleTransformer:
         """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model], float32."""
         x = x.to(self.queries.dtype, memory_format=torch.channels_last)
         codes = self.queries.expand(x.shape[0], -1, -1)
+        # Uncompiled and without gradients, plain interpolation is the faster one.
         for stage, feature in zip(self.model.stages, self.model.features(x, ref=True), strict=True):
             codes = stage(codes, feature.flatten(2).transpose(1, 2))
         return (codes.float() + self.model.latent_avg)[:, : self.model.config.num_ws]
 
 
 def freeze_generator(generator: Generator, dtype: torch.dtype = torch.float32) -> FrozenGenerator:
-    """The synthesis of `generator` for inference, on its device."""
+    """The synthesis network of `generator` for inference, on its device, with features in `dtype`."""
     network = generator.synthesis
     with torch.no_grad():
         return FrozenGenerator(
-            network.const[None].to(dtype, memory_format=torch.channels_last),
+            network.const[None].to(dtype, memory_format=torch.channels_last, copy=True),
             [_freeze_conv(layer, dtype) for layer in network.convs],
             [_freeze_rgb(layer) for layer in network.to_rgbs],
         )
 
 
-def _freeze_conv(layer: StyledConv, dtype: torch.dtype) -> _FrozenConv:
+def _freeze_conv(layer: nn.Module, dtype: torch.dtype) -> _FrozenConv:
+    assert isinstance(layer, StyledConv)
     weight = layer.weight / math.sqrt(layer.weight[0].numel())
     kernel = (weight.transpose(0, 1) if layer.up else weight) * _GAIN
     return _FrozenConv(
@@ -146,7 +150,8 @@ def _freeze_conv(layer: StyledConv, dtype: torch.dtype) -> _FrozenConv:
     )
 
 
-def _freeze_rgb(layer: ToRGB) -> _FrozenRGB:
+def _freeze_rgb(layer: nn.Module) -> _FrozenRGB:
+    assert isinstance(layer, ToRGB)
     weight = layer.weight / math.sqrt(layer.weight[0].numel())
     return _FrozenRGB(_freeze_linear(layer.affine), weight, layer.bias[:, None, None].clone())
 
@@ -156,27 +161,26 @@ def _freeze_linear(layer: ops.EqualLinear) -> tuple[Tensor, Tensor]:
 
 
 def freeze_style_transformer(model: StyleTransformer, dtype: torch.dtype = torch.float32) -> FrozenStyleTransformer:
-    """`model` for inference, on its device."""
+    """`model` for inference, on its device, with features in `dtype`."""
     with torch.no_grad():
         queries = model.queries().to(dtype)
         model = copy.deepcopy(model).eval().requires_grad_(False)
         _fold_batch_norms(model.backbone)
         latent_avg = model.latent_avg
-        model.to(dtype=dtype, memory_format=torch.channels_last)
+        model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
         model.latent_avg = latent_avg
         return FrozenStyleTransformer(model, queries)
 
 
 def _fold_batch_norms(backbone: IRSEBackbone) -> None:
     """Fold each batch norm that follows a convolution into it; one before a padded convolution has to stay."""
-    stacks = [backbone.input_layer]
-    for unit in backbone.body:
-        stacks += [unit.res_layer] if unit.shortcut_layer is None else [unit.res_layer, unit.shortcut_layer]
-    for stack in stacks:
+    for stack in backbone.modules():
+        if not isinstance(stack, nn.Sequential):
+            continue
         for i in range(1, len(stack)):
-            if isinstance(stack[i], nn.BatchNorm2d):
-                stack[i - 1] = fuse_conv_bn_eval(stack[i - 1], stack[i])
-                stack[i] = nn.Identity()
+            conv, norm = stack[i - 1], stack[i]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                stack[i - 1], stack[i] = fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
 __all__ = ["FrozenGenerator", "FrozenStyleTransformer", "freeze_generator", "freeze_style_transformer"]

@@ -97,7 +97,7 @@ class StyleTransformer(nn.Module):
     def forward(self, x: Tensor, ref: bool = False) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model].
 
-        `ref` resizes as the paper's release does; in float32 and evaluation mode that is the oracle of `models.inference`.
+        `ref` resizes as the paper's release does: in evaluation mode the oracle of `stkit.models.inference`.
         """
         codes = self.queries().expand(x.shape[0], -1, -1)
         for stage, feature in zip(self.stages, self.features(x, ref), strict=True):

@@ -49,14 +49,17 @@ def evaluate_reconstruction(
                     errors["identity"] = (embedder(output.clamp(-1, 1)) * embedder(images)).sum(1)
             results[name].append(errors)
         on_progress(int(indices[-1]) + 1, len(image_set))
-    joined = {name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in results.items()}
+    joined = {
+        name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in results.items()
+    }
     errors = joined["reconstruction"]
     order = errors["mse"].argsort(descending=True)[:worst].tolist()
     return {
         "images": len(image_set),
         **{name: {key: float(value.mean()) for key, value in values.items()} for name, values in joined.items()},
         "worst": [
-            {"file": image_set.names[i], "mse": float(errors["mse"][i]), "lpips": float(errors["lpips"][i])} for i in order
+            {"file": image_set.names[i], "mse": float(errors["mse"][i]), "lpips": float(errors["lpips"][i])}
+            for i in order
         ],
     }
 

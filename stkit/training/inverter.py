@@ -236,7 +236,7 @@ def export_inverter(
     licence: str,
     notes: Mapping[str, Any] | None = None,
 ) -> Header:
-    """Write `inverter` in float16 as the inverter of the weights `folder`, whose generator's fingerprint is `generator`.
+    """Write `inverter` in float16 to the weights `folder`; `generator` is the fingerprint of the generator in it.
 
     Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """

@@ -26,6 +26,7 @@ from stkit.training.generator import export_generator
 from stkit.training.inverter import export_inverter
 from stkit.training.loop import Ema, LoopConfig, Stateful, cosine_warmup, run_loop, step_generator
 from stkit.training.losses import autocast, channels_last, paired_errors
+from stkit.weights import Header
 
 
 @dataclass(frozen=True)

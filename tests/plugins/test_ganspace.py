@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from stkit_ganspace.components import fit_components, load_components, save_components
+from stkit_ganspace.method import GANSpace, GANSpaceOptions
 from torch import Tensor, nn
 
 from stkit.editing import EditContext
@@ -14,8 +16,6 @@ from stkit.errors import UsageError, WeightsError
 from stkit.options import LayerRange
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, cache_folder
-from stkit_ganspace.components import fit_components, load_components, save_components
-from stkit_ganspace.method import GANSpace, GANSpaceOptions
 
 CPU = torch.device("cpu")
 

@@ -41,7 +41,9 @@ def test_errors_are_those_of_the_reconstructions_and_of_the_mean(tiny_weights: W
     errors = mse_at_256(output, images)
     assert result["images"] == 18 and seen == [(16, 18), (18, 18)]
     assert result["reconstruction"]["mse"] == pytest.approx(errors.mean().item(), rel=1e-4)
-    assert result["mean_image"]["mse"] == pytest.approx(mse_at_256(mean.expand_as(images), images).mean().item(), rel=1e-4)
+    assert result["mean_image"]["mse"] == pytest.approx(
+        mse_at_256(mean.expand_as(images), images).mean().item(), rel=1e-4
+    )
     cosine = nn.functional.cosine_similarity(embed(output.clamp(-1, 1)), embed(images)).mean().item()
     assert result["reconstruction"]["identity"] == pytest.approx(cosine, abs=1e-5)
     assert 0 < result["mean_image"]["lpips"] != result["reconstruction"]["lpips"] > 0
@@ -69,7 +71,10 @@ def test_grid_shows_random_photos_and_the_worst_over_their_reconstructions(tiny_
     data = make_set()
     grid = np.asarray(reconstruction_grid(tiny_weights, data, ["3.png", "7.png"], CPU))
     assert grid.shape == (4 * 20 + 4, 2 * 20 + 4, 3)
-    tiles = [[grid[4 + 20 * row : 20 + 20 * row, 4 + 20 * column : 20 + 20 * column] for column in range(2)] for row in range(4)]
+    tiles = [
+        [grid[4 + 20 * row : 20 + 20 * row, 4 + 20 * column : 20 + 20 * column] for column in range(2)]
+        for row in range(4)
+    ]
     photo = data.images.permute(0, 2, 3, 1).numpy()
     assert (tiles[2][0] == photo[3]).all() and (tiles[2][1] == photo[7]).all()
     assert any((tiles[0][0] == image).all() for image in photo) and (tiles[0][0] != tiles[0][1]).any()

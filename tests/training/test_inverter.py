@@ -88,7 +88,7 @@ def stop_after(run: InverterRun, steps: int) -> None:
             signal.raise_signal(signal.SIGINT)
         return step(number)
 
-    run.step = interrupted  # type: ignore[method-assign]
+    run.step = interrupted  # type: ignore[method-assign,assignment]
 
 
 def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -168,7 +168,9 @@ def test_the_parts_of_the_loss_add_up(tmp_path: Path) -> None:
         run.model.eval()
         losses = run.objective(images, None)
         assert losses.keys() == {"loss", *parts}
-        assert losses["loss"].item() == pytest.approx(sum(weight * losses[name].item() for name, weight in parts.items()))
+        assert losses["loss"].item() == pytest.approx(
+            sum(weight * losses[name].item() for name, weight in parts.items())
+        )
         output = run.generator.synthesize(run.model(images))
         assert losses["mse"].item() == pytest.approx((output - images).square().mean().item())
         if "identity" in parts:
@@ -221,7 +223,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, An
 def test_export_writes_half_floats_that_load_strictly(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 2)
     run.train()
-    words = {"domain": "faces", "alignment": TEMPLATE, "licence": "CC0-1.0"}
+    words: dict[str, Any] = {"domain": "faces", "alignment": TEMPLATE, "licence": "CC0-1.0"}
     generator = export_generator(run.generator, tmp_path / "tiny", **words)
     inverter = run.ema.model
     assert isinstance(inverter, StyleTransformer)
@@ -229,12 +231,18 @@ def test_export_writes_half_floats_that_load_strictly(tmp_path: Path) -> None:
         inverter, tmp_path / "tiny", generator=generator.fingerprint, notes={"val_mse": 0.5}, **words
     )
     assert header == dataclasses.replace(load_header(tmp_path / "tiny" / "inverter.safetensors"), config=header.config)
-    assert (header.kind, header.architecture, header.generator) == ("inverter", "style-transformer", generator.fingerprint)
+    assert (header.kind, header.architecture, header.generator) == (
+        "inverter",
+        "style-transformer",
+        generator.fingerprint,
+    )
     assert (header.domain, header.alignment, header.licence, header.notes) == (*words.values(), {"val_mse": 0.5})
 
     weights = find_weights(str(tmp_path / "tiny"))
     assert set(verify_weights(weights).values()) == {"ok"}
-    loaded = weights.load("inverter", "style-transformer", lambda c: StyleTransformer(StyleTransformerConfig.from_dict(c)))
+    loaded = weights.load(
+        "inverter", "style-transformer", lambda c: StyleTransformer(StyleTransformerConfig.from_dict(c))
+    )
     assert loaded.config == NETWORK
     counter = "backbone.input_layer.1.num_batches_tracked"
     assert loaded.state_dict()[counter].dtype == torch.int64 and loaded.state_dict()[counter] == 2

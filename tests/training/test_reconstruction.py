@@ -55,18 +55,23 @@ def trained(run: ReconstructionRun) -> Autoencoder:
     return model
 
 
+def stop_after(run: ReconstructionRun, steps: int) -> None:
+    """Let `run` get a Ctrl-C in its step number `steps`."""
+    step = run.step
+
+    def interrupted(number: int) -> Mapping[str, Tensor]:
+        if number == steps - 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(number)
+
+    run.step = interrupted  # type: ignore[method-assign,assignment]
+
+
 def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
     straight = make_run(tmp_path / "straight", 6)
     assert straight.train() == 6
     stopped = make_run(tmp_path / "stopped", 6)
-    step = stopped.step
-
-    def interrupted(number: int) -> Mapping[str, Tensor]:
-        if number == 2:
-            signal.raise_signal(signal.SIGINT)
-        return step(number)
-
-    stopped.step = interrupted  # type: ignore[method-assign]
+    stop_after(stopped, 3)
     assert stopped.train() == 3
     torch.manual_seed(99)
     resumed = make_run(tmp_path / "stopped", 6, resume=True)
@@ -94,7 +99,7 @@ def test_export_writes_both_networks_for_each_other(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 3)
     run.train()
     model = trained(run)
-    fit_mapping(model.generator, mean_codes(model.inverter, make_set(), CPU), steps=0)
+    fit_mapping(model.generator, mean_codes(model.inverter, make_set(), CPU))
     generator, inverter = export_reconstruction(
         model, tmp_path / "tiny", domain="faces", alignment=TEMPLATE, licence="CC0-1.0", notes={"steps": 3}
     )
@@ -103,7 +108,9 @@ def test_export_writes_both_networks_for_each_other(tmp_path: Path) -> None:
     assert verify_weights(weights) == {"generator.safetensors": "ok", "inverter.safetensors": "ok"}
     assert (weights.domain, weights.alignment, weights.header.notes) == ("faces", TEMPLATE, {"steps": 3})
 
-    loaded = weights.load("inverter", "style-transformer", lambda c: StyleTransformer(StyleTransformerConfig.from_dict(c)))
+    loaded = weights.load(
+        "inverter", "style-transformer", lambda c: StyleTransformer(StyleTransformerConfig.from_dict(c))
+    )
     images = make_set().batch(torch.arange(3), CPU)
     ours = weights.generator().synthesize(loaded(images), noise="none")
     torch.testing.assert_close(ours, model(images, torch.float32), atol=2e-2, rtol=0)
