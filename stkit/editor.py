@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from stkit.errors import StkitError, SubjectError, UsageError
 from stkit.images import Photo, load_photo, to_image, to_tensor
 from stkit.inversion import InversionContext
 from stkit.latents import Latents, Provenance
+from stkit.models.inference import FrozenGenerator, freeze_generator
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.plugins import Registry, load_plugins
 from stkit.weights import Weights, find_weights
@@ -114,7 +116,14 @@ class Editor:
         generator = self.weights.generator(self.device)
         codes = latents.codes.to(self.device)
         w_plus = generator.broadcast(codes) if latents.space is LatentSpace.W else codes
+        if self.device.type == "cpu":
+            return self._frozen.synthesize(w_plus)
         return generator.synthesize(w_plus).cpu()
+
+    @functools.cached_property
+    def _frozen(self) -> FrozenGenerator:
+        """The generator as a CPU runs it fastest: image by image, with weights of its own for each."""
+        return freeze_generator(self.weights.generator(self.device))
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], truncation_psi: float = 1.0) -> Latents:
