@@ -21,6 +21,7 @@ def run(
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
     split: Annotated[str, typer.Option("--split", help="The split of the CSV to reconstruct.")] = "test",
+    labels: Annotated[Path | None, typer.Option("--labels", help="Another CSV of splits (file, split).")] = None,
     grid: Annotated[Path | None, typer.Option("--grid", help="Write random and worst reconstructions here.")] = None,
     identity: Annotated[bool, typer.Option("--identity/--no-identity", help="Cosine of identity embeddings.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -36,7 +37,7 @@ def run(
 
     def read(split: str) -> ImageSet:
         with progress_bar(f"reading {split}") as on_progress:
-            return load_image_set(data, size, split, on_progress=on_progress)
+            return load_image_set(data, size, split, labels, on_progress)
 
     held_out, mean = read(split), mean_image(read("train"))
     embedder = editor.domain.load_embedder(editor.weights.alignment, editor.device) if identity else None

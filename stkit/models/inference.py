@@ -120,8 +120,34 @@ class FrozenStyleTransformer:
         codes = self.queries.expand(x.shape[0], -1, -1)
         # Uncompiled and without gradients, plain interpolation is the faster one.
         for stage, feature in zip(self.model.stages, self.model.features(x, ref=True), strict=True):
-            codes = stage(codes, feature.flatten(2).transpose(1, 2))
+            codes = _decode(stage, codes, feature.flatten(2).transpose(1, 2))
         return (codes.float() + self.model.latent_avg)[:, : self.model.config.num_ws]
+
+
+def _decode(stage: nn.Module, codes: Tensor, features: Tensor) -> Tensor:
+    """One stage on codes [B, N, D] and features [B, L, D]."""
+    assert isinstance(stage, nn.TransformerDecoderLayer)
+    attended, _ = stage.self_attn(codes, codes, codes, need_weights=False)
+    codes = stage.norm1(codes + attended)
+    codes = stage.norm2(codes + _cross_attention(stage.multihead_attn, codes, features))
+    return stage.norm3(codes + stage.linear2(stage.linear1(codes).relu()))
+
+
+def _cross_attention(attention: nn.MultiheadAttention, codes: Tensor, features: Tensor) -> Tensor:
+    """`attention` with few queries and many keys: the key and value projections move to the side of the queries.
+
+    q . (K f) = (K^T q) . f, and the value projection of a mean is the mean of the projections; the keys' bias
+    adds the same to all scores of a query, which softmax takes away.
+    """
+    heads = attention.num_heads
+    project_q, project_k, project_v = attention.in_proj_weight.unflatten(0, (3, heads, -1))  # [heads, D / heads, D]
+    bias_q, _, bias_v = attention.in_proj_bias.unflatten(0, (3, heads, -1))
+    queries = torch.einsum("bnc,hdc->bhnd", codes, project_q) + bias_q[:, None]
+    queries = (queries @ project_k).flatten(1, 2)[:, None]  # [B, 1, heads * N, D]
+    features = features[:, None]
+    mixed = F.scaled_dot_product_attention(queries, features, features, scale=project_q.shape[1] ** -0.5)
+    values = torch.einsum("bhnc,hdc->bnhd", mixed.unflatten(2, (heads, -1))[:, 0], project_v) + bias_v
+    return attention.out_proj(values.flatten(2))
 
 
 def freeze_generator(generator: Generator, dtype: torch.dtype = torch.float32) -> FrozenGenerator:

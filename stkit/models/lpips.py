@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.errors import MissingPackageError, WeightsError
+from stkit.errors import MissingPackageError, UsageError, WeightsError
 
 _WIDTHS = (64, 192, 384, 256, 256)
 _KERNELS = (11, 5, 3, 3, 3)
@@ -41,6 +41,10 @@ class LPIPS(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Channel-normalised maps of the five layers, of images [B, 3, H, W] in [-1, 1]."""
+        if min(x.shape[2:]) < 32:
+            raise UsageError(
+                f"LPIPS needs images of at least 32 px, not {x.shape[3]} x {x.shape[2]}; leave it out or go larger"
+            )
         x = (x - self.shift) / self.scale
         maps = []
         for i, conv in enumerate(self.convs):

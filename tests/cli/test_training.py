@@ -1,0 +1,118 @@
+"""`stkit train` and `stkit evaluate-quick` on a tiny set, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stkit.weights import find_weights
+
+TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"]
+QUICK = ["--batch", "4", "--precision", "fp32", "--no-compile", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smooth coloured pictures, a grey one, one with alpha, one of another size, and one that is broken."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(30):
+        small = random.integers(0, 255, (2, 2, 3), dtype=np.uint8)
+        mode = {7: "L", 8: "RGBA"}.get(i, "RGB")
+        size = (40, 24) if i == 9 else (32, 32)
+        Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).convert(mode).save(folder / f"{i:02d}.png")
+    (folder / "30.png").write_bytes(b"broken")
+    rows = [f"{i:02d}.png,{'test' if i > 25 else 'val' if i > 21 else 'train'}" for i in range(30)]
+    folder.with_suffix(".csv").write_text("file,split\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def stkit(*arguments: object, code: int = 0) -> str:
+    """Run the installed command; its output. The exit code must be `code`."""
+    run = subprocess.run(
+        [sys.executable, "-m", "stkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == code, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    said = stkit("train", "reconstruction", photos, "--out", first, "--steps", 3, *TINY, *QUICK)
+    assert "22 images to train, 4 to validate" in said
+    assert f"--weights {first}" in said
+    weights = find_weights(str(first))
+    assert weights.kinds() == ["generator", "inverter"]
+    assert (first / "log.jsonl").is_file()
+    assert list((first / "samples").glob("*.png"))
+
+    second = tmp_path / "second"
+    options = ["--weights", first, "--identity", 0, "--init", "--steps", 2, *QUICK]
+    stkit("train", "inverter", photos, "--out", second, *options)
+    assert find_weights(str(second)).fingerprint == weights.fingerprint
+
+    grid = tmp_path / "grid.png"
+    said = stkit("evaluate-quick", photos, "--weights", second, "--no-identity", "--json", "--grid", grid)
+    report = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert report["images"] == 4
+    assert report["reconstruction"]["mse"] > 0
+    assert report["mean_image"]["lpips"] > 0
+    assert grid.is_file()
+
+
+def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path, tmp_path: Path) -> None:
+    def options(out: Path) -> list[str]:
+        return [
+            *("train", "generator", str(photos), "--out", str(out), "--steps", "12", "--save-seconds", "0"),
+            *("--sample-seconds", "1000", *TINY, *QUICK),
+        ]
+
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    stkit(*options(straight))
+    command = [sys.executable, "-m", "stkit", *options(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (killed / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    at = torch.load(killed / "checkpoint.pt", weights_only=True)["step"]
+    assert 1 <= at <= 12
+    assert "already holds a run" in stkit(*options(killed), code=2)
+    stkit(*options(killed), "--resume")
+    assert find_weights(str(killed)).fingerprint == find_weights(str(straight)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nowhere.zip", "--out", "run"], 1, "no training data"),
+        (["empty", "--out", "run"], 1, "no readable images"),
+        (["empty", "--out", "run", "--resolution", "100"], 2, "100"),
+        (["empty", "--out", "run", "--precision", "int1"], 2, "int1"),
+    ],
+)
+def test_bad_training_input(
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    said = stkit("train", "generator", *arguments, code=code)
+    assert says in said
+    assert "Traceback" not in said
