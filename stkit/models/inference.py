@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stkit.models import ops
-from stkit.models.irse import IRSEBackbone
+from stkit.models.irse import ResidualUnit, SqueezeExcite
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, NoiseMode, StyledConv, ToRGB
+from stkit.models.winograd import WinogradConv2d
 
 _GAIN = math.sqrt(2)  # of the activation; leaky ReLU lets it pass, so it is part of weight, bias and noise
 
@@ -191,22 +192,53 @@ def freeze_style_transformer(model: StyleTransformer, dtype: torch.dtype = torch
     with torch.no_grad():
         queries = model.queries().to(dtype)
         model = copy.deepcopy(model).eval().requires_grad_(False)
-        _fold_batch_norms(model.backbone)
+        model.backbone.input_layer = _fold_batch_norms(model.backbone.input_layer)
+        model.backbone.body = nn.ModuleList(_FrozenUnit(unit, dtype) for unit in model.backbone.body)
         latent_avg = model.latent_avg
         model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
         model.latent_avg = latent_avg
         return FrozenStyleTransformer(model, queries)
 
 
-def _fold_batch_norms(backbone: IRSEBackbone) -> None:
-    """Fold each batch norm that follows a convolution into it; one before a padded convolution has to stay."""
-    for stack in backbone.modules():
-        if not isinstance(stack, nn.Sequential):
-            continue
-        for i in range(1, len(stack)):
-            conv, norm = stack[i - 1], stack[i]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                stack[i - 1], stack[i] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+class _FrozenUnit(nn.Module):
+    """`ResidualUnit` with fewer passes over its maps, made of `unit`, which it takes apart."""
+
+    def __init__(self, unit: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        assert isinstance(unit, ResidualUnit)
+        *layers, squeeze_excite = _fold_batch_norms(unit.res_layer)
+        assert isinstance(squeeze_excite, SqueezeExcite)
+        self.squeeze_excite = squeeze_excite
+        self.unit = unit
+        unit.res_layer = nn.Sequential(*(_quicken(layer, dtype) for layer in layers))
+        if isinstance(unit.shortcut_layer, nn.Sequential):
+            unit.shortcut_layer = _fold_batch_norms(unit.shortcut_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.unit.res_layer(x)
+        return y.mul_(self.squeeze_excite.gate(y)).add_(self.unit.shortcut(x))
+
+
+def _fold_batch_norms(stack: nn.Sequential) -> nn.Sequential:
+    """Batch norms go into the convolutions before them; one before a zero-padded convolution has to stay."""
+    layers: list[nn.Module] = []
+    for layer in stack:
+        if isinstance(layer, nn.BatchNorm2d) and layers:
+            conv = layers.pop()
+            assert isinstance(conv, nn.Conv2d)
+            layer = fuse_conv_bn_eval(conv, layer)
+        layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+def _quicken(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`layer` by Winograd's algorithm where that is faster: on a CPU in float32, with many channels.
+
+    With more than 256 its weights, four times as large, would be all that time and memory go to.
+    """
+    if not isinstance(layer, nn.Conv2d) or layer.stride != (1, 1) or not 128 <= layer.in_channels <= 256:
+        return layer
+    return WinogradConv2d(layer) if dtype == torch.float32 and layer.weight.device.type == "cpu" else layer
 
 
 __all__ = ["FrozenGenerator", "FrozenStyleTransformer", "freeze_generator", "freeze_style_transformer"]

@@ -17,8 +17,11 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same shape."""
-        gate = x.mean((2, 3), keepdim=True)
-        return x * self.fc2(self.fc1(gate).relu()).sigmoid()
+        return x * self.gate(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """The factors of the channels of `x`, [B, C, 1, 1]."""
+        return self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
 
 
 class ResidualUnit(nn.Module):
@@ -43,8 +46,11 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, H, W] to [B, channels, H / stride, W / stride]."""
-        shortcut = x[:, :, :: self.stride, :: self.stride] if self.shortcut_layer is None else self.shortcut_layer(x)
-        return self.res_layer(x) + shortcut
+        return self.res_layer(x) + self.shortcut(x)
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """`x`, reduced and projected where the unit does so."""
+        return x[:, :, :: self.stride, :: self.stride] if self.shortcut_layer is None else self.shortcut_layer(x)
 
 
 class IRSEBackbone(nn.Module):

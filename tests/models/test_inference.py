@@ -23,7 +23,7 @@ TINY_INVERTER = StyleTransformerConfig(
     feedforward=32,
     mapping_layers=2,
     depths=(1, 1, 2, 1),
-    widths=(16, 16, 32, 16),
+    widths=(16, 16, 128, 16),  # 128 channels: by Winograd's algorithm
 )
 
 
@@ -132,7 +132,7 @@ def test_frozen_inverter_adds_its_average_in_float32(inverter: StyleTransformer)
 def test_frozen_inverter_keeps_only_batch_norms_that_come_first(inverter: StyleTransformer) -> None:
     backbone = freeze_style_transformer(inverter).model.backbone
     left = [name for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    assert left == [f"body.{i}.res_layer.0" for i in range(len(backbone.body))]
+    assert left == [f"body.{i}.unit.res_layer.0" for i in range(len(backbone.body))]
 
 
 @pytest.mark.parametrize("kind", ["generator", "inverter"])
