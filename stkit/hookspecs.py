@@ -1,10 +1,10 @@
 """The plugin contract. Implement any of these hooks in a module and name it in the entry-point group `stkit`.
 
-    from stkit import hookimpl
+from stkit import hookimpl
 
-    @hookimpl
-    def register_editing_methods():
-        return [MyMethod()]
+@hookimpl
+def register_editing_methods():
+    return [MyMethod()]
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from stkit.models.style_transformer import StyleTransformer
     from stkit.models.stylegan2 import Generator
 
     ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -110,6 +111,17 @@ class Weights:
         from stkit.models.stylegan2 import Generator, GeneratorConfig
 
         return self.load("generator", "stylegan2", lambda config: Generator(GeneratorConfig(**config)), device)
+
+    def style_transformer(self, device: torch.device | str = "cpu") -> StyleTransformer:
+        """The Style Transformer inverter, in eval mode. Raises WeightsError."""
+        from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+
+        return self.load(
+            "inverter",
+            "style-transformer",
+            lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
+            device,
+        )
 
     def load(
         self,

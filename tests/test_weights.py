@@ -59,10 +59,9 @@ def test_names_are_found_in_the_users_folder(folder: Path) -> None:
 @pytest.mark.parametrize("change", ["flip", "truncate", "empty", "text"])
 def test_damaged_files_are_one_line(folder: Path, kind: str, change: str) -> None:
     path = folder / f"{kind}.safetensors"
-    data = bytearray(path.read_bytes())
-    if change == "flip":
-        data[-9] ^= 0x10
-    path.write_bytes({"flip": data, "truncate": data[: len(data) // 2], "empty": b"", "text": b"weights"}[change])
+    data = path.read_bytes()
+    flipped = data[:-9] + bytes([data[-9] ^ 0x10]) + data[-8:]
+    path.write_bytes({"flip": flipped, "truncate": data[: len(data) // 2], "empty": b"", "text": b"weights"}[change])
     with pytest.raises(WeightsError) as caught:
         weights = find_weights(str(folder))
         if kind == "generator":

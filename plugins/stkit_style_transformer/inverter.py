@@ -25,15 +25,9 @@ class StyleTransformerInverter(Inverter[Options]):
 
         from stkit.images import resize_batch
         from stkit.latents import Latents
-        from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 
         weights = context.weights
-        model = weights.load(
-            "inverter",
-            "style-transformer",
-            lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
-            context.device,
-        )
+        model = weights.style_transformer(context.device)
         with torch.inference_mode():
             codes = model(resize_batch(crops.to(context.device), model.config.input_resolution))
         return Latents(codes.clone(), weights.fingerprint)

@@ -50,6 +50,7 @@ def reconstruction(
     mapping_layers: LayersFlag = 4,
     channel_base: BaseFlag = 6144,
     channel_max: MaxFlag = 256,
+    init: Annotated[str | None, typer.Option("--init", help="Weights whose two networks to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
     domain: DomainFlag = "faces",
     licence: LicenceFlag = "unknown",
@@ -62,6 +63,8 @@ def reconstruction(
     device: DeviceFlag = "auto",
 ) -> None:
     """Train a generator and its inverter together by reconstruction: the quickest start, also on a CPU."""
+    import torch
+
     from stkit.editor import resolve_device
     from stkit.models.style_transformer import StyleTransformerConfig
     from stkit.models.stylegan2 import GeneratorConfig
@@ -72,16 +75,22 @@ def reconstruction(
         ReconstructionRun,
         export_reconstruction,
     )
+    from stkit.weights import find_weights
 
     generator = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
-    inverter = StyleTransformerConfig.small(generator)
+    inverter, start = StyleTransformerConfig.small(generator), None
+    if init is not None:
+        first = find_weights(init)
+        networks = {"generator": first.generator(), "inverter": first.style_transformer()}
+        generator, inverter = first.generator().config, first.style_transformer().config
+        start = torch.nn.ModuleDict(networks).state_dict()
     loop = _loop(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = ReconstructionConfig(
         generator, inverter, learning_rate=learning_rate, dtype=_dtype(precision), compile=compile
     )
-    train_set, val_set = _image_sets(data, resolution)
+    train_set, val_set = _image_sets(data, generator.img_resolution)
     chosen_device = resolve_device(device)
-    run = ReconstructionRun(config, loop, train_set, val_set, chosen_device)
+    run = ReconstructionRun(config, loop, train_set, val_set, chosen_device, start)
     if run.train() == steps:
         model = run.ema.model
         assert isinstance(model, Autoencoder)
@@ -182,9 +191,7 @@ def inverter(
     generator = found.generator()
     shape, start = StyleTransformerConfig.small(generator.config), None
     if init:
-        first = found.load(
-            "inverter", "style-transformer", lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config))
-        )
+        first = found.style_transformer()
         shape, start = first.config, first.state_dict()
     loop = _loop(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = InverterConfig(

@@ -12,7 +12,6 @@ from torch import Tensor
 from stkit.errors import UsageError
 from stkit.images import image_grid, resize_batch, to_image
 from stkit.models.lpips import load_lpips
-from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.training.data import ImageSet, batches
 from stkit.training.losses import paired_errors
 from stkit.weights import Weights
@@ -67,12 +66,7 @@ def evaluate_reconstruction(
 @torch.no_grad()
 def reconstruct(weights: Weights, images: Tensor) -> Tensor:
     """Reconstructions [B, 3, R, R] of `images` [B, 3, R, R] in [-1, 1], on their device. Raises WeightsError."""
-    inverter = weights.load(
-        "inverter",
-        "style-transformer",
-        lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
-        images.device,
-    )
+    inverter = weights.style_transformer(images.device)
     codes = inverter(resize_batch(images, inverter.config.input_resolution))
     return weights.generator(images.device).synthesize(codes)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stkit.errors import WeightsError
 from stkit.weights import Header, save_tensors
@@ -24,4 +25,13 @@ def save_module(path: Path, module: nn.Module, header: Header) -> Header:
     return save_tensors(path, tensors, header)
 
 
-__all__ = ["save_module"]
+def load_initial(module: nn.Module, state: Mapping[str, Tensor], noun: str) -> None:
+    """Load `state` to start training from. Raises WeightsError when it does not fit the `noun` to train."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"the initial weights do not fit the {noun} to train: {reason}") from error
+
+
+__all__ = ["load_initial", "save_module"]

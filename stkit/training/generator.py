@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
-from stkit.errors import UsageError, WeightsError
+from stkit.errors import UsageError
 from stkit.images import image_grid, save_image, to_image
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.data import ImageSet, batch_indices, flip_some
-from stkit.training.export import save_module
+from stkit.training.export import load_initial, save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, step_generator
 from stkit.training.losses import channels_last
 from stkit.weights import Header
@@ -97,11 +97,7 @@ class GeneratorRun:
         self.generator = channels_last(Generator(config.generator).to(self.device))
         self.discriminator = channels_last(Discriminator(config.discriminator).to(self.device))
         if self.init is not None:
-            try:
-                self.generator.load_state_dict(self.init)
-            except RuntimeError as error:
-                reason = str(error).splitlines()[-1].strip()
-                raise WeightsError(f"the initial weights do not fit the generator to train: {reason}") from error
+            load_initial(self.generator, self.init, "generator")
         self.ema = Ema(self.generator, copy.deepcopy(self.generator), 0.5 ** (batch / config.ema_images))
         self.controller = AugmentController(config.ada_target, config.augment_p, images=config.ada_images)
         # The penalty's steps come on top of the others: the optimiser's pace is set back accordingly (appendix B).

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
-from stkit.errors import UsageError, WeightsError
+from stkit.errors import UsageError
 from stkit.images import image_grid, resize_batch, save_image, to_image
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator
 from stkit.training.data import ImageSet, batch_indices, flip_some
-from stkit.training.export import save_module
+from stkit.training.export import load_initial, save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
 from stkit.training.losses import autocast, channels_last, paired_errors
 from stkit.weights import Header, tensors_fingerprint
@@ -147,11 +147,7 @@ class InverterRun:
 
     def _start(self) -> None:
         if self.init is not None:
-            try:
-                self.model.load_state_dict(self.init)
-            except RuntimeError as error:
-                reason = str(error).splitlines()[-1].strip()
-                raise WeightsError(f"the initial weights do not fit the inverter to train: {reason}") from error
+            load_initial(self.model, self.init, "inverter")
             return
         self.model.get_buffer("latent_avg").copy_(self.generator.w_avg)
         try:

@@ -8,6 +8,7 @@ each batch is rendered from its mean w, the same in all layers, so that W is a s
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,10 @@ from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.data import ImageSet, batch_indices, flip_some
+from stkit.training.export import load_initial
 from stkit.training.generator import export_generator
 from stkit.training.inverter import export_inverter
-from stkit.training.loop import Ema, LoopConfig, Stateful, cosine_warmup, run_loop, step_generator
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
 from stkit.training.losses import autocast, channels_last, paired_errors
 from stkit.weights import Header
 
@@ -97,19 +99,25 @@ class _Objective:
 
 @dataclass
 class ReconstructionRun:
-    """A resumable run: `train()` leaves `ema` (an Autoencoder) in the checkpoint under `ema`."""
+    """A resumable run: `train()` leaves `ema` (an Autoencoder) in the checkpoint under `ema`.
+
+    `init` is the state of an Autoencoder of the same config to start from. Raises WeightsError when it does not fit.
+    """
 
     config: ReconstructionConfig
     loop: LoopConfig
     train_set: ImageSet
     val_set: ImageSet
     device: torch.device
+    init: Mapping[str, Tensor] | None = None
     model: Autoencoder = field(init=False)
     ema: Ema = field(init=False)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.loop.seed)
         self.model = channels_last(Autoencoder(self.config).to(self.device))
+        if self.init is not None:
+            load_initial(self.model, self.init, "networks")
         self.ema = Ema(self.model, copy.deepcopy(self.model), self.config.ema_decay)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
@@ -119,7 +127,14 @@ class ReconstructionRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        state: dict[str, Stateful] = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+        # How it is computed may change between runs, what is computed may not.
+        settings = dataclasses.asdict(dataclasses.replace(self.config, compile=False))
+        state: dict[str, Stateful] = {
+            "config": Unchanged({**settings, "batch": self.loop.batch, "seed": self.loop.seed}),
+            "model": self.model,
+            "ema": self.ema,
+            "optimizer": self.optimizer,
+        }
         return run_loop(self.loop, state, self.step, self.sample)
 
     def step(self, step: int) -> Mapping[str, Tensor]:

@@ -62,6 +62,10 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert (first / "log.jsonl").is_file()
     assert list((first / "samples").glob("*.png"))
 
+    again = tmp_path / "again"
+    stkit("train", "reconstruction", photos, "--out", again, "--init", first, "--steps", 1, *QUICK)
+    assert find_weights(str(again)).header.config == weights.header.config
+
     second = tmp_path / "second"
     options = ["--weights", first, "--identity", 0, "--init", "--steps", 2, *QUICK]
     stkit("train", "inverter", photos, "--out", second, *options)
