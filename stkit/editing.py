@@ -41,6 +41,10 @@ class EditContext:
     references: Latents | None = None
     seed: int = 0
 
+    def layer_indices(self, num_ws: int) -> list[int]:
+        """The layers to edit: those of `layers`, otherwise all. Raises UsageError when they do not fit."""
+        return list(self.layers.indices(num_ws) if self.layers else range(num_ws))
+
 
 class EditingMethod(ABC, Generic[OptionsT]):
     """An editing method. Construction loads nothing."""

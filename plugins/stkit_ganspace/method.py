@@ -48,8 +48,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
         components = self._components(context)
         index = int(attribute.name.removeprefix("pc")) - 1
         codes = latents.codes.clone()
-        num_ws = codes.shape[1]
-        layers = list(context.layers.indices(num_ws) if context.layers else range(num_ws))
+        layers = context.layer_indices(codes.shape[1])
         direction = components.directions[index].to(codes)
         step = components.stds[index].to(codes) * context.strength
         if options.relative:
