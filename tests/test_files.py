@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import stat
@@ -16,15 +17,20 @@ from stkit.images import save_image
 from stkit.latents import Latents, save_latents
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow beyond 4 KiB: writing fails as it does on a full disk."""
+    """No file may grow beyond 4 KiB: writing fails as it does on a full disk.
+
+    A block inside the test, not a fixture: pytest's own output may be a file longer than that.
+    """
     old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, old_limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
-    signal.signal(signal.SIGXFSZ, old_handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+        signal.signal(signal.SIGXFSZ, old_handler)
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -64,19 +70,20 @@ def test_an_exception_passes_and_leaves_the_old_file(tmp_path: Path, error: type
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_full_disk_is_an_output_error(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
     target = tmp_path / "notes.txt"
     target.write_text("old")
-    with pytest.raises(OutputError, match=r"cannot write .*notes\.txt: File too large; choose another place"):
+    says = r"cannot write .*notes\.txt: File too large; choose another place"
+    with small_disk(), pytest.raises(OutputError, match=says):
         write_text(target, "x" * 100_000)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_full_disk_under_latents_and_pictures(tmp_path: Path, small_disk: None) -> None:
-    with pytest.raises(OutputError, match="File too large"):
+def test_a_full_disk_under_latents_and_pictures(tmp_path: Path) -> None:
+    with small_disk(), pytest.raises(OutputError, match="File too large"):
         save_latents(Latents(torch.zeros(4, 18, 512), "a"), tmp_path / "a.safetensors")
-    with pytest.raises(OutputError, match="File too large"):
+    with small_disk(), pytest.raises(OutputError, match="File too large"):
         save_image(Image.effect_noise((128, 128), 80), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -19,6 +19,8 @@ from stkit.weights import find_weights
 
 TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"]
 QUICK = ["--batch", "4", "--precision", "fp32", "--no-compile", "--device", "cpu"]
+# Bit-equal results need the same number of threads in every run.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def stkit(*arguments: object, code: int = 0) -> str:
         text=True,
         check=False,
         timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout + run.stderr
@@ -90,7 +92,7 @@ def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path,
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     stkit(*options(straight))
     command = [sys.executable, "-m", "stkit", *options(killed)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     deadline = time.monotonic() + 200
     while not (killed / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
