@@ -38,8 +38,9 @@ def run(
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/."""
     editor = open_editor(domain, weights, device)
     inversion = invert_photo(editor, photo, inverter, option or [])
+    paths = save_inversion(editor, inversion, out)
     console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
-    for path in save_inversion(editor, inversion, out):
+    for path in paths:
         console.print(str(path))
 
 
@@ -59,12 +60,11 @@ def save_inversion(editor: Editor, inversion: Inversion, out: Path) -> list[Path
 
     photo = inversion.photo
     base = photo_base(out, photo.path, photo.sha256)
-    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     report = {
         "photo": str(photo.path.absolute()),
         "sha256": photo.sha256,
         "size": list(photo.image.size),
-        "made": started,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "domain": editor.domain.name,
         "subjects_found": inversion.subjects_found,
         "box": [round(x, 1) for x in inversion.subject.box],
