@@ -26,7 +26,7 @@ from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, step_generator
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.training.losses import channels_last
 from stkit.weights import Header
 
@@ -110,10 +110,8 @@ class GeneratorRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        # How it is computed may change between runs, what is computed may not.
-        settings = dataclasses.asdict(dataclasses.replace(self.config, compile=False))
         state: dict[str, Stateful] = {
-            "config": Unchanged({**settings, "batch": self.loop.batch, "seed": self.loop.seed}),
+            "config": Unchanged(run_settings(self.config, self.loop)),
             "generator": self.generator,
             "discriminator": self.discriminator,
             "ema": self.ema,

@@ -24,7 +24,16 @@ from stkit.models.style_transformer import StyleTransformer, StyleTransformerCon
 from stkit.models.stylegan2 import Generator
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
+from stkit.training.loop import (
+    Ema,
+    LoopConfig,
+    Stateful,
+    Unchanged,
+    cosine_warmup,
+    run_loop,
+    run_settings,
+    step_generator,
+)
 from stkit.training.losses import autocast, channels_last, paired_errors
 from stkit.weights import Header, tensors_fingerprint
 
@@ -161,9 +170,7 @@ class InverterRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        # How it is computed may change between runs, what is computed may not.
-        settings = dataclasses.asdict(dataclasses.replace(self.config, compile=False))
-        settings |= {"batch": self.loop.batch, "seed": self.loop.seed}
+        settings = run_settings(self.config, self.loop)
         settings["generator"] = tensors_fingerprint(self.generator.state_dict())
         state: dict[str, Stateful] = {
             "config": Unchanged(settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -208,6 +209,14 @@ class Unchanged:
                 raise ValueError(f"{name} was {was} and is now {now}")
 
 
+def run_settings(config: Any, loop: LoopConfig) -> dict[str, Any]:
+    """What a resumed run must not change: `config` (a dataclass with `compile`), the batch and the seed.
+
+    How it is computed may change between runs, what is computed may not: `compile` does not count.
+    """
+    return {**dataclasses.asdict(dataclasses.replace(config, compile=False)), "batch": loop.batch, "seed": loop.seed}
+
+
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -244,4 +253,4 @@ def cosine_warmup(step: int, steps: int, warmup: int = 100) -> float:
     return 0.02 + 0.98 * (0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * progress))))
 
 
-__all__ = ["Ema", "LoopConfig", "Stateful", "Unchanged", "cosine_warmup", "run_loop", "step_generator"]
+__all__ = ["Ema", "LoopConfig", "Stateful", "Unchanged", "cosine_warmup", "run_loop", "run_settings", "step_generator"]

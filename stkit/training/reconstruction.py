@@ -8,7 +8,6 @@ each batch is rendered from its mean w, the same in all layers, so that W is a s
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,16 @@ from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial
 from stkit.training.generator import export_generator
 from stkit.training.inverter import export_inverter
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
+from stkit.training.loop import (
+    Ema,
+    LoopConfig,
+    Stateful,
+    Unchanged,
+    cosine_warmup,
+    run_loop,
+    run_settings,
+    step_generator,
+)
 from stkit.training.losses import autocast, channels_last, paired_errors
 from stkit.weights import Header
 
@@ -127,10 +135,8 @@ class ReconstructionRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        # How it is computed may change between runs, what is computed may not.
-        settings = dataclasses.asdict(dataclasses.replace(self.config, compile=False))
         state: dict[str, Stateful] = {
-            "config": Unchanged({**settings, "batch": self.loop.batch, "seed": self.loop.seed}),
+            "config": Unchanged(run_settings(self.config, self.loop)),
             "model": self.model,
             "ema": self.ema,
             "optimizer": self.optimizer,
