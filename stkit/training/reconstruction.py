@@ -1,7 +1,7 @@
 """Generator and Style Transformer trained together by reconstruction, before any adversarial stage.
 
 An encoder beside the synthesis network, L2 and LPIPS through the w_plus it predicts: on a CPU this
-gives a generator that renders the data in an hour, where adversarial training needs days. Half of
+gives a generator that renders the data in an hour, where adversarial training needs days. A share of
 each batch is rendered from its mean w, the same in all layers, so that W is a space of images too.
 """
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stkit.domains import AlignmentTemplate
 from stkit.images import image_grid, save_image, to_image
 from stkit.models.lpips import LPIPS, load_lpips
+from stkit.models.ops import upsample2d
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.data import ImageSet, batch_indices, flip_some
@@ -43,8 +44,11 @@ from stkit.weights import Header
 class ReconstructionConfig:
     """The two networks and the loss: `l2` + `lpips` + `code_norm` * mean square of the codes.
 
-    `code_noise` is the standard deviation of the noise added to the codes, which keeps
-    neighbouring codes alike; `dtype` is that of the features.
+    `mean_share` is the share of each batch that is rendered from its mean w; `code_noise` the standard
+    deviation of the noise added to the codes, which keeps neighbouring codes alike. Small generators are
+    judged after enlargement to 256 px: with `zoom` LPIPS sees each image at twice its resolution, on
+    one of nine crops of half its size, for the price of one look at its own resolution. `dtype` is
+    that of the features.
     """
 
     generator: GeneratorConfig
@@ -53,7 +57,9 @@ class ReconstructionConfig:
     l2: float = 1.0
     lpips: float = 0.8
     code_norm: float = 1e-3
-    code_noise: float = 0.1
+    code_noise: float = 0.05
+    mean_share: float = 0.25
+    zoom: bool = True
     ema_decay: float = 0.998
     dtype: torch.dtype = torch.bfloat16
     compile: bool = True
@@ -85,24 +91,34 @@ class _Objective:
     config: ReconstructionConfig
 
     def __call__(self, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        config, half = self.config, len(images) // 2
+        config = self.config
+        part = round(config.mean_share * len(images))
         with autocast(images.device, config.dtype):
             codes = self.model.inverter(images)
-        mean = codes[:half].mean(1, keepdim=True).expand(-1, codes.shape[1], -1)
-        noisy = torch.cat([mean, codes[half:]]) + config.code_noise * noise
+        mean = codes[:part].mean(1, keepdim=True).expand(-1, codes.shape[1], -1)
+        noisy = torch.cat([mean, codes[part:]]) + config.code_noise * noise
         output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype)
         with autocast(images.device, config.dtype):
-            distance = self.lpips(output, images).float()
+            views = (zoomed(output), zoomed(images)) if config.zoom else (output, images)
+            distance = self.lpips(*views).float()
         error = (output - images).square().mean((1, 2, 3))
         norm = codes.square().mean()
         loss = config.l2 * error.mean() + config.lpips * distance.mean() + config.code_norm * norm
         return {
             "loss": loss,
-            "mse_w": error[:half].mean(),
-            "mse": error[half:].mean(),
-            "lpips": distance[half:].mean(),
+            "mse_w": error[:part].mean(),
+            "mse": error[part:].mean(),
+            "lpips": distance.mean(),
             "norm": norm,
         }
+
+
+def zoomed(images: Tensor) -> Tensor:
+    """One of nine overlapping crops of half the size of each of `images` [B, 3, R, R], doubled: [B, 3, R, R]."""
+    size = images.shape[-1] // 2
+    offsets = [(y, x) for y in (0, size // 2, size) for x in (0, size // 2, size)]
+    crops = [images[i::9, :, y : y + size, x : x + size] for i, (y, x) in enumerate(offsets)]
+    return upsample2d(torch.cat(crops))
 
 
 @dataclass
@@ -202,4 +218,4 @@ def export_reconstruction(
     return generator, inverter
 
 
-__all__ = ["Autoencoder", "ReconstructionConfig", "ReconstructionRun", "export_reconstruction"]
+__all__ = ["Autoencoder", "ReconstructionConfig", "ReconstructionRun", "export_reconstruction", "zoomed"]

@@ -1,0 +1,102 @@
+"""What the training commands share: flags, and what every run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stkit.cli.common import console, progress_bar
+from stkit.errors import UsageError
+from stkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.training.data import ImageSet
+    from stkit.training.loop import LoopConfig
+
+DataArgument = Annotated[Path, typer.Argument(help="A zip or a folder of aligned images, a CSV with splits beside it.")]
+OutFlag = Annotated[Path, typer.Option("--out", help="The run's folder: checkpoint, log, samples, and the weights.")]
+StepsFlag = Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")]
+BatchFlag = Annotated[int, typer.Option("--batch", min=2, help="Images a step.")]
+ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+SeedFlag = Annotated[int, typer.Option("--seed", help="Of all randomness of the run.")]
+PrecisionFlag = Annotated[str, typer.Option("--precision", help="bf16 or fp32.")]
+CompileFlag = Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile: slow start, fast steps.")]
+LicenceFlag = Annotated[str, typer.Option("--licence", help="Written into the weights.")]
+SaveFlag = Annotated[float, typer.Option("--save-seconds", help="Between checkpoints.")]
+SampleFlag = Annotated[float, typer.Option("--sample-seconds", help="Between sample grids with validation.")]
+ResolutionFlag = Annotated[int, typer.Option("--resolution", help="Of the generator, a power of two.")]
+WDimFlag = Annotated[int, typer.Option("--w-dim", help="Width of z and w.")]
+LayersFlag = Annotated[int, typer.Option("--mapping-layers", help="Layers of the mapping network, 2 to 8.")]
+BaseFlag = Annotated[int, typer.Option("--channel-base", help="Channels are this over the resolution, ...")]
+MaxFlag = Annotated[int, typer.Option("--channel-max", help="... but at most this.")]
+
+
+def loop_config(
+    out: Path, steps: int, batch: int, seed: int, resume: bool, save_seconds: float, sample_seconds: float
+) -> LoopConfig:
+    from stkit.training.loop import LoopConfig
+
+    return LoopConfig(out, steps, batch, seed, resume, save_seconds, sample_seconds)
+
+
+def feature_dtype(precision: str) -> torch.dtype:
+    import torch
+
+    names = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if precision not in names:
+        raise UsageError(f"precision '{precision}' is not bf16 or fp32")
+    return names[precision]
+
+
+def image_sets(data: Path, resolution: int) -> tuple[ImageSet, ImageSet]:
+    """The splits train and val; without a CSV of splits, the last 4% of the images (at least one) are val."""
+    from stkit.training.data import load_train_val
+
+    with progress_bar("reading images") as on_progress:
+        train_set, val_set = load_train_val(data, resolution, on_progress)
+    broken = len(train_set.broken) + len(val_set.broken)
+    console.print(f"{len(train_set)} images to train, {len(val_set)} to validate, {broken} could not be read")
+    return train_set, val_set
+
+
+def origin(domain: str, licence: str) -> Mapping[str, Any]:
+    return {"domain": domain, "alignment": load_plugins().domain(domain).template, "licence": licence}
+
+
+def run_notes(data: Path, train_set: ImageSet, loop: LoopConfig) -> dict[str, Any]:
+    return {"data": data.name, "images": len(train_set), "steps": loop.steps, "batch": loop.batch}
+
+
+def tell_done(out: Path) -> None:
+    console.print(f"done; use it with --weights {out}")
+
+
+__all__ = [
+    "BaseFlag",
+    "BatchFlag",
+    "CompileFlag",
+    "DataArgument",
+    "LayersFlag",
+    "LicenceFlag",
+    "MaxFlag",
+    "OutFlag",
+    "PrecisionFlag",
+    "ResolutionFlag",
+    "ResumeFlag",
+    "SampleFlag",
+    "SaveFlag",
+    "SeedFlag",
+    "StepsFlag",
+    "WDimFlag",
+    "feature_dtype",
+    "image_sets",
+    "loop_config",
+    "origin",
+    "run_notes",
+    "tell_done",
+]

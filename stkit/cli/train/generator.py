@@ -1,0 +1,92 @@
+"""`stkit train generator`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stkit.cli.common import DeviceFlag, DomainFlag
+from stkit.cli.train.common import (
+    BaseFlag,
+    BatchFlag,
+    CompileFlag,
+    DataArgument,
+    LayersFlag,
+    LicenceFlag,
+    MaxFlag,
+    OutFlag,
+    PrecisionFlag,
+    ResolutionFlag,
+    ResumeFlag,
+    SampleFlag,
+    SaveFlag,
+    SeedFlag,
+    StepsFlag,
+    WDimFlag,
+    feature_dtype,
+    image_sets,
+    loop_config,
+    origin,
+    run_notes,
+    tell_done,
+)
+
+
+def run(
+    data: DataArgument,
+    out: OutFlag,
+    steps: StepsFlag = 20_000,
+    batch: BatchFlag = 32,
+    resolution: ResolutionFlag = 128,
+    w_dim: WDimFlag = 256,
+    mapping_layers: LayersFlag = 4,
+    channel_base: BaseFlag = 6144,
+    channel_max: MaxFlag = 256,
+    init: Annotated[str | None, typer.Option("--init", help="Weights whose generator to start from.")] = None,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of both networks.")] = 2e-3,
+    r1_gamma: Annotated[float | None, typer.Option("--r1-gamma", help="By default StyleGAN2-ADA's rule.")] = None,
+    ada: Annotated[bool, typer.Option("--ada/--no-ada", help="Adaptive discriminator augmentation.")] = True,
+    domain: DomainFlag = "faces",
+    licence: LicenceFlag = "unknown",
+    resume: ResumeFlag = False,
+    seed: SeedFlag = 0,
+    precision: PrecisionFlag = "bf16",
+    compile: CompileFlag = True,
+    save_seconds: SaveFlag = 120,
+    sample_seconds: SampleFlag = 300,
+    device: DeviceFlag = "auto",
+) -> None:
+    """Train a StyleGAN2 generator against a discriminator (non-saturating loss, lazy R1, EMA, ADA)."""
+    from stkit.editor import resolve_device
+    from stkit.models.discriminator import DiscriminatorConfig
+    from stkit.models.stylegan2 import Generator, GeneratorConfig
+    from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
+    from stkit.weights import find_weights
+
+    shape = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
+    start = None
+    if init is not None:
+        first = find_weights(init).generator()
+        shape, start = first.config, first.state_dict()
+    loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
+    config = AdversarialConfig(
+        shape,
+        DiscriminatorConfig(shape.img_resolution, shape.channel_base, shape.channel_max),
+        g_learning_rate=learning_rate,
+        d_learning_rate=learning_rate,
+        r1_gamma=r1_gamma,
+        ada_target=0.6 if ada else None,
+        dtype=feature_dtype(precision),
+        compile=compile,
+    )
+    train_set, _ = image_sets(data, shape.img_resolution)
+    run = GeneratorRun(config, loop, train_set, resolve_device(device), start)
+    if run.train() == steps:
+        averaged = run.ema.model
+        assert isinstance(averaged, Generator)
+        export_generator(averaged, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))
+        tell_done(out)
+
+
+__all__ = ["run"]

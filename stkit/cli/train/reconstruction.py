@@ -1,0 +1,107 @@
+"""`stkit train reconstruction`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stkit.cli.common import DeviceFlag, DomainFlag, console, progress_bar
+from stkit.cli.train.common import (
+    BaseFlag,
+    BatchFlag,
+    CompileFlag,
+    DataArgument,
+    LayersFlag,
+    LicenceFlag,
+    MaxFlag,
+    OutFlag,
+    PrecisionFlag,
+    ResolutionFlag,
+    ResumeFlag,
+    SampleFlag,
+    SaveFlag,
+    SeedFlag,
+    StepsFlag,
+    WDimFlag,
+    feature_dtype,
+    image_sets,
+    loop_config,
+    origin,
+    run_notes,
+    tell_done,
+)
+
+
+def run(
+    data: DataArgument,
+    out: OutFlag,
+    steps: StepsFlag = 3000,
+    batch: BatchFlag = 32,
+    resolution: ResolutionFlag = 128,
+    w_dim: WDimFlag = 256,
+    mapping_layers: LayersFlag = 4,
+    channel_base: BaseFlag = 6144,
+    channel_max: MaxFlag = 256,
+    init: Annotated[str | None, typer.Option("--init", help="Weights whose two networks to start from.")] = None,
+    learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
+    lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
+    mean_share: Annotated[float, typer.Option("--mean-share", help="Of each batch, rendered from its mean w.")] = 0.25,
+    domain: DomainFlag = "faces",
+    licence: LicenceFlag = "unknown",
+    resume: ResumeFlag = False,
+    seed: SeedFlag = 0,
+    precision: PrecisionFlag = "bf16",
+    compile: CompileFlag = True,
+    save_seconds: SaveFlag = 120,
+    sample_seconds: SampleFlag = 300,
+    device: DeviceFlag = "auto",
+) -> None:
+    """Train a generator and its inverter together by reconstruction: the quickest start, also on a CPU."""
+    import torch
+
+    from stkit.editor import resolve_device
+    from stkit.models.style_transformer import StyleTransformerConfig
+    from stkit.models.stylegan2 import GeneratorConfig
+    from stkit.training.mapping import fit_mapping, mean_codes
+    from stkit.training.reconstruction import (
+        Autoencoder,
+        ReconstructionConfig,
+        ReconstructionRun,
+        export_reconstruction,
+    )
+    from stkit.weights import find_weights
+
+    generator = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
+    inverter, start = StyleTransformerConfig.small(generator), None
+    if init is not None:
+        first = find_weights(init)
+        networks = {"generator": first.generator(), "inverter": first.style_transformer()}
+        generator, inverter = first.generator().config, first.style_transformer().config
+        start = torch.nn.ModuleDict(networks).state_dict()
+    loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
+    config = ReconstructionConfig(
+        generator,
+        inverter,
+        learning_rate=learning_rate,
+        lpips=lpips,
+        mean_share=mean_share,
+        zoom=generator.img_resolution < 256,
+        dtype=feature_dtype(precision),
+        compile=compile,
+    )
+    train_set, val_set = image_sets(data, generator.img_resolution)
+    chosen_device = resolve_device(device)
+    run = ReconstructionRun(config, loop, train_set, val_set, chosen_device, start)
+    if run.train() == steps:
+        model = run.ema.model
+        assert isinstance(model, Autoencoder)
+        with progress_bar("fitting the mapping network") as on_progress:
+            codes = mean_codes(model.inverter, train_set, chosen_device, config.dtype, on_progress)
+        figures = fit_mapping(model.generator, codes)
+        console.print("mapping: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+        export_reconstruction(model, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))
+        tell_done(out)
+
+
+__all__ = ["run"]
