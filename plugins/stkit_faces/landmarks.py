@@ -24,8 +24,7 @@ _DLIB_BELOW = 0.014
 
 def find_faces(photo: Image.Image) -> list[Subject]:
     """See `FacesDomain.locate`."""
-    detector, predictor = _models()
-    dlib = import_dlib()
+    detector, _ = _models()
     scale = min(1.0, _DETECTION_SIDE / max(photo.size))
     boxes, scores = _detect(detector, photo, scale)
     if not len(boxes):
@@ -34,7 +33,7 @@ def find_faces(photo: Image.Image) -> list[Subject]:
     subjects = []
     for box, score in zip(boxes, scores, strict=True):
         left, top, right, bottom = np.clip(box, 0.0, limit).tolist()
-        subjects.append(Subject((left, top, right, bottom), _landmarks(dlib, predictor, photo, box), float(score)))
+        subjects.append(Subject((left, top, right, bottom), fit_landmarks(photo, box), float(score)))
     return sorted(subjects, key=lambda subject: subject.area, reverse=True)
 
 
@@ -77,8 +76,13 @@ def _detect(detector: Any, photo: Image.Image, scale: float) -> tuple[np.ndarray
     return (boxes + 0.5) * shrink - 0.5, list(scores)
 
 
-def _landmarks(dlib: Any, predictor: Any, photo: Image.Image, box: np.ndarray) -> np.ndarray:
-    """Landmarks [68, 2] in photo pixels, found in a patch of the photo whose face is _LANDMARK_BOX wide."""
+def fit_landmarks(photo: Image.Image, box: np.ndarray) -> np.ndarray:
+    """iBUG 300-W's landmarks [68, 2] of the face in `box` (left, top, right, bottom), both in pixels of an RGB photo.
+
+    They are found in a patch of the photo whose face is _LANDMARK_BOX wide. The box is one of dlib's detector, or
+    near one; a face in it is taken for granted. Raises MissingPackageError.
+    """
+    dlib, (_, predictor) = import_dlib(), _models()
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     low = np.maximum(np.floor(centre - 2 * half), 0).astype(int)
     high = np.minimum(np.ceil(centre + 2 * half), photo.size).astype(int)
@@ -97,4 +101,4 @@ def _landmarks(dlib: Any, predictor: Any, photo: Image.Image, box: np.ndarray) -
     return (points + 0.5) / zoom - 0.5 + low
 
 
-__all__ = ["find_faces", "frame_face", "template_points"]
+__all__ = ["find_faces", "fit_landmarks", "frame_face", "template_points"]

@@ -1,0 +1,307 @@
+"""How far edits go, by judges that took no part in fitting: `python -m benchmarks.editing DATA.zip [--json FILE]`.
+
+Held-out faces are inverted; every method edits all of them in every attribute at every strength, and the judges
+(benchmarks.judges) look at the edits and at the unedited reconstructions. Methods that need a reference edit pairs of
+faces. docs/editing.md says what the columns mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+import stkit
+from benchmarks.editing_report import print_report
+from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validity
+from stkit.cli.common import print_error, progress_bar
+from stkit.editing import EditContext, EditingMethod
+from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.errors import OutputError, StkitError, UsageError
+from stkit.images import image_grid, save_image, to_image
+from stkit.inversion import InversionContext
+from stkit.latents import Latents
+from stkit.options import build_options
+from stkit.training.data import ImageSet, load_image_set
+
+_BATCH = 16
+_CALIBRATION = 100  # faces of the split val that the judges are calibrated on at least
+_GRID_FACES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces as the generator shows them: codes, images [N, 3, R, R], and the judges' scores [N, 4] of the images."""
+
+    photos: Tensor
+    latents: Latents
+    images: Tensor
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one edit did to all faces, on average. Per attribute of JUDGED, in standard deviations of the judge.
+
+    `shift` is the mean change, `spread` the mean absolute change. `share` is how much of the way to the reference's
+    value the attribute went, None without references; `identity` and `lpips` are against the reconstruction.
+    """
+
+    method: str
+    attribute: str
+    strength: float
+    shift: dict[str, float]
+    spread: dict[str, float]
+    share: float | None
+    identity: float
+    lpips: float
+
+    @property
+    def dependency(self) -> float:
+        """Attribute dependency (Wu et al., StyleSpace, CVPR 2021): the mean of `spread` over the other attributes."""
+        return float(np.mean([value for name, value in self.spread.items() if name != self.attribute]))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One edit of all faces."""
+
+    method: EditingMethod
+    attribute: str
+    strength: float
+
+
+def find_jobs(
+    editor: Editor, methods: Sequence[str], attributes: Sequence[str], strengths: Sequence[float]
+) -> tuple[list[Job], list[str]]:
+    """The edits to make, and notes on the methods that have none of `attributes` with these weights.
+
+    Without `methods` all registered ones are tried. A reference has one strength: 1.
+    """
+    jobs, notes = [], []
+    for name in methods or editor.registry.editing_methods:
+        method = editor.registry.editing_method(name)
+        try:
+            known = {attribute.name for attribute in method.attributes(EditContext(editor.weights, editor.device))}
+        except StkitError as error:
+            notes.append(f"{name}: {error}")
+            continue
+        found = [attribute for attribute in attributes if attribute in known]
+        if not found:
+            notes.append(f"{name}: has none of {', '.join(attributes)}")
+        chosen = [1.0] if method.needs_reference else strengths
+        jobs += [Job(method, attribute, strength) for attribute in found for strength in chosen]
+    return jobs, notes
+
+
+def invert_faces(editor: Editor, image_set: ImageSet, judge: Judge, on_progress: Callable[[int, int], None]) -> Faces:
+    """Reconstruct and judge all images of `image_set`."""
+    inverter = editor.registry.inverter(DEFAULT_INVERTER)
+    context = InversionContext(editor.weights, editor.device)
+    photos = image_set.batch(torch.arange(len(image_set)), editor.device)
+    codes, images, scores = [], [], []
+    for batch in photos.split(_BATCH):
+        latents = inverter.invert(batch, build_options(inverter.Options, {}), context)
+        codes.append(latents.codes)
+        images.append(editor.generate(latents).clamp(-1, 1))
+        scores.append(judge(images[-1]))
+        on_progress(sum(map(len, images)), len(photos))
+    latents = dataclasses.replace(latents, codes=torch.cat(codes), provenance=())
+    return Faces(photos.cpu(), latents, torch.cat(images), np.concatenate(scores))
+
+
+def edit_faces(editor: Editor, job: Job, latents: Latents, partners: Sequence[int]) -> Iterator[Tensor]:
+    """Batches of edited images, in the order of `latents`; `partners` are the rows that serve as references."""
+    options = build_options(job.method.Options, {})
+    context = EditContext(editor.weights, editor.device, job.attribute, job.strength)
+    for start in range(0, len(latents), _BATCH):
+        rows = range(start, min(start + _BATCH, len(latents)))
+        if job.method.needs_reference:
+            edited = [
+                job.method.edit(
+                    latents.replace(latents.codes[row : row + 1]),
+                    options,
+                    dataclasses.replace(
+                        context, references=latents.replace(latents.codes[partners[row] : partners[row] + 1])
+                    ),
+                ).codes
+                for row in rows
+            ]
+            codes = torch.cat(edited)
+        else:
+            codes = job.method.edit(latents.replace(latents.codes[start : rows.stop]), options, context).codes
+        yield editor.generate(latents.replace(codes)).clamp(-1, 1)
+
+
+def measure(
+    editor: Editor,
+    job: Job,
+    faces: Faces,
+    partners: Sequence[int],
+    judge: Judge,
+    deviations: np.ndarray,
+    on_progress: Callable[[int], None],
+) -> tuple[Row, list[Image.Image]]:
+    """The row of one edit, and the edited images of the first faces for the grid."""
+    images, scores = [], []
+    for batch in edit_faces(editor, job, faces.latents, partners):
+        images.append(batch)
+        scores.append(judge(batch))
+        on_progress(len(batch))
+    edited = torch.cat(images)
+    change = (np.concatenate(scores) - faces.scores) / deviations
+    share = None
+    if job.method.needs_reference and job.attribute in JUDGED:
+        column = JUDGED.index(job.attribute)
+        way = (faces.scores[list(partners)] - faces.scores)[:, column] / deviations[column]
+        share = float((change[:, column] * way).sum() / (way**2).sum())
+    row = Row(
+        job.method.name,
+        job.attribute,
+        job.strength,
+        dict(zip(JUDGED, change.mean(0).tolist(), strict=True)),
+        dict(zip(JUDGED, np.abs(change).mean(0).tolist(), strict=True)),
+        share,
+        *(_metric(editor, name, edited, faces.images) for name in ("identity", "lpips")),
+    )
+    return row, [to_image(image) for image in edited[:_GRID_FACES]]
+
+
+def _metric(editor: Editor, name: str, images: Tensor, references: Tensor) -> float:
+    metric = editor.registry.metric(name)
+    return metric.compute(images, references, build_options(metric.Options, {}))[name]
+
+
+def draw_grid(
+    faces: Faces, partners: Sequence[int], jobs: Sequence[Job], pictures: Sequence[Sequence[Image.Image]]
+) -> Image.Image:
+    """A row for each method, attribute and face: photo, reconstruction, then reference or nothing, then the edits."""
+    rows: dict[tuple[str, str, int], list[tuple[Image.Image, str]]] = {}
+    for job, edited in zip(jobs, pictures, strict=True):
+        for face, picture in enumerate(edited):
+            key = (job.method.name, job.attribute, face)
+            if key not in rows:
+                rows[key] = [(to_image(faces.photos[face]), job.method.name), (to_image(faces.images[face]), "as inverted")]
+                if job.method.needs_reference:
+                    rows[key].append((to_image(faces.images[partners[face]]), "reference"))
+            rows[key].append((picture, f"{job.attribute} {job.strength:+g}"))
+    columns = max(len(row) for row in rows.values())
+    blank = (Image.new("RGB", (1, 1), (255, 255, 255)), "")
+    cells = [cell for row in rows.values() for cell in [*row, *[blank] * (columns - len(row))]]
+    return image_grid([picture for picture, _ in cells], columns, [caption for _, caption in cells])
+
+
+def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[ImageSet, list[dict[str, str]]]:
+    """The first `limit` images of a split of `data` (0: all), and their rows in the CSV beside it. Raises StkitError."""
+    with progress_bar(f"reading {split}") as on_progress:
+        found = load_image_set(data, editor.weights.resolution, split, on_progress=on_progress)
+    try:
+        with data.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+            labels = {row["file"]: row for row in csv.DictReader(file)}
+    except OSError as error:
+        raise StkitError(f"cannot read the labels {data.with_suffix('.csv')}: {error.strerror}") from error
+    kept = ImageSet(found.images[: limit or None], found.names[: limit or None])
+    return kept, [labels[Path(name).name] for name in kept.names]
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure what `args` ask for, write the grid, and give the report (see docs/editing.md)."""
+    editor = stkit.load(args.weights, args.device)
+    require_template(editor.weights.alignment, editor.weights.name)
+    jobs, notes = find_jobs(editor, args.methods, args.attributes, args.strengths)
+    if not jobs:
+        raise UsageError(f"nothing to measure: {'; '.join(notes)}")
+    calibration, labels = read_faces(editor, args.data, "val", max(args.limit, _CALIBRATION) if args.limit else 0)
+    judge = fit_judge(calibration.batch(torch.arange(len(calibration)), torch.device("cpu")), labels)
+    held_out, labels = read_faces(editor, args.data, "test", args.limit)
+    if len(held_out) < 2:
+        raise UsageError("one face has no pair; give at least two with --limit")
+    with progress_bar("judging the photos") as on_progress:
+        photo_scores = _judge_photos(judge, held_out, on_progress)
+    deviations = photo_scores.std(0)
+    with progress_bar("inverting") as on_progress:
+        faces = invert_faces(editor, held_out, judge, on_progress)
+    # Each face's reference is the one before it in a random circle of all faces: nobody is their own.
+    circle = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(args.seed))
+    partners = torch.empty_like(circle)
+    partners[circle] = circle.roll(1)
+    rows, pictures, done = [], [], 0
+    with progress_bar("editing") as on_progress:
+        for job in jobs:
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                on_progress(done, len(jobs) * len(held_out))
+
+            row, edited = measure(editor, job, faces, partners.tolist(), judge, deviations, advance)
+            rows.append(row)
+            pictures.append(edited)
+    if args.grid:
+        save_image(draw_grid(faces, partners.tolist(), jobs, pictures), args.grid)
+    return {
+        "weights": editor.weights.name,
+        "generator": editor.weights.fingerprint,
+        "faces": len(held_out),
+        "judges": {
+            "on_photos": validity(photo_scores, labels),
+            "on_reconstructions": validity(faces.scores, labels),
+            "deviations": dict(zip(JUDGED, deviations.tolist(), strict=True)),
+        },
+        "notes": notes,
+        "edits": [{**dataclasses.asdict(row), "dependency": row.dependency} for row in rows],
+    }
+
+
+def _judge_photos(judge: Judge, image_set: ImageSet, on_progress: Callable[[int, int], None]) -> np.ndarray:
+    scores = []
+    for indices in torch.arange(len(image_set)).split(_BATCH):
+        scores.append(judge(image_set.batch(indices, torch.device("cpu"))))
+        on_progress(int(indices[-1]) + 1, len(image_set))
+    return np.concatenate(scores)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.editing", description="How far edits go.")
+    parser.add_argument("data", type=Path, help="zip of aligned faces with a CSV beside it (split, age, sex, smile, yaw)")
+    parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
+    parser.add_argument("--methods", nargs="+", default=[], help="editing methods (default: all that are installed)")
+    parser.add_argument("--attributes", nargs="+", default=list(JUDGED), help=f"default: {' '.join(JUDGED)}")
+    parser.add_argument("--strengths", nargs="+", type=float, default=[-2.0, -1.0, 1.0, 2.0], help="default: -2 -1 1 2")
+    parser.add_argument("--limit", type=int, default=200, help="held-out faces (default 200; 0: all)")
+    parser.add_argument("--seed", type=int, default=0, help="who is whose reference (default 0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="write a grid of pictures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
+    args = parser.parse_args()
+    try:
+        report = run(args)
+        if args.json:
+            try:
+                args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise OutputError(f"cannot write {args.json}: {error.strerror}") from error
+    except StkitError as error:
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        sys.exit(130)
+    print_report(report, Console(width=None if sys.stdout.isatty() else 140))
+
+
+if __name__ == "__main__":
+    main()

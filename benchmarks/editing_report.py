@@ -1,0 +1,80 @@
+"""Tables of what benchmarks.editing measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.judges import JUDGED, UNITS
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """Print the report of `benchmarks.editing.run`: the judges, then a table for each method."""
+    deviations = report["judges"]["deviations"]
+    console.print(f"{report['faces']} held-out faces, weights {report['weights']}, generator {report['generator'][:12]}")
+    console.print(_judges(report["judges"]))
+    for name, edits in groupby(report["edits"], key=lambda edit: edit["method"]):
+        rows = list(edits)
+        console.print(_references(name, rows) if rows[0]["share"] is not None else _strengths(name, rows, deviations))
+    for note in report["notes"]:
+        console.print(f"not measured: {note}", highlight=False, markup=False)
+
+
+def is_monotonic(edits: Sequence[dict[str, Any]]) -> bool:
+    """Whether the judge's mean rises with the strength all the way, strength 0 (no change) included.
+
+    `edits` are those of one method and one attribute of JUDGED.
+    """
+    means = {0.0: 0.0, **{edit["strength"]: edit["shift"][edit["attribute"]] for edit in edits}}
+    return all(means[low] < means[high] for low, high in pairwise(sorted(means)))
+
+
+def _judges(judges: dict[str, Any]) -> Table:
+    table = Table("judge", "agreement with the labels", "on photos", "on reconstructions", "deviation over the photos")
+    agreement = {"age_mae": "age", "age_r": "age", "sex_accuracy": "sex", "smile_r": "smile", "yaw_r": "yaw"}
+    words = {"mae": "mean absolute error", "r": "correlation", "accuracy": "accuracy"}
+    for key, name in agreement.items():
+        deviation = f"{judges['deviations'][name]:.2f} {UNITS[name]}"
+        values = [f"{judges[where][key]:.2f}" for where in ("on_photos", "on_reconstructions")]
+        table.add_row(name, words[key.split("_")[1]], *values, deviation)
+    return table
+
+
+def _strengths(method: str, edits: Sequence[dict[str, Any]], deviations: dict[str, float]) -> Table:
+    title = f"{method}: mean change of the judges, in standard deviations"
+    table = Table("attribute", "strength", *JUDGED, "in units", "dependency", "identity", "LPIPS", title=title)
+    for attribute, group in groupby(edits, key=lambda edit: edit["attribute"]):
+        rows = list(group)
+        for edit in rows:
+            judged = attribute in JUDGED
+            units = f"{edit['shift'][attribute] * deviations[attribute]:+.2f} {UNITS[attribute]}" if judged else ""
+            shifts = [_bold(f"{edit['shift'][name]:+.2f}", name == attribute) for name in JUDGED]
+            table.add_row(attribute, f"{edit['strength']:+g}", *shifts, units, *_costs(edit))
+        if attribute in JUDGED:
+            table.add_row("", "", "[dim]monotonic[/]" if is_monotonic(rows) else "[red]not monotonic[/]")
+        table.add_section()
+    return table
+
+
+def _references(method: str, edits: Sequence[dict[str, Any]]) -> Table:
+    title = f"{method}: share of the way to the reference; mean absolute change of the others, in standard deviations"
+    table = Table("attribute", "share", *JUDGED, "dependency", "identity", "LPIPS", title=title)
+    for edit in edits:
+        changes = ["" if name == edit["attribute"] else f"{edit['spread'][name]:.2f}" for name in JUDGED]
+        table.add_row(edit["attribute"], _bold(f"{edit['share']:.2f}", True), *changes, *_costs(edit))
+    return table
+
+
+def _costs(edit: dict[str, Any]) -> list[str]:
+    return [f"{edit[name]:.2f}" for name in ("dependency", "identity", "lpips")]
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"[bold]{text}[/]" if bold else text
+
+
+__all__ = ["is_monotonic", "print_report"]
