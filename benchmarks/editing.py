@@ -33,7 +33,7 @@ from stkit.errors import OutputError, StkitError, UsageError
 from stkit.images import image_grid, save_image, to_image
 from stkit.inversion import InversionContext
 from stkit.latents import Latents
-from stkit.options import build_options
+from stkit.options import Options, build_options
 from stkit.training.data import ImageSet, load_image_set
 
 _BATCH = 16
@@ -128,21 +128,23 @@ def edit_faces(editor: Editor, job: Job, latents: Latents, partners: Sequence[in
     context = EditContext(editor.weights, editor.device, job.attribute, job.strength)
     for start in range(0, len(latents), _BATCH):
         rows = range(start, min(start + _BATCH, len(latents)))
-        if job.method.needs_reference:
-            edited = [
-                job.method.edit(
-                    latents.replace(latents.codes[row : row + 1]),
-                    options,
-                    dataclasses.replace(
-                        context, references=latents.replace(latents.codes[partners[row] : partners[row] + 1])
-                    ),
-                ).codes
-                for row in rows
-            ]
-            codes = torch.cat(edited)
-        else:
-            codes = job.method.edit(latents.replace(latents.codes[start : rows.stop]), options, context).codes
-        yield editor.generate(latents.replace(codes)).clamp(-1, 1)
+        if not job.method.needs_reference:
+            yield _generate(editor, job, latents, rows, options, context)
+            continue
+        alone = []
+        for row in rows:
+            reference = latents.replace(latents.codes[[partners[row]]])
+            alone.append(
+                _generate(editor, job, latents, [row], options, dataclasses.replace(context, references=reference))
+            )
+        yield torch.cat(alone)
+
+
+def _generate(
+    editor: Editor, job: Job, latents: Latents, rows: Sequence[int], options: Options, context: EditContext
+) -> Tensor:
+    edited = job.method.edit(latents.replace(latents.codes[list(rows)]), options, context)
+    return editor.generate(edited).clamp(-1, 1)
 
 
 def measure(
@@ -193,7 +195,10 @@ def draw_grid(
         for face, picture in enumerate(edited):
             key = (job.method.name, job.attribute, face)
             if key not in rows:
-                rows[key] = [(to_image(faces.photos[face]), job.method.name), (to_image(faces.images[face]), "as inverted")]
+                rows[key] = [
+                    (to_image(faces.photos[face]), job.method.name),
+                    (to_image(faces.images[face]), "inverted"),
+                ]
                 if job.method.needs_reference:
                     rows[key].append((to_image(faces.images[partners[face]]), "reference"))
             rows[key].append((picture, f"{job.attribute} {job.strength:+g}"))
@@ -204,7 +209,7 @@ def draw_grid(
 
 
 def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[ImageSet, list[dict[str, str]]]:
-    """The first `limit` images of a split of `data` (0: all), and their rows in the CSV beside it. Raises StkitError."""
+    """`limit` random images of a split of `data` (0: all), and their rows in the CSV beside it. Raises StkitError."""
     with progress_bar(f"reading {split}") as on_progress:
         found = load_image_set(data, editor.weights.resolution, split, on_progress=on_progress)
     try:
@@ -212,7 +217,8 @@ def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[Imag
             labels = {row["file"]: row for row in csv.DictReader(file)}
     except OSError as error:
         raise StkitError(f"cannot read the labels {data.with_suffix('.csv')}: {error.strerror}") from error
-    kept = ImageSet(found.images[: limit or None], found.names[: limit or None])
+    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: limit or None]
+    kept = ImageSet(found.images[chosen], tuple(found.names[i] for i in chosen))
     return kept, [labels[Path(name).name] for name in kept.names]
 
 
@@ -276,7 +282,9 @@ def _judge_photos(judge: Judge, image_set: ImageSet, on_progress: Callable[[int,
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.editing", description="How far edits go.")
-    parser.add_argument("data", type=Path, help="zip of aligned faces with a CSV beside it (split, age, sex, smile, yaw)")
+    parser.add_argument(
+        "data", type=Path, help="zip of aligned faces with a CSV beside it (split, age, sex, smile, yaw)"
+    )
     parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
     parser.add_argument("--methods", nargs="+", default=[], help="editing methods (default: all that are installed)")
     parser.add_argument("--attributes", nargs="+", default=list(JUDGED), help=f"default: {' '.join(JUDGED)}")

@@ -15,7 +15,9 @@ from benchmarks.judges import JUDGED, UNITS
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Print the report of `benchmarks.editing.run`: the judges, then a table for each method."""
     deviations = report["judges"]["deviations"]
-    console.print(f"{report['faces']} held-out faces, weights {report['weights']}, generator {report['generator'][:12]}")
+    console.print(
+        f"{report['faces']} held-out faces, weights {report['weights']}, generator {report['generator'][:12]}"
+    )
     console.print(_judges(report["judges"]))
     for name, edits in groupby(report["edits"], key=lambda edit: edit["method"]):
         rows = list(edits)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from stkit_faces.domain import FACES_TEMPLATE
+from stkit_faces.landmarks import fit_landmarks
+from stkit_faces.model_files import import_dlib
 from torch import Tensor
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import MissingPackageError, StkitError, UsageError
 from stkit.images import to_image
-from stkit_faces.domain import FACES_TEMPLATE
-from stkit_faces.landmarks import fit_landmarks
-from stkit_faces.model_files import import_dlib
 
 JUDGED = ("age", "sex", "smile", "yaw")
 UNITS = {"age": "years", "sex": "log-odds", "smile": "probability", "yaw": "degrees"}
@@ -50,7 +50,7 @@ class Judge:
     yaw: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> np.ndarray:
-        """Scores [N, 4] in the order of JUDGED (see UNITS) of crops [N, 3, R, R] in [-1, 1], framed by FACES_TEMPLATE."""
+        """Scores [N, 4], columns as in JUDGED, of crops [N, 3, R, R] in [-1, 1] framed by FACES_TEMPLATE."""
         crops = [to_image(image) for image in images]
         smile, yaw = landmark_features(find_landmarks(crops))
         ages, sexes = ages_and_sexes(crops)
@@ -71,11 +71,13 @@ def fit_judge(images: Tensor, labels: Sequence[Mapping[str, str]]) -> Judge:
 def require_template(template: AlignmentTemplate, name: str) -> None:
     """Raise UsageError unless the weights `name` frame faces as the judges expect them."""
     if template != FACES_TEMPLATE:
-        raise UsageError(f"the judges need crops framed as the faces domain does; weights '{name}' frame them otherwise")
+        raise UsageError(
+            f"the judges need crops framed as the faces domain does; weights '{name}' frame them otherwise"
+        )
 
 
 def column(labels: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
-    """A column of the data's CSV as numbers [N], NaN where it is empty; sex is 1 for M and 0 for F. Raises StkitError."""
+    """A column of the data's CSV as numbers [N]: NaN where it is empty, 1 for M, 0 for F. Raises StkitError."""
     try:
         values = [row[name] for row in labels]
         return np.array([{"": np.nan, "M": 1.0, "F": 0.0}[v] if v in ("", "M", "F") else float(v) for v in values])

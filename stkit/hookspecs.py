@@ -29,27 +29,35 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def register_editing_methods() -> Sequence[EditingMethod]:
-    """Editing methods for `stkit edit --method NAME`."""
+    """Editing methods for `stkit edit --method NAME`, as objects.
+
+    Called once, when plugins load, also for `stkit --help`: import torch inside the methods that use it. A name
+    that is taken is refused, and so is an object without name or description; the rest is kept.
+    """
 
 
 @hookspec
 def register_inverters() -> Sequence[Inverter]:
-    """Inverters for `--inverter NAME`."""
+    """Inverters for `--inverter NAME`, as objects; the rules are those of `register_editing_methods`."""
 
 
 @hookspec
 def register_domains() -> Sequence[Domain]:
-    """Domains for `--domain NAME`."""
+    """Domains for `--domain NAME`, as objects; the rules are those of `register_editing_methods`."""
 
 
 @hookspec
 def register_metrics() -> Sequence[Metric]:
-    """Metrics for `stkit evaluate`."""
+    """Metrics for evaluation, as objects; the rules are those of `register_editing_methods`."""
 
 
 @hookspec
 def register_commands(app: typer.Typer) -> None:
-    """Add commands or groups to the `stkit` command line; a name that is taken is refused."""
+    """Add commands or groups to the `stkit` command line.
+
+    `app` is a Typer app of this plugin alone: what is on it moves to the command line when its name is free there.
+    Its callback belongs to stkit.
+    """
 
 
 __all__ = ["hookimpl", "hookspec"]

@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 
 
-def make_tiny_weights(folder: Path, domain: str = "faces", seed: int = 0) -> Weights:
+_FACES = AlignmentTemplate("points", 128, ((37.7, 36.8), (89.3, 36.8), (40.0, 88.7), (87.0, 88.7)))
+
+
+def make_tiny_weights(
+    folder: Path, domain: str = "faces", seed: int = 0, alignment: AlignmentTemplate = _FACES
+) -> Weights:
     """Write a 16 px generator and its Style Transformer, randomly initialised, to `folder`, and open them."""
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
     from stkit.models.stylegan2 import Generator, GeneratorConfig
@@ -68,7 +73,7 @@ def make_tiny_weights(folder: Path, domain: str = "faces", seed: int = 0) -> Wei
         architecture="stylegan2",
         config=dataclasses.asdict(generator.config),
         domain=domain,
-        alignment=AlignmentTemplate("points", 128, ((37.7, 36.8), (89.3, 36.8), (40.0, 88.7), (87.0, 88.7))),
+        alignment=alignment,
         licence="CC0-1.0 (random numbers)",
     )
     written = save_tensors(folder / "generator.safetensors", generator.state_dict(), header)

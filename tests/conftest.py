@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +13,8 @@ import torch
 
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights
+
+ROOT = Path(__file__).parent.parent
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they give
 
@@ -25,6 +29,16 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """Randomly initialised weights of 16 px."""
     return make_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def stkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This checkout's wheel, built without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("stkit-*.whl")
+    return wheel
 
 
 @pytest.fixture

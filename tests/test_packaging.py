@@ -14,23 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    build: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        folder,
-        ROOT,
-    ]
-    subprocess.run(build, check=True, capture_output=True, timeout=300)
-    (wheel,) = folder.glob("stkit-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+def unpacked(stkit_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(stkit_wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
 
@@ -54,8 +40,8 @@ assert stkit.weights.shipped_folder().name == "_weights"
 print(*stkit.weights.weights_names(), *stkit.plugins.load_plugins().domains)
 """
     # -S leaves out the checkout that is installed editable; the dependencies come by PYTHONPATH.
-    site_packages = next(path for path in sys.path if path.endswith("site-packages"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(unpacked), site_packages])}
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(unpacked), *packages])}
     run = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

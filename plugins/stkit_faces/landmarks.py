@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ _DLIB_BELOW = 0.014
 
 def find_faces(photo: Image.Image) -> list[Subject]:
     """See `FacesDomain.locate`."""
-    detector, _ = _models()
+    with _loading:  # a folder's photos come in several threads, and the predictor is 100 MB
+        detector, predictor = _detector(), _predictor()
+    dlib = import_dlib()
     scale = min(1.0, _DETECTION_SIDE / max(photo.size))
     boxes, scores = _detect(detector, photo, scale)
     if not len(boxes):
@@ -33,7 +36,7 @@ def find_faces(photo: Image.Image) -> list[Subject]:
     subjects = []
     for box, score in zip(boxes, scores, strict=True):
         left, top, right, bottom = np.clip(box, 0.0, limit).tolist()
-        subjects.append(Subject((left, top, right, bottom), fit_landmarks(photo, box), float(score)))
+        subjects.append(Subject((left, top, right, bottom), _landmarks(dlib, predictor, photo, box), float(score)))
     return sorted(subjects, key=lambda subject: subject.area, reverse=True)
 
 
@@ -59,11 +62,28 @@ def template_points(landmarks: np.ndarray) -> np.ndarray:
     return points - _DLIB_BELOW * np.array([-across[1], across[0]])
 
 
+_local = threading.local()
+_loading = threading.Lock()
+
+
+def _detector() -> Any:
+    """One detector a thread: it keeps its pyramid in itself, and runs without Python's lock."""
+    if not hasattr(_local, "detector"):
+        _local.detector = import_dlib().get_frontal_face_detector()
+    return _local.detector
+
+
 @functools.cache
-def _models() -> tuple[Any, Any]:
-    dlib = import_dlib()
-    predictor = dlib.shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))
-    return dlib.get_frontal_face_detector(), predictor
+def _predictor() -> Any:
+    return import_dlib().shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))
+
+
+def fit_landmarks(photo: Image.Image, box: np.ndarray) -> np.ndarray:
+    """iBUG 300-W's landmarks [68, 2] of the face in `box` (left, top, right, bottom), all in pixels of an RGB photo.
+
+    The box is as dlib's detector gives it; that there is a face in it is taken for granted. Raises MissingPackageError.
+    """
+    return _landmarks(import_dlib(), _predictor(), photo, box)
 
 
 def _detect(detector: Any, photo: Image.Image, scale: float) -> tuple[np.ndarray, list[float]]:
@@ -76,13 +96,8 @@ def _detect(detector: Any, photo: Image.Image, scale: float) -> tuple[np.ndarray
     return (boxes + 0.5) * shrink - 0.5, list(scores)
 
 
-def fit_landmarks(photo: Image.Image, box: np.ndarray) -> np.ndarray:
-    """iBUG 300-W's landmarks [68, 2] of the face in `box` (left, top, right, bottom), both in pixels of an RGB photo.
-
-    They are found in a patch of the photo whose face is _LANDMARK_BOX wide. The box is one of dlib's detector, or
-    near one; a face in it is taken for granted. Raises MissingPackageError.
-    """
-    dlib, (_, predictor) = import_dlib(), _models()
+def _landmarks(dlib: Any, predictor: Any, photo: Image.Image, box: np.ndarray) -> np.ndarray:
+    """Landmarks [68, 2] in photo pixels, found in a patch of the photo whose face is _LANDMARK_BOX wide."""
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     low = np.maximum(np.floor(centre - 2 * half), 0).astype(int)
     high = np.minimum(np.ceil(centre + 2 * half), photo.size).astype(int)

@@ -10,11 +10,12 @@ import typer
 from stkit.cli import edit, evaluate, invert, sample, tables, train
 from stkit.cli.common import NoteHandler, console, print_error
 from stkit.errors import StkitError
-from stkit.plugins import add_commands, load_plugins
+from stkit.plugins import Registry, add_commands, load_plugins
 
 
-def build_app() -> typer.Typer:
-    """The whole command line, with the commands that plugins add."""
+def build_app(registry: Registry | None = None) -> typer.Typer:
+    """The whole command line, with the commands that the plugins of `registry` add (by default all installed ones)."""
+    registry = registry or load_plugins()
     app = typer.Typer(
         name="stkit",
         help="Edit real photographs in the latent space of a GAN.",
@@ -28,9 +29,9 @@ def build_app() -> typer.Typer:
     for module in (invert, edit, sample, evaluate):
         app.command(module.COMMAND)(module.run)
     app.add_typer(train.app, name="train")
-    for group in tables.groups(lambda: add_commands(typer.Typer(), load_plugins())):
+    for group in tables.groups(lambda: add_commands(typer.Typer(), registry)):
         app.add_typer(group)
-    add_commands(app, load_plugins())
+    add_commands(app, registry)
     return app
 
 
