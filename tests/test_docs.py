@@ -1,28 +1,80 @@
-"""What the guides show works."""
+"""What the pages show is there and works; what is generated is fresh."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-from stkit.testing import check_editing_method
-from stkit.weights import Weights
+import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+from stkit import hookspecs
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+EXAMPLE = ROOT / "examples" / "stkit-example-plugin"
+TUTORIAL = (DOCS / "plugins" / "tutorial.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def test_the_plugin_guides_method_keeps_the_contract(tiny_weights: Weights) -> None:
-    code = re.search(r"```python\n(.*?)```", (DOCS / "guides" / "plugins.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert code
-    names: dict[str, Any] = {}
-    exec(code.group(1), names)
-    (method,) = names["register_editing_methods"]()
-    check_editing_method(method, tiny_weights)
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_the_tutorials_code_is_the_shipped_code() -> None:
+    """Each block names its file, and a file's blocks together, in their order, are the file."""
+    shown: dict[str, list[str]] = {}
+    for language, title, code in BLOCK.findall(TUTORIAL):
+        if language == "console":
+            continue
+        assert title, f"a block of the tutorial names no file:\n{code}"
+        shown.setdefault(title, []).extend(lines(code))
+    shipped = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".toml")]
+    assert set(shown) == {path.relative_to(EXAMPLE).as_posix() for path in shipped}
+    for title, code in shown.items():
+        assert code == lines((EXAMPLE / title).read_text(encoding="utf-8")), title
+
+
+def test_generated_pages_are_fresh() -> None:
+    check = subprocess.run(
+        [sys.executable, DOCS / "generate.py", "--check"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def hooks() -> list[str]:
+    return [name for name, thing in vars(hookspecs).items() if hasattr(thing, "stkit_spec")]
+
+
+def test_all_hooks_are_known() -> None:
+    assert {"register_editing_methods", "register_domains", "register_metrics", "register_commands"} <= set(hooks())
+
+
+@pytest.mark.parametrize("name", hooks())
+def test_every_hook_signature_is_documented(name: str) -> None:
+    page = (DOCS / "plugins" / "hooks.md").read_text(encoding="utf-8")
+    section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    hook = getattr(hookspecs, name)
+    signature = inspect.signature(hook)
+    assert f"def {name}{str(signature).replace(chr(39), '')}" in section
+    text = inspect.getdoc(hook)
+    assert text and text in section
+    for parameter in signature.parameters:
+        assert f"`{parameter}`" in text, f"the docstring of {name} says nothing about `{parameter}`"
+    for contract in re.findall(r"Sequence\[(\w+)\]", str(signature)):
+        assert f"\n## {contract}\n" in page
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert pages == named
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "CHANGELOG.md"]
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
     assert len(pages) > 5
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

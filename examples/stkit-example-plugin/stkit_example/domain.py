@@ -34,7 +34,7 @@ class Objects(Domain):
         if not different.any():
             return []
         rows, columns = np.flatnonzero(different.any(1)), np.flatnonzero(different.any(0))
-        low = np.array([columns[0], rows[0]]) - 0.5  # whole pixels, whose centres have whole numbers
+        low = np.array([columns[0], rows[0]]) - 0.5  # a pixel reaches half a unit to each side
         high = np.array([columns[-1], rows[-1]]) + 0.5
         return [Subject((*low.tolist(), *high.tolist()), np.array([low, high]), score=float(different.mean()))]
 
