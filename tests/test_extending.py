@@ -23,6 +23,8 @@ from stkit.weights import Weights, find_weights
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "stkit-example-plugin"
 
+BLENDED = "grace.blend-mean+0.5"
+
 BAD_PROJECT = """
 [build-system]
 requires = ["hatchling"]
@@ -109,6 +111,12 @@ def build_wheel(project: Path, folder: Path) -> Path:
     return wheel
 
 
+def the_file(folder: Path, name: str) -> Path:
+    """The one file of that name under `folder`."""
+    (path,) = folder.rglob(name)
+    return path
+
+
 @pytest.fixture(scope="module")
 def environment(stkit_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """stkit and the example plugin, installed from wheels."""
@@ -140,18 +148,15 @@ def test_the_example_is_listed_with_what_it_gives(environment: Environment, tmp_
 
 def test_the_examples_method_edits_a_photo(environment: Environment, portrait: Path, tmp_path: Path) -> None:
     """With the weights that the wheel ships."""
-    printed = environment.stkit(
-        "edit", portrait, "--method", "blend", "--attribute", "mean", "--strength", 0.5, cwd=tmp_path
-    )
-    paths = [tmp_path / line for line in printed.split()]
-    assert paths[0].name == "grace.blend-mean+0.5.png"
-    edited, plain = load_latents(paths[-1]), load_latents(tmp_path / "out/grace/grace.latents.safetensors")
+    edit = ("edit", portrait, "--method", "blend", "--attribute", "mean", "--strength", 0.5)
+    environment.stkit(*edit, cwd=tmp_path)
+    edited, plain = (load_latents(the_file(tmp_path, name + ".latents.safetensors")) for name in (BLENDED, "grace"))
     assert edited.provenance[0].edits == ("blend:mean=+0.5",)
     mean = find_weights("faces").generator().w_avg
     assert torch.allclose(edited.codes, (plain.codes + mean) / 2, atol=1e-5)
-    with Image.open(paths[0]) as before, Image.open(tmp_path / "out/grace/grace.reconstruction.png") as after:
-        assert before.size == after.size
-        assert before.tobytes() != after.tobytes()
+    pictures = [Image.open(the_file(tmp_path, name)) for name in (BLENDED + ".png", "grace.reconstruction.png")]
+    assert pictures[0].size == pictures[1].size
+    assert pictures[0].tobytes() != pictures[1].tobytes()
 
 
 def test_the_examples_domain_finds_the_subject_of_its_own_weights(environment: Environment, tmp_path: Path) -> None:
@@ -160,7 +165,7 @@ def test_the_examples_domain_finds_the_subject_of_its_own_weights(environment: E
     photo.paste((150, 90, 40), (120, 60, 200, 140))
     photo.save(tmp_path / "coin.png")
     environment.stkit("invert", "coin.png", "--weights", tmp_path / "coins", cwd=tmp_path)
-    (provenance,) = load_latents(tmp_path / "out/coin/coin.latents.safetensors").provenance
+    (provenance,) = load_latents(the_file(tmp_path, "coin.latents.safetensors")).provenance
     matrix = np.array(provenance.transform)
     corners = matrix @ np.array([[-0.5, 15.5], [-0.5, 15.5], [1, 1]])  # of the 16 px crop, in the photo
     assert pytest.approx(np.array([[115.5, 55.5], [203.5, 143.5]])) == corners.T  # 80 px and a margin of 10%
@@ -197,10 +202,7 @@ def test_bad_plugins_are_named_and_leave_everything_else_working(
         assert any(all(word in line for word in words) for line in printed.splitlines()), printed
     assert environment.stkit("methods", cwd=tmp_path) == before
     save_latents(random_latents(tiny_weights, 1), tmp_path / "codes.safetensors")
-    environment.stkit(
-        "edit", "codes.safetensors", "--weights", tiny_weights.folder, "--method", "blend", "--attribute", "random",
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert (
-        load_latents(tmp_path / "codes.blend-random+1.latents.safetensors").provenance[0].edits[-1] == "blend:random=+1"
-    )
+    edit = ("edit", "codes.safetensors", "--weights", tiny_weights.folder, "--method", "blend", "--attribute", "random")
+    environment.stkit(*edit, cwd=tmp_path)
+    edited = load_latents(the_file(tmp_path, "codes.blend-random+1.latents.safetensors"))
+    assert edited.provenance[0].edits[-1] == "blend:random=+1"
