@@ -44,6 +44,32 @@ def test_generated_pages_are_fresh() -> None:
     assert check.returncode == 0, check.stdout + check.stderr
 
 
+COMMAND = """
+import stkit
+
+@stkit.hookimpl
+def register_commands(app):
+    @app.command("{name}")
+    def any_name(photo: str):
+        '''Help of {name}.'''
+"""
+
+
+def test_commands_of_our_plugins_are_on_the_page_and_those_of_others_are_not(tmp_path: Path) -> None:
+    for distribution, name in (("stkit", "palette"), ("stranger", "intrude")):
+        info = tmp_path / f"{distribution}-9.dist-info"
+        info.mkdir()
+        info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9\n")
+        info.joinpath("entry_points.txt").write_text(f"[stkit]\n{name} = {name}_of_{distribution}\n")
+        tmp_path.joinpath(f"{name}_of_{distribution}.py").write_text(COMMAND.format(name=name))
+    code = "import sys; sys.path[:0] = sys.argv[1:]; import generate; print(generate.cli_page())"
+    page = subprocess.run(
+        [sys.executable, "-c", code, tmp_path, DOCS], capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout
+    assert "## stkit palette\n\n```text\nUsage: stkit palette [OPTIONS] {photo}\n\n  Help of palette." in page
+    assert "intrude" not in page
+
+
 def hooks() -> list[str]:
     return [name for name, thing in vars(hookspecs).items() if hasattr(thing, "stkit_spec")]
 
