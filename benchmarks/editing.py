@@ -24,13 +24,13 @@ from rich.console import Console
 from torch import Tensor
 
 import stkit
-from benchmarks.editing_report import print_report
+from benchmarks.editing_report import draw_grid, print_report
 from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validity
 from stkit.cli.common import print_error, progress_bar
 from stkit.editing import EditContext, EditingMethod
 from stkit.editor import DEFAULT_INVERTER, Editor
 from stkit.errors import OutputError, StkitError, UsageError
-from stkit.images import image_grid, save_image, to_image
+from stkit.images import save_image, to_image
 from stkit.inversion import InversionContext
 from stkit.latents import Latents
 from stkit.options import Options, build_options
@@ -184,28 +184,6 @@ def measure(
 def _metric(editor: Editor, name: str, images: Tensor, references: Tensor) -> float:
     metric = editor.registry.metric(name)
     return metric.compute(images, references, build_options(metric.Options, {}))[name]
-
-
-def draw_grid(
-    faces: Faces, partners: Sequence[int], jobs: Sequence[Job], pictures: Sequence[Sequence[Image.Image]]
-) -> Image.Image:
-    """A row for each method, attribute and face: photo, reconstruction, then reference or nothing, then the edits."""
-    rows: dict[tuple[str, str, int], list[tuple[Image.Image, str]]] = {}
-    for job, edited in zip(jobs, pictures, strict=True):
-        for face, picture in enumerate(edited):
-            key = (job.method.name, job.attribute, face)
-            if key not in rows:
-                rows[key] = [
-                    (to_image(faces.photos[face]), job.method.name),
-                    (to_image(faces.images[face]), "inverted"),
-                ]
-                if job.method.needs_reference:
-                    rows[key].append((to_image(faces.images[partners[face]]), "reference"))
-            rows[key].append((picture, f"{job.attribute} {job.strength:+g}"))
-    columns = max(len(row) for row in rows.values())
-    blank = (Image.new("RGB", (1, 1), (255, 255, 255)), "")
-    cells = [cell for row in rows.values() for cell in [*row, *[blank] * (columns - len(row))]]
-    return image_grid([picture for picture, _ in cells], columns, [caption for _, caption in cells])
 
 
 def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[ImageSet, list[dict[str, str]]]:

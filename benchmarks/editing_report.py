@@ -1,15 +1,20 @@
-"""Tables of what benchmarks.editing measured."""
+"""Tables and pictures of what benchmarks.editing measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.judges import JUDGED, UNITS
+from stkit.images import image_grid, to_image
+
+if TYPE_CHECKING:
+    from benchmarks.editing import Faces, Job
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
@@ -33,6 +38,28 @@ def is_monotonic(edits: Sequence[dict[str, Any]]) -> bool:
     """
     means = {0.0: 0.0, **{edit["strength"]: edit["shift"][edit["attribute"]] for edit in edits}}
     return all(means[low] < means[high] for low, high in pairwise(sorted(means)))
+
+
+def draw_grid(
+    faces: Faces, partners: Sequence[int], jobs: Sequence[Job], pictures: Sequence[Sequence[Image.Image]]
+) -> Image.Image:
+    """A row for each method, attribute and face: photo, reconstruction, then reference or nothing, then the edits."""
+    rows: dict[tuple[str, str, int], list[tuple[Image.Image, str]]] = {}
+    for job, edited in zip(jobs, pictures, strict=True):
+        for face, picture in enumerate(edited):
+            key = (job.method.name, job.attribute, face)
+            if key not in rows:
+                rows[key] = [
+                    (to_image(faces.photos[face]), job.method.name),
+                    (to_image(faces.images[face]), "inverted"),
+                ]
+                if job.method.needs_reference:
+                    rows[key].append((to_image(faces.images[partners[face]]), "reference"))
+            rows[key].append((picture, f"{job.attribute} {job.strength:+g}"))
+    columns = max(len(row) for row in rows.values())
+    blank = (Image.new("RGB", (1, 1), (255, 255, 255)), "")
+    cells = [cell for row in rows.values() for cell in [*row, *[blank] * (columns - len(row))]]
+    return image_grid([picture for picture, _ in cells], columns, [caption for _, caption in cells])
 
 
 def _judges(judges: dict[str, Any]) -> Table:
@@ -79,4 +106,4 @@ def _bold(text: str, bold: bool) -> str:
     return f"[bold]{text}[/]" if bold else text
 
 
-__all__ = ["is_monotonic", "print_report"]
+__all__ = ["draw_grid", "is_monotonic", "print_report"]
