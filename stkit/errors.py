@@ -50,6 +50,10 @@ class LatentsError(StkitError):
     """A latent file that is damaged or belongs to another generator."""
 
 
+class LabelsError(StkitError):
+    """A label file that cannot be read, or whose labels are not enough."""
+
+
 class OutputError(StkitError):
     """An output that cannot be written."""
 
@@ -59,6 +63,7 @@ class MissingPackageError(StkitError):
 
 
 __all__ = [
+    "LabelsError",
     "LatentsError",
     "MissingPackageError",
     "OutputError",

@@ -1,0 +1,223 @@
+"""Label files: CSV and TSV with a header, CelebA's list_attr_celeba.txt, and NVIDIA's dataset.json."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from stkit.errors import LabelsError, UnknownNameError, UsageError
+
+_FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_path", "img", "path", "photo")
+_MISSING = {"", "nan", "na", "n/a", "none", "null"}
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """One row a photo: `files` [N] as the label file names them, the cells of each column as text [N].
+
+    `split` [N] holds the column of that name ("train", "val", ...), or is None where there is none.
+    """
+
+    path: Path
+    files: list[str]
+    cells: Mapping[str, Sequence[str]]
+    split: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that hold labels."""
+        return list(self.cells)
+
+    def column(self, name: str, positive: str | None = None) -> np.ndarray:
+        """The labels of column `name`, float64 [N], NaN where a cell is empty or not a finite number.
+
+        CelebA's -1 and 1 become 0 and 1. With `positive` the column holds words (or classes): 1 where a
+        cell is `positive`, 0 where it is another one. Raises UnknownNameError for a column that is not
+        there, UsageError for words without `positive` and for a `positive` that no cell has.
+        """
+        if name not in self.cells:
+            raise UnknownNameError(f"column in {self.path.name}", name, self.cells)
+        cells = self.cells[name]
+        known = np.array([cell.lower() not in _MISSING for cell in cells], dtype=bool)
+        values = np.full(len(cells), np.nan)
+        if positive is not None:
+            if positive not in cells:
+                raise UsageError(f"column '{name}' of {self.path} never holds '{positive}'; it holds {_counts(cells)}")
+            values[known] = [cell == positive for cell, there in zip(cells, known, strict=True) if there]
+            return values
+        try:
+            values[known] = [float(cell) for cell, there in zip(cells, known, strict=True) if there]
+        except ValueError:
+            raise UsageError(
+                f"column '{name}' of {self.path} holds words ({_counts(cells)}); choose which one counts as 1, "
+                f"like {name}={_common(cells)[0][0]}"
+            ) from None
+        values[~np.isfinite(values)] = np.nan
+        if set(values[np.isfinite(values)]) == {-1.0, 1.0}:
+            values = (values + 1) / 2
+        return values
+
+
+def load_labels(path: Path) -> Labels:
+    """Read a label file; its format is told from its contents.
+
+    - CSV, TSV or semicolons, with a header and a column for the file (`file`, `filename`, `image_id`, `path`, ...);
+    - CelebA's list_attr_celeba.txt: the number of rows, the attributes, then a file and -1 or 1 each;
+    - NVIDIA's dataset.json: `{"labels": [["file", 3], ...]}` (column `label`) or `[["file", [0.1, 0.7]], ...]`
+      (columns `label0`, `label1`, ...).
+
+    Raises LabelsError saying what is wrong and in which line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LabelsError(f"cannot read labels {path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError:
+        raise LabelsError(f"labels {path} are not UTF-8 text; save them as a UTF-8 CSV") from None
+    lines = text.splitlines()
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if not first:
+        raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
+    if first[0] in "{[":
+        columns, rows = _read_json(text, path)
+    elif first.isdecimal():
+        columns, rows = _read_celeba(lines, path)
+    else:
+        columns, rows = _read_table(text, first, path)
+    return _labels(path, columns, rows)
+
+
+def match_photos(labels: Labels, names: Iterable[str]) -> dict[int, str]:
+    """Row of the labels -> photo, for the photos `names`: by the whole path, otherwise by the bare file name.
+
+    Raises LabelsError when none matches, or when a bare file name stands for several photos.
+    """
+    names = list(names)
+    whole = set(names)
+    bare: dict[str, list[str]] = collections.defaultdict(list)
+    for name in names:
+        bare[PurePosixPath(name).name].append(name)
+    found: dict[int, str] = {}
+    for row, file in enumerate(labels.files):
+        candidates = [file] if file in whole else bare.get(PurePosixPath(file).name, [])
+        if len(candidates) > 1:
+            raise LabelsError(
+                f"'{file}' in {labels.path} stands for {len(candidates)} photos ({candidates[0]}, {candidates[1]}, "
+                f"...); write their folders into the label file too"
+            )
+        if candidates:
+            found[row] = candidates[0]
+    if not found:
+        some = f"{labels.files[0]!r} there, {names[0]!r} here" if names else "there is no photo"
+        raise LabelsError(f"no photo has a row in {labels.path}: {some}; the file names must agree")
+    return found
+
+
+def _labels(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Labels:
+    """`columns` with the file first, and as many cells a row."""
+    twice = [name for name, count in collections.Counter(columns).items() if count > 1]
+    if twice:
+        raise LabelsError(f"labels {path} have the column '{twice[0]}' more than once; rename one of them")
+    table = list(rows)
+    if not table:
+        raise LabelsError(f"labels {path} have a header and no rows")
+    files = [row[0].replace("\\", "/") for row in table]
+    repeated = [file for file, count in collections.Counter(files).items() if count > 1]
+    if repeated:
+        raise LabelsError(f"labels {path} have {len(repeated)} files in several rows, like '{repeated[0]}'; keep one")
+    cells = {name: [row[i].strip() for row in table] for i, name in enumerate(columns) if i and name != "split"}
+    split = None
+    if "split" in columns:
+        split = np.array([row[columns.index("split")].strip() for row in table])
+    return Labels(path, files, cells, split)
+
+
+def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator[list[str]]]:
+    delimiter = max(",\t;", key=header.count)
+    # Not strict: a stray quote inside a cell is no reason to refuse a file.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [name.strip() for name in next(row for row in reader if any(cell.strip() for cell in row))]
+    place = next((i for i, name in enumerate(columns) if name.lower() in _FILE_COLUMNS), None)
+    if place is None:
+        raise LabelsError(
+            f"labels {path} have no column for the file; name one of {', '.join(columns[:8])} 'file' in the header"
+        )
+
+    def rows() -> Iterator[list[str]]:
+        try:
+            for row in reader:
+                if not any(cell.strip() for cell in row):
+                    continue
+                if len(row) != len(columns):
+                    raise LabelsError(
+                        f"line {reader.line_num} of {path} has {len(row)} cells and the header {len(columns)}"
+                    )
+                yield [row[place].strip(), *row[:place], *row[place + 1 :]]
+        except csv.Error as error:
+            raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {error}") from error
+
+    return [columns[place], *columns[:place], *columns[place + 1 :]], rows()
+
+
+def _read_celeba(lines: Sequence[str], path: Path) -> tuple[list[str], list[list[str]]]:
+    filled = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    count = int(filled[0][1][0])
+    columns = filled[1][1] if len(filled) > 1 else []
+    for number, row in filled[2:]:
+        if len(row) != len(columns) + 1:
+            raise LabelsError(f"line {number} of {path} has {len(row) - 1} labels and the header {len(columns)}")
+    if len(filled) - 2 != count:
+        raise LabelsError(f"{path} announces {count} rows and has {max(len(filled) - 2, 0)}; copy it again")
+    return ["file", *columns], [row for _, row in filled[2:]]
+
+
+def _read_json(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
+    wanted = '{"labels": [["file", label], ...]}'
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LabelsError(f"labels {path} are not JSON: {error}") from error
+    entries = data.get("labels") if isinstance(data, dict) else data
+    if not entries or not isinstance(entries, list):
+        raise LabelsError(f"{path} has no labels; NVIDIA's dataset.json is like {wanted}")
+    rows = []
+    for i, entry in enumerate(entries):
+        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise LabelsError(f"entry {i} of the labels in {path} is {str(entry)[:40]!r}, not like {wanted}")
+        values = entry[1] if isinstance(entry[1], list) else [entry[1]]
+        rows.append([entry[0], *("" if value is None else _text(value) for value in values)])
+        if len(rows[-1]) != len(rows[0]) or isinstance(entry[1], list) != isinstance(entries[0][1], list):
+            raise LabelsError(
+                f"entry {i} of the labels in {path} has {len(values)} labels, the first {len(rows[0]) - 1}"
+            )
+    width = len(rows[0]) - 1
+    several = isinstance(entries[0][1], list)
+    return ["file", *([f"label{i}" for i in range(width)] if several else ["label"])], rows
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _common(cells: Sequence[str]) -> list[tuple[str, int]]:
+    return collections.Counter(cell for cell in cells if cell.lower() not in _MISSING).most_common()
+
+
+def _counts(cells: Sequence[str]) -> str:
+    common = _common(cells)
+    return ", ".join(f"{value} {count}" for value, count in common[:8]) + (", ..." if len(common) > 8 else "")
+
+
+__all__ = ["Labels", "load_labels", "match_photos"]
