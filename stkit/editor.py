@@ -22,6 +22,7 @@ from stkit.images import Photo, load_photo, to_image, to_tensor
 from stkit.inversion import InversionContext
 from stkit.latents import Latents, Provenance
 from stkit.models.inference import FrozenGenerator, freeze_generator
+from stkit.models.stylegan2 import add_style_offsets
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.plugins import Registry, load_plugins
 from stkit.weights import Weights, find_weights
@@ -116,9 +117,11 @@ class Editor:
         generator = self.weights.generator(self.device)
         codes = latents.codes.to(self.device)
         w_plus = generator.broadcast(codes) if latents.space is LatentSpace.W else codes
-        if self.device.type == "cpu":
-            return self._frozen.synthesize(w_plus)
-        return generator.synthesize(w_plus).cpu()
+        network = self._frozen if self.device.type == "cpu" else generator
+        styles = (self._frozen if self.device.type == "cpu" else generator.synthesis).styles(w_plus)
+        if latents.style_offsets is not None:
+            styles = add_style_offsets(styles, latents.style_offsets.to(self.device))
+        return network.synthesis(styles).cpu()
 
     @functools.cached_property
     def _frozen(self) -> FrozenGenerator:

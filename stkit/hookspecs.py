@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stkit.editing import EditingMethod
     from stkit.inversion import Inverter
     from stkit.metrics import Metric
+    from stkit.scoring import Scorer
 
 PROJECT = "stkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -49,6 +50,11 @@ def register_domains() -> Sequence[Domain]:
 @hookspec
 def register_metrics() -> Sequence[Metric]:
     """Metrics for evaluation, as objects; the rules are those of `register_editing_methods`."""
+
+
+@hookspec
+def register_scorers() -> Sequence[Scorer]:
+    """Scorers for `stkit fit-direction --scorer NAME`: they label a generator's own samples."""
 
 
 @hookspec

@@ -40,13 +40,16 @@ class Latents:
     """A batch of latent codes of one generator.
 
     `codes` is float32, [B, num_ws, w_dim] in w_plus and [B, w_dim] in w; `generator` is the
-    fingerprint of the generator; `provenance` has one entry a row, or none at all.
+    fingerprint of the generator; `provenance` has one entry a row, or none at all. `style_offsets`,
+    float32 [B, channels of all style layers], is added to the styles that the codes give (StyleSpace,
+    Wu et al. 2021), in the order of `SynthesisNetwork.styles`; None is no offset.
     """
 
     codes: torch.Tensor
     generator: str
     space: LatentSpace = LatentSpace.W_PLUS
     provenance: tuple[Provenance, ...] = ()
+    style_offsets: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         dims = {LatentSpace.W: 2, LatentSpace.W_PLUS: 3}[self.space]
@@ -54,6 +57,8 @@ class Latents:
             raise LatentsError(f"{self.space} codes need {dims} dimensions, got {tuple(self.codes.shape)}")
         if self.provenance and len(self.provenance) != len(self.codes):
             raise LatentsError(f"{len(self.codes)} codes but {len(self.provenance)} provenance entries")
+        if self.style_offsets is not None and self.style_offsets.shape[:-1] != self.codes.shape[:1]:
+            raise LatentsError(f"{len(self.codes)} codes but style offsets of shape {tuple(self.style_offsets.shape)}")
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -83,10 +88,13 @@ def save_latents(latents: Latents, path: Path) -> None:
         "generator": latents.generator,
         "provenance": json.dumps([dataclasses.asdict(row) for row in latents.provenance]),
     }
-    codes = latents.codes.detach().to("cpu", torch.float32).contiguous()
+    tensors = {"codes": latents.codes}
+    if latents.style_offsets is not None:
+        tensors["style_offsets"] = latents.style_offsets
+    stored = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
         # Not save_file: its errors on a full disk are no OSError.
-        temporary.write_bytes(safetensors.torch.save({"codes": codes}, metadata=header))
+        temporary.write_bytes(safetensors.torch.save(stored, metadata=header))
 
 
 def load_latents(path: Path) -> Latents:
@@ -97,14 +105,16 @@ def load_latents(path: Path) -> Latents:
             if header.get("format") != _FORMAT:
                 raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
             codes = file.get_tensor("codes")
+            offsets = file.get_tensor("style_offsets") if "style_offsets" in file.keys() else None  # noqa: SIM118
             rows = [_provenance(row) for row in json.loads(header["provenance"])]
-            latents = Latents(codes, header["generator"], LatentSpace(header["space"]), tuple(rows))
+            latents = Latents(codes, header["generator"], LatentSpace(header["space"]), tuple(rows), offsets)
     except LatentsError:
         raise
     except Exception as error:  # a damaged header is any JSON at all, and fails in as many ways
         raise LatentsError(f"cannot read latents from {path}: {error}; invert the photo again") from error
-    if codes.dtype != torch.float32 or not torch.isfinite(codes).all():
-        raise LatentsError(f"{path} holds codes that are not finite float32; invert the photo again")
+    for tensor in (codes, offsets):
+        if tensor is not None and (tensor.dtype != torch.float32 or not torch.isfinite(tensor).all()):
+            raise LatentsError(f"{path} holds codes that are not finite float32; invert the photo again")
     return latents
 
 

@@ -21,6 +21,7 @@ from stkit.errors import UnknownNameError
 from stkit.inversion import Inverter
 from stkit.metrics import Metric
 from stkit.options import Options
+from stkit.scoring import Scorer
 
 if TYPE_CHECKING:
     import typer
@@ -35,6 +36,7 @@ _NOUNS: dict[str, tuple[str, type]] = {
     "register_inverters": ("inverter", Inverter),
     "register_domains": ("domain", Domain),
     "register_metrics": ("metric", Metric),
+    "register_scorers": ("scorer", Scorer),
 }
 _HOOKS = (*_NOUNS, "register_commands")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -46,8 +48,8 @@ _FAILURES = (Exception, SystemExit)
 class PluginInfo:
     """One plugin: where it comes from, what it registered, and what is wrong with it.
 
-    `registered` maps a noun ("editing method", "inverter", "domain", "metric", "command") to the names
-    that were accepted; each problem is one line. `manager` holds this plugin's hooks and no other's.
+    `registered` maps a noun ("editing method", "inverter", "domain", "metric", "scorer", "command") to the
+    names that were accepted; each problem is one line. `manager` holds this plugin's hooks and no other's.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Registry:
     inverters: dict[str, Inverter]
     domains: dict[str, Domain]
     metrics: dict[str, Metric]
+    scorers: dict[str, Scorer]
     plugins: list[PluginInfo]
 
     def editing_method(self, name: str) -> EditingMethod:
@@ -94,6 +97,10 @@ class Registry:
     def metric(self, name: str) -> Metric:
         """The metric `name`; raises UnknownNameError with the nearest names."""
         return _find("metric", name, self.metrics)
+
+    def scorer(self, name: str) -> Scorer:
+        """The scorer `name`; raises UnknownNameError with the nearest names."""
+        return _find("scorer", name, self.scorers)
 
 
 def _find(noun: str, name: str, known: dict[str, T]) -> T:
@@ -124,7 +131,9 @@ def load_entry_points(entry_points: Iterable[importlib.metadata.EntryPoint]) -> 
         for hook, (noun, base) in _NOUNS.items():
             plugin = _register(plugin, hook, noun, base, found[noun], owners)
         plugins.append(plugin)
-    return Registry(found["editing method"], found["inverter"], found["domain"], found["metric"], plugins)
+    return Registry(
+        found["editing method"], found["inverter"], found["domain"], found["metric"], found["scorer"], plugins
+    )
 
 
 def add_commands(app: typer.Typer, registry: Registry) -> list[PluginInfo]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stkit.models.stylegan2 import Generator
 
     ModuleT = TypeVar("ModuleT", bound=nn.Module)
+    T = TypeVar("T")
 
 _FORMAT = "stkit-weights-1"
 
@@ -61,12 +62,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights folder: one file a kind (`generator`, `inverter`, ...), and the models loaded from it so far."""
+    """A weights folder: one file a kind (`generator`, `inverter`, ...), and what was loaded from it so far."""
 
     name: str
     folder: Path
     header: Header
-    _loaded: dict[tuple[str, str], nn.Module] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def domain(self) -> str:
@@ -106,6 +107,12 @@ class Weights:
         """The kinds of file that are there."""
         return sorted(path.stem for path in self.folder.glob("*.safetensors") if not path.name.startswith("."))
 
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for each `key` and kept as long as these weights."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("T", self._kept[key])
+
     def generator(self, device: torch.device | str = "cpu") -> Generator:
         """The generator, in eval mode. Raises WeightsError."""
         from stkit.models.stylegan2 import Generator, GeneratorConfig
@@ -135,8 +142,8 @@ class Weights:
         Raises WeightsError when the file is missing, damaged, of another architecture, or belongs to
         another generator. A model is loaded once for each device.
         """
-        key = (kind, str(device))
-        if key not in self._loaded:
+
+        def read() -> ModuleT:
             path = self.path(kind)
             if not path.exists():
                 raise WeightsError(f"weights '{self.name}' have no {kind}; they have: {', '.join(self.kinds())}")
@@ -151,8 +158,9 @@ class Weights:
                 raise WeightsError(
                     f"{path} does not fit its own config: {str(error).splitlines()[-1].strip()}"
                 ) from None
-            self._loaded[key] = model.eval().requires_grad_(False).to(device)
-        return cast("ModuleT", self._loaded[key])
+            return model.eval().requires_grad_(False).to(device)
+
+        return self.keep((kind, str(device)), read)
 
     def require_generator(self, header: Header, path: Path) -> None:
         """Raise WeightsError unless the file at `path` belongs to this generator."""

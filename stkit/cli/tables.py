@@ -1,4 +1,4 @@
-"""`stkit plugins`, `methods`, `inverters`, `domains`, `metrics`, `weights`: what is there, and `show NAME`."""
+"""`stkit plugins`, `methods`, `inverters`, `domains`, `metrics`, `scorers`, `weights`: what is there, and `show NAME`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def groups(plugin_list: Callable[[], list[PluginInfo]]) -> list[typer.Typer]:
         _group("inverters", "Inverters.", _inverters, _show_inverter),
         _group("domains", "Domains.", _domains, _show_domain),
         _group("metrics", "Metrics.", _metrics, _show_metric),
+        _group("scorers", "Scorers of a generator's own samples.", _scorers, _show_scorer),
         _weights_group(),
     ]  # fmt: skip
 
@@ -172,6 +173,17 @@ def _show_metric(name: str) -> None:
     metric = load_plugins().metric(name)
     _print_facts({"metric": name, "what it measures": metric.description})
     _print_options(metric.Options)
+
+
+def _scorers() -> None:
+    scorers = load_plugins().scorers.values()
+    _print_table(("scorer", "what it scores"), [(s.name, s.description) for s in scorers])
+
+
+def _show_scorer(name: str) -> None:
+    scorer = load_plugins().scorer(name)
+    _print_facts({"scorer": name, "what it scores": scorer.description})
+    _print_options(scorer.Options)
 
 
 def _weights_group() -> typer.Typer:

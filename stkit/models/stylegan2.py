@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stkit.errors import UsageError
+from stkit.errors import LatentsError, UsageError
 from stkit.models import ops
 
 NoiseMode = Literal["const", "random", "none"]
@@ -208,6 +208,20 @@ class Generator(nn.Module):
         return self.mapping(z).mean(0)
 
 
+def add_style_offsets(styles: Sequence[Tensor], offsets: Tensor) -> list[Tensor]:
+    """`styles` (one [B, in_channels] a layer) plus `offsets` [B, channels of all layers], layer after layer.
+
+    Raises LatentsError when the generator has another number of channels.
+    """
+    widths = [style.shape[1] for style in styles]
+    if offsets.shape[1] != sum(widths):
+        raise LatentsError(
+            f"the latents have offsets for {offsets.shape[1]} style channels, and the generator has {sum(widths)}; "
+            f"choose the weights they were made with"
+        )
+    return [style + offset for style, offset in zip(styles, offsets.split(widths, 1), strict=True)]
+
+
 def mix_styles(w_plus: Tensor, other: Tensor, cutoff: int) -> Tensor:
     """Style mixing: layers below `cutoff` from `w_plus`, the others from `other`, both [B, num_ws, w_dim]."""
     return torch.cat([w_plus[:, :cutoff], other[:, cutoff:]], 1)
@@ -221,5 +235,6 @@ __all__ = [
     "StyledConv",
     "SynthesisNetwork",
     "ToRGB",
+    "add_style_offsets",
     "mix_styles",
 ]

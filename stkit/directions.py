@@ -1,0 +1,229 @@
+"""Directions in latent space: what one is, its file, where the directions of given weights lie, its unit of strength."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stkit.errors import StkitError, UsageError, WeightsError
+from stkit.options import LatentSpace, LayerRange
+from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, user_folder
+
+KIND = "direction"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A way through the latent space of one generator along which an attribute grows.
+
+    `vector` has norm 1: [w_dim] in w, [num_ws, w_dim] in w_plus. Strength 1.0 is a step of `unit` along it: one
+    standard deviation of the coordinates of the domain's own latents, of which `safe_range` holds the middle 99%.
+    `layers` are those it was fitted for (None: all), `generator` is the generator's fingerprint, and `notes` say
+    where it comes from: label file, counts, held-out accuracy, ...
+    """
+
+    name: str
+    description: str
+    vector: Tensor
+    space: LatentSpace
+    generator: str
+    unit: float
+    safe_range: tuple[float, float]
+    layers: LayerRange | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        dims = {LatentSpace.W: 1, LatentSpace.W_PLUS: 2}[self.space]
+        if self.vector.ndim != dims:
+            raise WeightsError(
+                f"direction '{self.name}' is said to be in {self.space} and has the shape {tuple(self.vector.shape)}"
+            )
+        norm = float(self.vector.norm())
+        if not abs(norm - 1) < 1e-3 or not 0 < self.unit < float("inf"):
+            raise WeightsError(f"direction '{self.name}' has norm {norm:g} and unit {self.unit:g}; fit it again")
+
+    def move(self, codes: Tensor, strength: float, layers: Sequence[int]) -> Tensor:
+        """w_plus `codes` [B, num_ws, w_dim] moved by `strength` in `layers`; a new tensor."""
+        moved, layers = codes.clone(), list(layers)
+        vector = self.vector.to(codes)
+        moved[:, layers] += strength * self.unit * (vector if self.space is LatentSpace.W else vector[layers])
+        return moved
+
+    def require_fit(self, weights: Weights) -> None:
+        """Raise WeightsError, naming both sides, unless this direction belongs to the generator of `weights`."""
+        if self.generator != weights.fingerprint:
+            raise WeightsError(
+                f"direction '{self.name}' belongs to generator {self.generator[:12]}, but weights '{weights.name}' "
+                f"have generator {weights.fingerprint[:12]}; fit it again with these weights"
+            )
+        require_shape(self.name, self.vector, weights)
+        if self.layers and self.layers.last >= weights.num_ws:
+            raise WeightsError(
+                f"direction '{self.name}' is for layers {self.layers}, but weights '{weights.name}' have layers "
+                f"0-{weights.num_ws - 1}; fit it again with these weights"
+            )
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError unless `name` can be the name of a direction (and of its file)."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot name a direction; use letters, digits, - and _ (--name)")
+
+
+def require_shape(name: str, vector: Tensor, weights: Weights) -> None:
+    """Raise WeightsError, naming both sides, unless `vector` is [w_dim] or [num_ws, w_dim] of `weights`."""
+    if tuple(vector.shape) not in {(weights.w_dim,), (weights.num_ws, weights.w_dim)}:
+        layers = f"{vector.shape[0]} layers of " if vector.ndim == 2 else ""
+        raise WeightsError(
+            f"direction '{name}' has {layers}width {vector.shape[-1]}, but weights '{weights.name}' have "
+            f"{weights.num_ws} layers of width {weights.w_dim}; use it with the generator it was made for"
+        )
+
+
+def save_direction(path: Path, direction: Direction, weights: Weights) -> None:
+    """Write `direction` as a file of `weights`. Raises OutputError, and WeightsError when it does not fit them."""
+    direction.require_fit(weights)
+    config = {
+        "name": direction.name,
+        "description": direction.description,
+        "space": str(direction.space),
+        "unit": direction.unit,
+        "safe_range": list(direction.safe_range),
+        "layers": str(direction.layers) if direction.layers else None,
+    }
+    header = Header(
+        kind=KIND,
+        architecture=KIND,
+        config=config,
+        domain=weights.domain,
+        alignment=weights.alignment,
+        licence=weights.header.licence,
+        generator=direction.generator,
+        notes=direction.notes,
+    )
+    save_tensors(path, {"vector": direction.vector.float()}, header)
+
+
+def load_direction(path: Path) -> Direction:
+    """Read a file that `save_direction` wrote. Raises WeightsError when it is anything else."""
+    header, tensors = load_tensors(path)
+    if header.architecture != KIND or set(tensors) != {"vector"}:
+        raise WeightsError(f"{path} is a {header.kind} ({header.architecture}), not a direction")
+    config = header.config
+    try:
+        low, high = config["safe_range"]
+        return Direction(
+            name=config["name"],
+            description=config["description"],
+            vector=tensors["vector"],
+            space=LatentSpace(config["space"]),
+            generator=header.generator,
+            unit=float(config["unit"]),
+            safe_range=(float(low), float(high)),
+            layers=LayerRange.parse(config["layers"]) if config["layers"] else None,
+            notes=header.notes,
+        )
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise WeightsError(f"{path} does not describe a direction ({error}); fit it again") from error
+
+
+def own_folder(weights: Weights) -> Path:
+    """Where a user's own directions for `weights` are kept."""
+    return user_folder() / weights.name
+
+
+def find_files(weights: Weights, kind: str) -> dict[str, Path]:
+    """Name and path of the files `KIND-NAME.safetensors` that belong to `weights`: the user's own, then shipped ones.
+
+    Of several with one name the first that belongs to this generator is taken; where none does, the first,
+    so that loading it says so.
+    """
+    found: dict[str, Path] = {}
+    fits: set[str] = set()
+    for folder in dict.fromkeys((own_folder(weights), weights.folder)):
+        for path in sorted(folder.glob(f"{kind}-*.safetensors")):
+            name = path.stem.removeprefix(f"{kind}-")
+            if name not in fits:
+                if _belongs(path, weights):
+                    fits.add(name)
+                    found[name] = path
+                found.setdefault(name, path)
+    return dict(sorted(found.items()))
+
+
+def _belongs(path: Path, weights: Weights) -> bool:
+    try:
+        return load_header(path).generator == weights.fingerprint
+    except StkitError:
+        return False
+
+
+def find_direction(weights: Weights, name: str) -> Direction | None:
+    """The direction `name` of `weights`, None when there is none. Raises WeightsError when it does not fit."""
+    path = find_files(weights, KIND).get(name)
+    if path is None:
+        return None
+
+    def read() -> Direction:
+        direction = load_direction(path)
+        direction.require_fit(weights)
+        return direction
+
+    return weights.keep((KIND, path, path.stat().st_mtime_ns), read)
+
+
+def coordinates(codes: Tensor, vector: Tensor, layers: LayerRange | None = None) -> Tensor:
+    """Where `codes` lie along `vector` [w_dim] or [num_ws, w_dim]: [B].
+
+    Codes are w [B, w_dim] or w_plus [B, num_ws, w_dim]; in w_plus a vector of w is held against the mean of
+    the codes over `layers` (None: all).
+    """
+    if codes.ndim == 3 and vector.ndim == 1:
+        codes = codes[:, layers.first : layers.last + 1].mean(1) if layers else codes.mean(1)
+    if codes.ndim == 2 and vector.ndim == 2:
+        codes = codes[:, None].expand(-1, *vector.shape[:1], -1)
+    return (codes.double() * vector.double()).flatten(1).sum(1)
+
+
+def calibrate(coordinates: Tensor) -> tuple[float, tuple[float, float]]:
+    """The standard deviation of `coordinates` [N], and the middle 99% of them in standard deviations."""
+    unit = float(coordinates.std())
+    if not unit > 1e-12:
+        raise StkitError("the latents do not vary along this direction, so it has no unit of strength")
+    standard = (coordinates - coordinates.mean()) / unit
+    low, high = torch.quantile(standard, torch.tensor([0.005, 0.995], dtype=standard.dtype)).tolist()
+    return unit, (round(low, 1), round(high, 1))
+
+
+@torch.inference_mode()
+def sample_w(weights: Weights, count: int, seed: int = 0) -> Tensor:
+    """w [count, w_dim] of random z, the same for the same seed."""
+    mapping = weights.generator().mapping
+    random = torch.Generator().manual_seed(seed)
+    z_dim = int(weights.header.config["z_dim"])
+    chunks = [mapping(torch.randn(2_000, z_dim, generator=random)) for _ in range(-(-count // 2_000))]
+    return torch.cat(chunks)[:count].clone()
+
+
+__all__ = [
+    "KIND",
+    "Direction",
+    "calibrate",
+    "check_name",
+    "coordinates",
+    "find_direction",
+    "find_files",
+    "load_direction",
+    "own_folder",
+    "require_shape",
+    "sample_w",
+    "save_direction",
+]

@@ -1,0 +1,226 @@
+"""Latent codes with labels: of labelled photos, or of a generator's own samples that a scorer labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stkit.directions import sample_w
+from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.encoding import encode_photos
+from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
+from stkit.files import atomic_path
+from stkit.labels import Labels, load_labels, match_photos
+from stkit.latents import Latents
+from stkit.options import LatentSpace, build_options
+from stkit.training.data import ImageFiles
+from stkit.weights import cache_folder
+
+logger = logging.getLogger("stkit")
+
+Progress = Callable[[int, int], None]
+MIN_OF_A_CLASS = 10
+"""Fewer photos of a class than this are no ground for a direction."""
+
+_CHUNK = 250  # samples scored between two writes to the cache
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCodes:
+    """Codes, w_plus [N, num_ws, w_dim] or w [N, w_dim], and for each attribute its labels, float64 [N], NaN unknown.
+
+    `held_out` [N] marks the rows that accuracy is measured on and nothing is fitted to. `origin` says where they
+    come from, for the notes of what is made of them.
+    """
+
+    codes: Tensor
+    values: Mapping[str, np.ndarray]
+    held_out: np.ndarray
+    origin: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AttributeSpec:
+    """An attribute on the command line: a column, and for a column of words the one that counts as 1 (`sex=M`)."""
+
+    column: str
+    positive: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AttributeSpec:
+        """From `smile` or `sex=M`. Raises UsageError."""
+        column, sign, positive = text.strip().partition("=")
+        if not column or (sign and not positive):
+            raise UsageError(f"attribute '{text}' is not like smile or sex=M")
+        return cls(column, positive or None)
+
+
+def labelled_photos(
+    editor: Editor,
+    labels: Path,
+    images: Path,
+    attributes: Sequence[AttributeSpec],
+    inverter: str = DEFAULT_INVERTER,
+    aligned: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    on_progress: Progress = lambda done, total: None,
+) -> LabelledCodes:
+    """Invert the photos of `images` (folder or zip) that `labels` has a first attribute for; see `encode_photos`.
+
+    With a column `split`, rows of "train" are for fitting and those of "val" (or else "test") are held out;
+    without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts of what is left out are
+    logged. Raises LabelsError, UnknownNameError, UsageError, PhotoError, StkitError.
+    """
+    table = load_labels(labels)
+    columns = {spec.column: table.column(spec.column, spec.positive) for spec in attributes}
+    first = attributes[0].column
+    with ImageFiles(images) as files:
+        names = files.names
+    photos = match_photos(table, names)
+    _tell(len(table) - len(photos), f"rows of {labels.name} have no photo in {images.name}")
+    _tell(len(names) - len(photos), f"photos of {images.name} have no row in {labels.name}")
+    _tell(sum(bool(np.isnan(columns[first][row])) for row in photos), f"photos have no '{first}' in {labels.name}")
+    rows = np.array([row for row in photos if not np.isnan(columns[first][row])], dtype=int)
+    rows, held_out = _split(table, rows, seed)
+    if limit is not None and limit < len(rows):
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
+        rows, held_out = rows[chosen], held_out[chosen]
+    require_classes(columns[first][rows[~held_out]], first, str(labels))
+    encoded = encode_photos(editor, images, [photos[row] for row in rows], inverter, aligned, on_progress)
+    _tell(
+        len(rows) - len(encoded.names),
+        f"photos could not be inverted, the first: {next(iter(encoded.skipped.items()), ())}",
+    )
+    position = {name: i for i, name in enumerate(encoded.names)}
+    kept = np.array([photos[row] in position for row in rows])
+    rows, held_out = rows[kept], held_out[kept]
+    codes = encoded.codes[[position[photos[row]] for row in rows]]
+    origin = {"labels": labels.name, "images": images.name, "photos": len(rows), "inverter": inverter}
+    return LabelledCodes(codes, {name: values[rows] for name, values in columns.items()}, held_out, origin)
+
+
+def labelled_samples(
+    editor: Editor,
+    scorer: str,
+    count: int,
+    attributes: Sequence[str],
+    seed: int = 0,
+    on_progress: Progress = lambda done, total: None,
+) -> LabelledCodes:
+    """w [N, w_dim] of `count` random images, labelled by a registered scorer; a fifth is held out.
+
+    Scores are cached 250 at a time, so that an interrupted run goes on where it was. Raises UnknownNameError,
+    LabelsError.
+    """
+    method = editor.registry.scorer(scorer)
+    options = build_options(method.Options, {})
+    codes = sample_w(editor.weights, count, seed)
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, count, _CHUNK):
+        chunk = codes[start : start + _CHUNK]
+        name = f"{editor.weights.fingerprint[:16]}-{scorer}/seed{seed}-{start}-{len(chunk)}.npz"
+        parts.append(_scores(editor, method, options, chunk, cache_folder() / "scores" / name))
+        on_progress(start + len(chunk), count)
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for name in attributes:
+        if name not in scores:
+            raise UnknownNameError(f"score of '{scorer}'", name, scores)
+    known = ~np.isnan(scores[attributes[0]])
+    _tell(int((~known).sum()), f"samples have no '{attributes[0]}' by {scorer}")
+    require_classes(scores[attributes[0]][known], attributes[0], f"the scores of '{scorer}'")
+    held_out = _a_fifth(int(known.sum()), seed)
+    origin = {"samples": count, "scorer": scorer, "seed": seed}
+    return LabelledCodes(codes[torch.from_numpy(known)], {n: scores[n][known] for n in attributes}, held_out, origin)
+
+
+def _scores(editor: Editor, method: Any, options: Any, codes: Tensor, path: Path) -> dict[str, np.ndarray]:
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError) as error:
+            logger.warning("a damaged cache file is left out: %s: %s", path, error)
+    parts = []
+    for batch in codes.split(16):
+        images = editor.generate(Latents(batch, editor.weights.fingerprint, LatentSpace.W)).clamp(-1, 1)
+        parts.append(method.score(images, options))
+    scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **scores)  # type: ignore[arg-type]  # its keywords are arrays
+    except OutputError as error:
+        logger.warning("scores are not kept for another time: %s", error)
+    return scores
+
+
+def two_classes(values: np.ndarray, fitted: np.ndarray, share: float = 0.25) -> np.ndarray:
+    """Which side each of `values` [N] is on: 1.0, 0.0, or NaN for neither.
+
+    When the values of the `fitted` rows (bool [N]) are all 0 or 1, they are classes already. Of a score the top
+    and the bottom `share` (0 to 0.5) of the fitted rows are, and other rows beyond the same limits (Shen et al.
+    2020 take the extremes of a classifier's score).
+    """
+    known = values[fitted & ~np.isnan(values)]
+    if set(np.unique(known)) <= {0.0, 1.0}:
+        return values.copy()
+    low, high = np.quantile(known, [share, 1 - share])
+    return np.where(values >= high, np.where(values <= low, np.nan, 1.0), np.where(values <= low, 0.0, np.nan))
+
+
+def require_classes(values: np.ndarray, name: str, where: str, share: float = 0.25) -> None:
+    """Raise LabelsError, with counts, unless `values` make two classes of at least MIN_OF_A_CLASS."""
+    known = values[~np.isnan(values)]
+    distinct = np.unique(known)
+    if len(distinct) < 2:
+        what = f"is {distinct[0]:g} for all of them" if len(distinct) else "has no value for any of them"
+        raise LabelsError(f"attribute '{name}' of {where} is constant: {len(values)} rows to fit, and it {what}")
+    classes = two_classes(known, np.full(len(known), True), share)
+    positive, negative = int((classes == 1).sum()), int((classes == 0).sum())
+    if min(positive, negative) < MIN_OF_A_CLASS:
+        raise LabelsError(
+            f"attribute '{name}' of {where} has {positive} positive and {negative} negative rows to fit; "
+            f"at least {MIN_OF_A_CLASS} of each are needed"
+        )
+
+
+def _split(table: Labels, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to use, and which of them are held out."""
+    if table.split is None:
+        return rows, _a_fifth(len(rows), seed)
+    splits = table.split[rows]
+    other = next((name for name in ("val", "test") if name in splits), None)
+    if "train" not in splits or other is None:
+        counts = ", ".join(f"{name} {int((splits == name).sum())}" for name in np.unique(splits))
+        raise LabelsError(f"the column split of {table.path} needs train and val (or test) rows; it has: {counts}")
+    used = np.isin(splits, ["train", other])
+    _tell(int((~used).sum()), f"photos are of other splits than train and {other}")
+    return rows[used], splits[used] == other
+
+
+def _a_fifth(count: int, seed: int) -> np.ndarray:
+    order = np.random.default_rng(seed).permutation(count)
+    return order < max(1, count // 5)
+
+
+def _tell(count: int, what: str) -> None:
+    if count:
+        logger.info("%d %s; left out", count, what)
+
+
+__all__ = [
+    "MIN_OF_A_CLASS",
+    "AttributeSpec",
+    "LabelledCodes",
+    "labelled_photos",
+    "labelled_samples",
+    "require_classes",
+    "two_classes",
+]
