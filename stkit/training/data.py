@@ -56,14 +56,14 @@ def load_image_set(
     if not source.exists():
         raise StkitError(f"no training data at {source}; give a folder or a zip of images")
     wanted = _split_names(labels or source.with_suffix(".csv"), split, required=labels is not None)
-    with _Files(source) as files:
+    with ImageFiles(source) as files:
         names = [name for name in files.names if wanted is None or Path(name).name in wanted]
         if wanted is not None and len(names) < len(wanted):
             logger.warning("%d files of the split '%s' are not in %s", len(wanted) - len(names), split, source)
         kept, broken, pixels = [], [], []
         for i, name in enumerate(names):
             try:
-                pixels.append(_decode(files.read(name), resolution))
+                pixels.append(decode_image(files.read(name), resolution))
                 kept.append(name)
             except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
                 logger.warning("skipped %s: %s", name, error)
@@ -114,7 +114,8 @@ def _split_names(path: Path, split: str | None, required: bool) -> set[str] | No
     return names
 
 
-def _decode(data: bytes, resolution: int) -> np.ndarray:
+def decode_image(data: bytes, resolution: int) -> np.ndarray:
+    """An image file's bytes as uint8 [R, R, 3], centre-cropped to a square. Raises anything that decoders raise."""
     with Image.open(io.BytesIO(data)) as image:
         rgb = upright_rgb(image)
     if rgb.size != (resolution, resolution):
@@ -122,8 +123,8 @@ def _decode(data: bytes, resolution: int) -> np.ndarray:
     return np.asarray(rgb)
 
 
-class _Files:
-    """The image files of a folder or a zip, in a fixed order."""
+class ImageFiles:
+    """The image files of a folder or a zip: `names` (paths inside it) in a fixed order. Raises PhotoError."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -139,9 +140,10 @@ class _Files:
         self.names = sorted(name for name in self.zip.namelist() if Path(name).suffix.lower() in _SUFFIXES)
 
     def read(self, name: str) -> bytes:
+        """The bytes of one of `names`."""
         return self.zip.read(name) if self.zip else (self.source / name).read_bytes()
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> ImageFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,4 +175,13 @@ def batches(images: Tensor, size: int) -> Iterator[Tensor]:
         yield images[start : start + size]
 
 
-__all__ = ["ImageSet", "batch_indices", "batches", "flip_some", "load_image_set", "load_train_val"]
+__all__ = [
+    "ImageFiles",
+    "ImageSet",
+    "batch_indices",
+    "batches",
+    "decode_image",
+    "flip_some",
+    "load_image_set",
+    "load_train_val",
+]

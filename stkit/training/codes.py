@@ -1,0 +1,198 @@
+"""Inverted codes of labelled photos, kept in the cache so that a photo is inverted once.
+
+The cache is a folder for each inverter and generator, of safetensors files that hold a few hundred
+codes each under the sha256 of the photo file: an interrupted inversion goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from stkit.errors import LabelsError, OutputError, StkitError
+from stkit.files import atomic_path
+from stkit.inversion import InversionContext, Inverter
+from stkit.labels import Labels, match_photos
+from stkit.options import LatentSpace, Options
+from stkit.training.data import ImageFiles, decode_image
+from stkit.weights import Weights, cache_folder, load_header
+
+logger = logging.getLogger("stkit")
+
+_CHUNK = 512
+_BATCH = 16
+
+Progress = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCodes:
+    """Codes [N, num_ws, w_dim] float32 of photos with their labels `values` [N, K] float32, NaN where unknown.
+
+    `val` [N] bool marks the rows held out for validation; `names` are the photos' paths in their source.
+    """
+
+    names: tuple[str, ...]
+    attributes: tuple[str, ...]
+    codes: Tensor
+    values: Tensor
+    val: Tensor
+
+
+def labelled_codes(
+    weights: Weights,
+    labels: Labels,
+    source: Path,
+    columns: Sequence[tuple[str, str | None]],
+    inverter: Inverter,
+    device: torch.device,
+    on_progress: Progress = _silent,
+) -> LabelledCodes:
+    """Invert the photos of `source` (folder or zip of aligned images) that have a label in one of `columns`.
+
+    A column is (name, positive), as `Labels.column` takes it. The rows are those of the splits train and
+    val; without a split column every 25th row is for validation. Raises LabelsError when a split is
+    empty, and what `Labels.column`, `match_photos` and `invert_files` raise.
+    """
+    values = np.stack([labels.column(name, positive) for name, positive in columns], axis=1)
+    with ImageFiles(source) as files:
+        photos = match_photos(labels, files.names)
+    rows = [row for row in sorted(photos) if np.isfinite(values[row]).any()]
+    split = labels.split
+    if split is not None:
+        rows = [row for row in rows if split[row] in ("train", "val")]
+        held_out = {row for row in rows if split[row] == "val"}
+    else:
+        held_out = set(rows[24::25] or rows[-1:])
+    missing = [name for name, there in (("train", len(rows) > len(held_out)), ("val", bool(held_out))) if not there]
+    if missing:
+        raise LabelsError(f"{labels.path} has no labelled photo of the split '{missing[0]}' in {source}; it needs some")
+    codes, broken = invert_files(weights, source, [photos[row] for row in rows], inverter, device, on_progress)
+    kept = [row for row in rows if photos[row] not in broken]
+    return LabelledCodes(
+        tuple(photos[row] for row in kept),
+        tuple(name for name, _ in columns),
+        codes,
+        torch.from_numpy(values[kept]).float(),
+        torch.tensor([row in held_out for row in kept]),
+    )
+
+
+def invert_files(
+    weights: Weights,
+    source: Path,
+    names: Sequence[str],
+    inverter: Inverter,
+    device: torch.device,
+    on_progress: Progress = _silent,
+) -> tuple[Tensor, frozenset[str]]:
+    """w_plus codes [N, num_ws, w_dim] of the photos `names` in `source`, by the inverter with default options.
+
+    `source` is a folder or a zip of aligned images. The second value names the photos that cannot be read,
+    which are logged and have no row. Raises StkitError when none can be, WeightsError without an inverter.
+    """
+    cache = _Cache(weights, inverter)
+    keys: list[str] = []
+    broken: set[str] = set()
+    waiting: list[tuple[str, Tensor]] = []
+
+    def invert_waiting() -> None:
+        crops = torch.stack([crop for _, crop in waiting]).to(device).float().div(127.5).sub(1)
+        latents = inverter.invert(crops, inverter.Options(), InversionContext(weights, device))
+        if latents.space is not LatentSpace.W_PLUS:
+            raise StkitError(f"inverter '{inverter.name}' gives {latents.space} codes; choose one that gives w_plus")
+        for (key, _), row in zip(waiting, latents.codes.cpu(), strict=True):
+            cache.add(key, row)
+        waiting.clear()
+
+    with ImageFiles(source) as files:
+        for done, name in enumerate(names, 1):
+            data = files.read(name)
+            key = hashlib.sha256(data).hexdigest()
+            if key not in cache and key not in (other for other, _ in waiting):
+                try:
+                    pixels = decode_image(data, weights.resolution)
+                except Exception as error:  # decoders raise anything
+                    logger.warning("skipped %s: %s", name, error)
+                    broken.add(name)
+                    on_progress(done, len(names))
+                    continue
+                waiting.append((key, torch.from_numpy(pixels).permute(2, 0, 1)))
+            keys.append(key)
+            if len(waiting) == _BATCH:
+                invert_waiting()
+            on_progress(done, len(names))
+    if waiting:
+        invert_waiting()
+    cache.flush()
+    if not keys:
+        raise StkitError(f"no readable photo among the {len(names)} labelled ones in {source}")
+    return torch.stack([cache[key] for key in keys]), frozenset(broken)
+
+
+class _Cache:
+    """Codes by the sha256 of their photo's file, for one inverter of one generator."""
+
+    def __init__(self, weights: Weights, inverter: Inverter[Options]) -> None:
+        network = weights.path("inverter")
+        identity = {
+            "generator": weights.fingerprint,
+            "network": load_header(network).fingerprint if network.exists() else None,
+            "inverter": inverter.name,
+            "options": inverter.Options().model_dump(mode="json"),
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.folder = cache_folder() / "codes" / digest
+        self.codes: dict[str, Tensor] = {}
+        self.fresh: dict[str, Tensor] = {}
+        for path in sorted(self.folder.glob("[!.]*.safetensors")):
+            try:
+                with safetensors.safe_open(path, framework="pt") as file:
+                    keys = json.loads((file.metadata() or {})["photos"])
+                    self.codes.update(zip(keys, file.get_tensor("codes").float(), strict=True))
+            except (OSError, safetensors.SafetensorError, KeyError, ValueError):
+                logger.warning("%s is damaged and left aside; its photos are inverted again", path)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.codes
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.codes[key]
+
+    def add(self, key: str, codes: Tensor) -> None:
+        self.codes[key] = self.fresh[key] = codes.float().clone()
+        if len(self.fresh) >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new as one more file; a cache that cannot be written costs time, not the result."""
+        if not self.fresh:
+            return
+        keys = list(self.fresh)
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:24]
+        data = safetensors.torch.save(
+            {"codes": torch.stack(list(self.fresh.values()))}, metadata={"photos": json.dumps(keys)}
+        )
+        try:
+            with atomic_path(self.folder / f"{name}.safetensors") as temporary:
+                temporary.write_bytes(data)
+        except OutputError as error:
+            logger.warning("the inverted codes are not kept: %s", error)
+        self.fresh.clear()
+
+
+__all__ = ["LabelledCodes", "invert_files", "labelled_codes"]
