@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from stkit.directions import sample_w
 from stkit.editor import DEFAULT_INVERTER, Editor
-from stkit.encoding import encode_photos
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
 from stkit.labels import Labels, load_labels, match_photos
 from stkit.latents import Latents
 from stkit.options import LatentSpace, build_options
+from stkit.training.codes import LabelledCodes, labelled_codes
 from stkit.training.data import ImageFiles
 from stkit.weights import cache_folder
 
@@ -30,20 +30,6 @@ MIN_OF_A_CLASS = 10
 """Fewer photos of a class than this are no ground for a direction."""
 
 _CHUNK = 250  # samples scored between two writes to the cache
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledCodes:
-    """Codes, w_plus [N, num_ws, w_dim] or w [N, w_dim], and for each attribute its labels, float64 [N], NaN unknown.
-
-    `held_out` [N] marks the rows that accuracy is measured on and nothing is fitted to. `origin` says where they
-    come from, for the notes of what is made of them.
-    """
-
-    codes: Tensor
-    values: Mapping[str, np.ndarray]
-    held_out: np.ndarray
-    origin: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,38 +59,41 @@ def labelled_photos(
     seed: int = 0,
     on_progress: Progress = lambda done, total: None,
 ) -> LabelledCodes:
-    """Invert the photos of `images` (folder or zip) that `labels` has a first attribute for; see `encode_photos`.
+    """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
 
-    With a column `split`, rows of "train" are for fitting and those of "val" (or else "test") are held out;
-    without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts of what is left out are
-    logged. Raises LabelsError, UnknownNameError, UsageError, PhotoError, StkitError.
+    `aligned`: the images are crops framed as the weights' own training data; otherwise the largest subject of each
+    is found and framed by the domain. With a column `split`, rows of "train" are for fitting and those of "val" (or
+    else "test") are held out; without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts
+    of what is left out are logged. Raises LabelsError, UnknownNameError, UsageError, PhotoError, StkitError.
     """
     table = load_labels(labels)
-    columns = {spec.column: table.column(spec.column, spec.positive) for spec in attributes}
-    first = attributes[0].column
+    first = table.column(attributes[0].column, attributes[0].positive)
+    for spec in attributes[1:]:
+        table.column(spec.column, spec.positive)  # said now and not after an hour of inverting
     with ImageFiles(images) as files:
         names = files.names
     photos = match_photos(table, names)
     _tell(len(table) - len(photos), f"rows of {labels.name} have no photo in {images.name}")
     _tell(len(names) - len(photos), f"photos of {images.name} have no row in {labels.name}")
-    _tell(sum(bool(np.isnan(columns[first][row])) for row in photos), f"photos have no '{first}' in {labels.name}")
-    rows = np.array([row for row in photos if not np.isnan(columns[first][row])], dtype=int)
+    rows = np.array(sorted(row for row in photos if not np.isnan(first[row])), dtype=int)
+    _tell(len(photos) - len(rows), f"photos have no '{attributes[0].column}' in {labels.name}")
     rows, held_out = _split(table, rows, seed)
     if limit is not None and limit < len(rows):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
         rows, held_out = rows[chosen], held_out[chosen]
-    require_classes(columns[first][rows[~held_out]], first, str(labels))
-    encoded = encode_photos(editor, images, [photos[row] for row in rows], inverter, aligned, on_progress)
-    _tell(
-        len(rows) - len(encoded.names),
-        f"photos could not be inverted, the first: {next(iter(encoded.skipped.items()), ())}",
+    require_classes(first[rows[~held_out]], attributes[0].column, str(labels))
+    cells = {spec.column: [table.cells[spec.column][row] for row in rows] for spec in attributes}
+    chosen_rows = Labels(table.path, [table.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
+    return labelled_codes(
+        editor.weights,
+        chosen_rows,
+        images,
+        [(spec.column, spec.positive) for spec in attributes],
+        editor.registry.inverter(inverter),
+        editor.device,
+        on_progress,
+        None if aligned else editor.domain,
     )
-    position = {name: i for i, name in enumerate(encoded.names)}
-    kept = np.array([photos[row] in position for row in rows])
-    rows, held_out = rows[kept], held_out[kept]
-    codes = encoded.codes[[position[photos[row]] for row in rows]]
-    origin = {"labels": labels.name, "images": images.name, "photos": len(rows), "inverter": inverter}
-    return LabelledCodes(codes, {name: values[rows] for name, values in columns.items()}, held_out, origin)
 
 
 def labelled_samples(
@@ -135,10 +124,15 @@ def labelled_samples(
             raise UnknownNameError(f"score of '{scorer}'", name, scores)
     known = ~np.isnan(scores[attributes[0]])
     _tell(int((~known).sum()), f"samples have no '{attributes[0]}' by {scorer}")
-    require_classes(scores[attributes[0]][known], attributes[0], f"the scores of '{scorer}'")
-    held_out = _a_fifth(int(known.sum()), seed)
-    origin = {"samples": count, "scorer": scorer, "seed": seed}
-    return LabelledCodes(codes[torch.from_numpy(known)], {n: scores[n][known] for n in attributes}, held_out, origin)
+    require_classes(scores[attributes[0]], attributes[0], f"the scores of '{scorer}'")
+    values = np.stack([scores[name][known] for name in attributes], axis=1)
+    return LabelledCodes(
+        tuple(f"sample {i}" for i in np.flatnonzero(known)),
+        tuple(attributes),
+        codes[torch.from_numpy(known)],
+        torch.from_numpy(values).float(),
+        torch.from_numpy(_a_fifth(len(values), seed)),
+    )
 
 
 def _scores(editor: Editor, method: Any, options: Any, codes: Tensor, path: Path) -> dict[str, np.ndarray]:
@@ -218,7 +212,6 @@ def _tell(count: int, what: str) -> None:
 __all__ = [
     "MIN_OF_A_CLASS",
     "AttributeSpec",
-    "LabelledCodes",
     "labelled_photos",
     "labelled_samples",
     "require_classes",

@@ -25,11 +25,14 @@ class StyleTransformerInverter(Inverter[Options]):
 
         from stkit.images import resize_batch
         from stkit.latents import Latents
+        from stkit.models.inference import freeze_style_transformer
 
         weights = context.weights
         model = weights.style_transformer(context.device)
+        on_cpu = context.device.type == "cpu"
+        network = weights.keep("frozen inverter", lambda: freeze_style_transformer(model)) if on_cpu else model
         with torch.inference_mode():
-            codes = model(resize_batch(crops.to(context.device), model.config.input_resolution))
+            codes = network(resize_batch(crops.to(context.device), model.config.input_resolution))
         return Latents(codes.clone(), weights.fingerprint)
 
 

@@ -64,14 +64,22 @@ OptionFlag = Annotated[
     list[str] | None,
     typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),
 ]
+AlignedFlag = Annotated[
+    bool, typer.Option("--aligned/--photos", help="The images are crops framed like the weights' training data.")
+]
+LimitFlag = Annotated[int | None, typer.Option("--limit", min=1, help="Use this many photos, chosen at random.")]
+ReplaceFlag = Annotated[bool, typer.Option("--replace", help="Replace what has this name already.")]
 
 __all__ = [
+    "AlignedFlag",
     "DeviceFlag",
     "DomainFlag",
     "InverterFlag",
+    "LimitFlag",
     "NoteHandler",
     "OptionFlag",
     "OutFlag",
+    "ReplaceFlag",
     "WeightsFlag",
     "console",
     "errors",

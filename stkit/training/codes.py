@@ -7,6 +7,7 @@ codes each under the sha256 of the photo file: an interrupted inversion goes on 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -17,10 +18,14 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor
 
-from stkit.errors import LabelsError, OutputError, StkitError
+from stkit.alignment import crop_photo
+from stkit.domains import Domain
+from stkit.errors import LabelsError, OutputError, StkitError, SubjectError
 from stkit.files import atomic_path
+from stkit.images import upright_rgb
 from stkit.inversion import InversionContext, Inverter
 from stkit.labels import Labels, match_photos
 from stkit.options import LatentSpace, Options
@@ -61,8 +66,9 @@ def labelled_codes(
     inverter: Inverter,
     device: torch.device,
     on_progress: Progress = _silent,
+    domain: Domain | None = None,
 ) -> LabelledCodes:
-    """Invert the photos of `source` (folder or zip of aligned images) that have a label in one of `columns`.
+    """Invert the photos of `source` (folder or zip) that have a label in one of `columns`; see `invert_files`.
 
     A column is (name, positive), as `Labels.column` takes it. The rows are those of the splits train and
     val; without a split column every 25th row is for validation. Raises LabelsError when a split is
@@ -81,7 +87,7 @@ def labelled_codes(
     missing = [name for name, there in (("train", len(rows) > len(held_out)), ("val", bool(held_out))) if not there]
     if missing:
         raise LabelsError(f"{labels.path} has no labelled photo of the split '{missing[0]}' in {source}; it needs some")
-    codes, broken = invert_files(weights, source, [photos[row] for row in rows], inverter, device, on_progress)
+    codes, broken = invert_files(weights, source, [photos[row] for row in rows], inverter, device, on_progress, domain)
     kept = [row for row in rows if photos[row] not in broken]
     return LabelledCodes(
         tuple(photos[row] for row in kept),
@@ -99,13 +105,16 @@ def invert_files(
     inverter: Inverter,
     device: torch.device,
     on_progress: Progress = _silent,
+    domain: Domain | None = None,
 ) -> tuple[Tensor, frozenset[str]]:
     """w_plus codes [N, num_ws, w_dim] of the photos `names` in `source`, by the inverter with default options.
 
-    `source` is a folder or a zip of aligned images. The second value names the photos that cannot be read,
-    which are logged and have no row. Raises StkitError when none can be, WeightsError without an inverter.
+    `source` is a folder or a zip of images that are framed as the weights' training data were, or of photos in
+    which `domain` finds the largest subject and frames it. The second value names the photos that cannot be read
+    or show no subject, which are logged and have no row. Raises StkitError when none is left, WeightsError
+    without an inverter.
     """
-    cache = _Cache(weights, inverter)
+    cache = _Cache(weights, inverter, domain)
     keys: list[str] = []
     broken: set[str] = set()
     waiting: list[tuple[str, Tensor]] = []
@@ -119,41 +128,50 @@ def invert_files(
             cache.add(key, row)
         waiting.clear()
 
-    with ImageFiles(source) as files:
+    with ImageFiles(source) as files, cache:
         for done, name in enumerate(names, 1):
-            data = files.read(name)
-            key = hashlib.sha256(data).hexdigest()
-            if key not in cache and key not in (other for other, _ in waiting):
-                try:
-                    pixels = decode_image(data, weights.resolution)
-                except Exception as error:  # decoders raise anything
-                    logger.warning("skipped %s: %s", name, error)
-                    broken.add(name)
-                    on_progress(done, len(names))
-                    continue
-                waiting.append((key, torch.from_numpy(pixels).permute(2, 0, 1)))
-            keys.append(key)
+            try:
+                data = files.read(name)
+                key = hashlib.sha256(data).hexdigest()
+                if key not in cache and key not in (other for other, _ in waiting):
+                    pixels = _crop(data, weights, domain) if domain else decode_image(data, weights.resolution)
+                    waiting.append((key, torch.tensor(pixels).permute(2, 0, 1)))
+                keys.append(key)
+            except Exception as error:  # decoders and damaged zips raise anything
+                logger.warning("skipped %s: %s", name, error)
+                broken.add(name)
             if len(waiting) == _BATCH:
                 invert_waiting()
             on_progress(done, len(names))
-    if waiting:
-        invert_waiting()
-    cache.flush()
+        if waiting:
+            invert_waiting()
     if not keys:
         raise StkitError(f"no readable photo among the {len(names)} labelled ones in {source}")
     return torch.stack([cache[key] for key in keys]), frozenset(broken)
 
 
-class _Cache:
-    """Codes by the sha256 of their photo's file, for one inverter of one generator."""
+def _crop(data: bytes, weights: Weights, domain: Domain) -> np.ndarray:
+    """The largest subject of a photo as uint8 [R, R, 3], framed as `weights` want it."""
+    with Image.open(io.BytesIO(data)) as image:
+        photo = upright_rgb(image)
+    subjects = domain.locate(photo)
+    if not subjects:
+        raise SubjectError(f"no {domain.noun} found")
+    transform = domain.transform(subjects[0], weights.alignment, weights.resolution)
+    return np.array(crop_photo(photo, transform, weights.resolution))
 
-    def __init__(self, weights: Weights, inverter: Inverter[Options]) -> None:
+
+class _Cache:
+    """Codes by the sha256 of their photo's file, for one inverter of one generator and one way of framing."""
+
+    def __init__(self, weights: Weights, inverter: Inverter[Options], domain: Domain | None) -> None:
         network = weights.path("inverter")
         identity = {
             "generator": weights.fingerprint,
             "network": load_header(network).fingerprint if network.exists() else None,
             "inverter": inverter.name,
             "options": inverter.Options().model_dump(mode="json"),
+            "framed by": domain.name if domain else None,
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder = cache_folder() / "codes" / digest
@@ -166,6 +184,12 @@ class _Cache:
                     self.codes.update(zip(keys, file.get_tensor("codes").float(), strict=True))
             except (OSError, safetensors.SafetensorError, KeyError, ValueError):
                 logger.warning("%s is damaged and left aside; its photos are inverted again", path)
+
+    def __enter__(self) -> None:
+        """Whatever ends the block, Ctrl-C too, what was inverted in it is kept."""
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
 
     def __contains__(self, key: str) -> bool:
         return key in self.codes

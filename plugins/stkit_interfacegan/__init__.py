@@ -1,0 +1,33 @@
+"""InterFaceGAN (Shen et al., CVPR 2020) as a plugin: the method, `stkit fit-direction` and `stkit directions`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stkit import hookimpl
+from stkit.editing import EditingMethod
+
+if TYPE_CHECKING:
+    import typer
+
+
+@hookimpl
+def register_editing_methods() -> Sequence[EditingMethod]:
+    """The one method of this package."""
+    from stkit_interfacegan.method import InterFaceGAN
+
+    return [InterFaceGAN()]
+
+
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    """`stkit fit-direction` and the group `stkit directions`."""
+    from stkit_interfacegan.fit_command import run
+    from stkit_interfacegan.group import build_group
+
+    app.command("fit-direction")(run)
+    app.add_typer(build_group())
+
+
+__all__ = ["register_commands", "register_editing_methods"]

@@ -1,0 +1,206 @@
+"""`stkit directions`: list, show, export, import, remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console
+from stkit.errors import StkitError, UnknownNameError, UsageError
+from stkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from stkit.directions import Direction
+    from stkit.weights import Weights
+
+Name = Annotated[str, typer.Argument(help="The direction.")]
+
+
+def build_group() -> typer.Typer:
+    """The command group."""
+    group = typer.Typer(name="directions", help="Directions of interfacegan: fitted, shipped, imported.")
+    group.command("list")(list_all)
+    group.command("show")(show)
+    group.command("export")(export)
+    group.command("import")(import_)
+    group.command("remove")(remove)
+    return group
+
+
+def list_all(domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
+    """The directions of the weights, your own and shipped ones."""
+    from stkit.directions import KIND, find_direction, find_files, own_folder
+
+    found = _open(domain, weights)
+    table = Table("direction", "space", "safe strengths", "what it is", "where", box=None, header_style="bold")
+    files = find_files(found, KIND)
+    for name, path in files.items():
+        place = "your own" if path.parent == own_folder(found) else "with the weights"
+        try:
+            direction = find_direction(found, name)
+            assert direction is not None
+            low, high = direction.safe_range
+            cells = (str(direction.space), f"{low:g} to {high:g}", direction.description)
+        except StkitError as error:
+            cells = ("", "", f"cannot be used: {error}")
+        table.add_row(*(escape(cell) for cell in (name, *cells, place)))
+    if files:
+        console.print(table)
+    else:
+        console.print(f"weights '{found.name}' have no directions; make one with `stkit fit-direction`")
+
+
+def show(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
+    """One direction: where it comes from, its unit, its held-out accuracy."""
+    from stkit.directions import KIND, find_files
+
+    found = _open(domain, weights)
+    direction = _find(found, name)
+    low, high = direction.safe_range
+    facts = {
+        "direction": name,
+        "what it is": direction.description,
+        "file": find_files(found, KIND)[name],
+        "generator": direction.generator,
+        "space": direction.space,
+        "shape": " x ".join(map(str, direction.vector.shape)),
+        "layers": direction.layers or "all",
+        "strength 1": f"{direction.unit:.4f}",
+        "safe strengths": f"{low:g} to {high:g}",
+        **direction.notes,
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(f"[bold]{escape(str(key))}[/]", escape(text or "nothing"))
+    console.print(table)
+
+
+def export(
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="FILE.npy (as InterFaceGAN's), .pt (as e4e's) or .safetensors (whole).")],
+    domain: DomainFlag = "faces",
+    weights: WeightsFlag = None,
+    replace: ReplaceFlag = False,
+) -> None:
+    """Write a direction to a file that other tools read."""
+    from stkit.checkpoints.directions import write_direction
+    from stkit.directions import save_direction
+
+    if path.suffix not in (".npy", ".pt", ".safetensors"):
+        raise UsageError(f"cannot export to '{path}'; end the name in .npy, .pt or .safetensors")
+    if path.exists() and not replace:
+        raise UsageError(f"{path} exists; choose another name, or --replace it")
+    found = _open(domain, weights)
+    direction = _find(found, name)
+    if path.suffix == ".safetensors":
+        save_direction(path, direction, found)
+    else:
+        write_direction(direction.vector, path)
+        console.print(f"a unit vector; strength 1 is {direction.unit:.4f} of it")
+    console.print(str(path))
+
+
+def import_(
+    path: Annotated[Path, typer.Argument(help="A .npy, .npz, .pt or .safetensors file with a direction.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the direction; the file's otherwise.")] = None,
+    component: Annotated[
+        int | None, typer.Option("--component", min=1, help="Which one, from 1, of a file that holds several.")
+    ] = None,
+    layers: Annotated[str | None, typer.Option("--layers", help="Layers to edit by default, like 0-7.")] = None,
+    domain: DomainFlag = "faces",
+    weights: WeightsFlag = None,
+    replace: ReplaceFlag = False,
+) -> None:
+    """Take over a direction of InterFaceGAN, STIT, e4e, GANSpace or SeFa, or one that stkit exported."""
+    import dataclasses
+
+    from stkit.directions import KIND, load_direction, own_folder, save_direction
+    from stkit.options import LayerRange
+
+    found = _open(domain, weights)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; check the path")
+    if path.suffix == ".safetensors":
+        if component or layers:
+            raise UsageError(f"{path} is whole; --component and --layers are for files of other projects")
+        direction = load_direction(path)
+        direction = dataclasses.replace(direction, name=name or direction.name)
+        direction.require_fit(found)
+    else:
+        direction = _foreign(path, name, component, LayerRange.parse(layers) if layers else None, found)
+    target = own_folder(found) / f"{KIND}-{direction.name}.safetensors"
+    if target.exists() and not replace:
+        raise UsageError(f"{target} exists; choose another --name, or --replace it")
+    save_direction(target, direction, found)
+    low, high = direction.safe_range
+    console.print(f"strength 1 is {direction.unit:.4f} in {direction.space}; safe strengths {low:g} to {high:g}")
+    console.print(f"saved as '{direction.name}': {target}")
+
+
+def remove(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
+    """Delete one of your own directions; those that came with the weights stay."""
+    from stkit.directions import KIND, check_name, find_files, own_folder
+
+    check_name(name)
+    found = _open(domain, weights)
+    path = own_folder(found) / f"{KIND}-{name}.safetensors"
+    if not path.is_file():
+        if name in find_files(found, KIND):
+            raise UsageError(f"direction '{name}' came with the weights; only your own can be removed")
+        raise UnknownNameError("direction", name, find_files(found, KIND))
+    path.unlink()
+    console.print(f"removed {path}")
+
+
+def _open(domain: str, weights: str | None) -> Weights:
+    from stkit.weights import find_weights
+
+    return find_weights(weights or load_plugins().domain(domain).default_weights)
+
+
+def _find(weights: Weights, name: str) -> Direction:
+    from stkit.directions import KIND, find_direction, find_files
+
+    direction = find_direction(weights, name)
+    if direction is None:
+        raise UnknownNameError("direction", name, find_files(weights, KIND))
+    return direction
+
+
+def _foreign(path: Path, name: str | None, component: int | None, layers: object, weights: Weights) -> Direction:
+    """A direction of another project, measured on the generator's own samples."""
+    from stkit.checkpoints.directions import read_directions
+    from stkit.directions import Direction, calibrate, coordinates, require_shape, sample_w
+    from stkit.options import LatentSpace, LayerRange
+
+    read = read_directions(path)
+    if component is None and len(read) > 1:
+        raise UsageError(f"{path} holds {len(read)} directions; choose one with --component")
+    if component is not None and component > len(read):
+        raise UsageError(f"{path} holds {len(read)} directions; there is no --component {component}")
+    vector = read.vectors[(component or 1) - 1].float()
+    name = name or (path.stem if component is None else f"{path.stem}-{component}")
+    require_shape(name, vector, weights)
+    assert layers is None or isinstance(layers, LayerRange)
+    if layers:
+        layers.indices(weights.num_ws)
+    unit, safe_range = calibrate(coordinates(sample_w(weights, 10_000), vector))
+    return Direction(
+        name=name,
+        description=f"imported from {path.name}",
+        vector=vector,
+        space=LatentSpace.W if vector.ndim == 1 else LatentSpace.W_PLUS,
+        generator=weights.fingerprint,
+        unit=unit,
+        safe_range=safe_range,
+        layers=layers,
+        notes={"imported from": path.name, "format": read.format, "component": component or 1},
+    )
+
+
+__all__ = ["build_group", "export", "import_", "list_all", "remove", "show"]

@@ -1,0 +1,60 @@
+"""Editing along fitted directions."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.errors import WeightsError
+from stkit.options import Options
+
+if TYPE_CHECKING:
+    from stkit.latents import Latents
+
+logger = logging.getLogger("stkit")
+
+
+class InterFaceGAN(EditingMethod[Options]):
+    """Shen et al., "Interpreting the Latent Space of GANs for Semantic Face Editing", CVPR 2020.
+
+    The attributes are the directions that were fitted (`stkit fit-direction`) or imported (`stkit directions
+    import`) for the weights, and those shipped with them. Strength 1.0 is one standard deviation of the
+    domain's latents along the direction.
+    """
+
+    name = "interfacegan"
+    description = "directions of labelled attributes, fitted by linear SVM (stkit fit-direction)"
+    paper = "Shen et al., Interpreting the Latent Space of GANs for Semantic Face Editing, CVPR 2020"
+
+    def attributes(self, context: EditContext) -> list[Attribute]:
+        """The directions that fit the weights; one that does not is logged, and an error when it is asked for."""
+        from stkit.directions import KIND, find_direction, find_files
+
+        found = []
+        for name in find_files(context.weights, KIND):
+            try:
+                direction = find_direction(context.weights, name)
+            except WeightsError as error:
+                if name == context.attribute:
+                    raise
+                logger.warning("%s", error)
+                continue
+            assert direction is not None
+            found.append(Attribute(name, direction.description, direction.safe_range))
+        return found
+
+    def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
+        """w_plus [B, num_ws, w_dim] moved along the direction, in --layers or else in the layers it was fitted for."""
+        from stkit.directions import find_direction
+
+        attribute = find_attribute(self, context)
+        direction = find_direction(context.weights, attribute.name)
+        assert direction is not None
+        layers = direction.layers if context.layers is None else context.layers
+        indices = layers.indices(context.weights.num_ws) if layers else range(context.weights.num_ws)
+        codes = direction.move(latents.codes, context.strength, indices)
+        return latents.replace(codes, edit=f"interfacegan:{attribute.name}={context.strength:+g}")
+
+
+__all__ = ["InterFaceGAN"]

@@ -1,0 +1,70 @@
+"""The closed form: eigenvectors of the modulation weights of a range of layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stkit.directions import calibrate, coordinates, sample_w
+from stkit.models.ops import EqualLinear
+from stkit.models.stylegan2 import SynthesisNetwork
+from stkit.options import LayerRange
+from stkit.weights import Weights
+
+COUNT = 20
+_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """`directions` [K, w_dim] unit rows by falling eigenvalue, `shares` [K] of the eigenvalues' sum, `units` [K] and
+    `safe_ranges`: one standard deviation of w along each, and the middle 99% of w in such units."""
+
+    directions: Tensor
+    shares: list[float]
+    units: list[float]
+    safe_ranges: list[tuple[float, float]]
+
+
+def load_factors(weights: Weights, layers: LayerRange | None) -> Factors:
+    """The factors of `layers` (None: all), computed once. Raises UsageError when the layers do not fit."""
+    indices = layers.indices(weights.num_ws) if layers else range(weights.num_ws)
+    return weights.keep(("sefa", indices), lambda: _compute(weights, indices))
+
+
+def modulation_weights(network: SynthesisNetwork, layers: range) -> Tensor:
+    """A [channels, w_dim]: the affine maps from w to the styles of `layers`, one below the other.
+
+    Layer i of w_plus steers convolution i, the last one the last ToRGB.
+    """
+    modules = [*network.convs, network.to_rgbs[-1]]
+    rows = []
+    for layer in layers:
+        affine = modules[layer].affine
+        assert isinstance(affine, EqualLinear)
+        rows.append(affine.weight * affine.scale)
+    return torch.cat(rows).detach()
+
+
+def factorise(a: Tensor, count: int = COUNT) -> tuple[Tensor, Tensor]:
+    """The `count` leading eigenvectors of A^T A as rows [K, w_dim], and all eigenvalues [w_dim], both falling.
+
+    An eigenvector's largest entry is positive.
+    """
+    values, vectors = torch.linalg.eigh(a.double().T @ a.double())
+    values, directions = values.flip(0).clamp(min=0), vectors.T.flip(0)[:count]
+    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    return directions * signs, values
+
+
+def _compute(weights: Weights, layers: range) -> Factors:
+    directions, values = factorise(modulation_weights(weights.generator().synthesis, layers))
+    w = weights.keep("sefa w", lambda: sample_w(weights, _SAMPLES))
+    measured = [calibrate(coordinates(w, direction)) for direction in directions]
+    shares = (values / values.sum())[: len(directions)].tolist()
+    return Factors(directions.float(), shares, [unit for unit, _ in measured], [safe for _, safe in measured])
+
+
+__all__ = ["COUNT", "Factors", "factorise", "load_factors", "modulation_weights"]
