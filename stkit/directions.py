@@ -1,4 +1,4 @@
-"""Directions in latent space: what one is, its file, where the directions of given weights lie, its unit of strength."""
+"""Directions in latent space: what one is, its file, where those of given weights lie, its unit of strength."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def load_labels(path: Path) -> Labels:
     first = next((line.strip() for line in lines if line.strip()), "")
     if not first:
         raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
+    rows: Iterable[list[str]]
     if first[0] in "{[":
         columns, rows = _read_json(text, path)
     elif first.isdecimal():

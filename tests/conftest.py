@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stkit.testing import make_tiny_weights
-from stkit.weights import Weights
+from stkit.weights import Weights, find_weights
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,6 +39,25 @@ def stkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True, timeout=300)
     (wheel,) = folder.glob("stkit-*.whl")
     return wheel
+
+
+@pytest.fixture(scope="session")
+def equipped_weights(tiny_weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """`tiny_weights` in a folder of their own, with what editing methods need to have an attribute."""
+    from stkit_stylespace.channels import KIND, rank_channels, save_ranking, styles_of
+
+    from stkit.directions import Direction, sample_w, save_direction
+    from stkit.options import LatentSpace
+
+    folder = Path(shutil.copytree(tiny_weights.folder, tmp_path_factory.mktemp("weights") / "equipped"))
+    weights = find_weights(str(folder))
+    vector = torch.nn.functional.normalize(torch.arange(1.0, weights.w_dim + 1), dim=0)
+    direction = Direction("smile", "planted", vector, LatentSpace.W, weights.fingerprint, 0.5, (-3.0, 3.0))
+    save_direction(folder / "direction-smile.safetensors", direction, weights)
+    w = sample_w(weights, 500)
+    ranking = rank_channels(styles_of(weights, w), w[:, 0] > w[:, 0].median())
+    save_ranking(folder / f"{KIND}-smile.safetensors", "smile", ranking, weights, {})
+    return weights
 
 
 @pytest.fixture

@@ -22,7 +22,14 @@ from stkit.latents import Latents
 from stkit.metrics import Metric
 from stkit.options import LatentSpace, Options
 from stkit.plugins import load_plugins
-from stkit.testing import check_domain, check_editing_method, check_inverter, check_metric, random_latents
+from stkit.testing import (
+    check_domain,
+    check_editing_method,
+    check_inverter,
+    check_metric,
+    check_scorer,
+    random_latents,
+)
 from stkit.weights import Weights
 
 PHOTOS = {"faces": "grace_hopper.jpg"}
@@ -43,6 +50,7 @@ def registered() -> list[Any]:
         "inverter": registry.inverters,
         "domain": registry.domains,
         "metric": registry.metrics,
+        "scorer": registry.scorers,
     }
     return [
         pytest.param(noun, thing, id=f"{noun} {name}")
@@ -52,13 +60,15 @@ def registered() -> list[Any]:
 
 
 @pytest.mark.parametrize(("noun", "thing"), registered())
-def test_what_is_registered_keeps_its_contract(noun: str, thing: Any, tiny_weights: Weights) -> None:
+def test_what_is_registered_keeps_its_contract(noun: str, thing: Any, equipped_weights: Weights) -> None:
     if noun == "editing method":
-        check_editing_method(thing, tiny_weights)
+        check_editing_method(thing, equipped_weights)
     elif noun == "inverter":
-        check_inverter(thing, tiny_weights)
+        check_inverter(thing, equipped_weights)
     elif noun == "domain":
         check_domain(thing, photo_of(thing))
+    elif noun == "scorer":
+        check_scorer(thing)
     else:
         check_metric(thing)
 

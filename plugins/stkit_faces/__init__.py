@@ -1,12 +1,14 @@
-"""Faces: the domain `faces` and the metric `identity`."""
+"""Faces: the domain `faces`, the metric `identity` and the scorer `face-landmarks`."""
 
 from __future__ import annotations
 
 from stkit import hookimpl
 from stkit.domains import Domain
 from stkit.metrics import Metric
+from stkit.scoring import Scorer
 from stkit_faces.domain import FacesDomain
 from stkit_faces.metric import IdentityMetric
+from stkit_faces.scorer import LandmarkScorer
 
 
 @hookimpl
@@ -19,4 +21,16 @@ def register_metrics() -> list[Metric]:
     return [IdentityMetric()]
 
 
-__all__ = ["FacesDomain", "IdentityMetric", "register_domains", "register_metrics"]
+@hookimpl
+def register_scorers() -> list[Scorer]:
+    return [LandmarkScorer()]
+
+
+__all__ = [
+    "FacesDomain",
+    "IdentityMetric",
+    "LandmarkScorer",
+    "register_domains",
+    "register_metrics",
+    "register_scorers",
+]

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stkit.directions import sample_w
 from stkit.errors import OutputError, WeightsError
 from stkit.weights import Header, Weights, cache_folder, load_tensors, save_tensors
 
@@ -41,6 +42,10 @@ class Components:
 
 def load_components(weights: Weights) -> Components:
     """The components of the weights' generator: shipped with it, from the cache, or fitted now and cached."""
+    return weights.keep("ganspace", lambda: _find(weights))
+
+
+def _find(weights: Weights) -> Components:
     for path in (weights.path("ganspace"), _cached(weights)):
         if path.exists():
             return _read(path, weights)
@@ -57,11 +62,7 @@ def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT,
     """PCA of w over `samples` random z; the sign of a component is that of its largest entry."""
     from sklearn.decomposition import PCA
 
-    mapping = weights.generator().mapping
-    z_dim = int(weights.header.config["z_dim"])
-    random = torch.Generator().manual_seed(seed)
-    with torch.inference_mode():
-        w = torch.cat([mapping(torch.randn(2_000, z_dim, generator=random)) for _ in range(-(-samples // 2_000))])
+    w = sample_w(weights, samples, seed)
     pca = PCA(min(count, weights.w_dim), svd_solver="covariance_eigh").fit(w.double().numpy())
     directions = torch.from_numpy(pca.components_)
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()

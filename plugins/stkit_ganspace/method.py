@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.errors import UsageError
 from stkit.options import Options
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stkit.latents import Latents
-    from stkit_ganspace.components import Components
 
 
 class GANSpaceOptions(Options):
@@ -23,44 +25,70 @@ class GANSpaceOptions(Options):
 
 
 class GANSpace(EditingMethod[GANSpaceOptions]):
-    """Härkönen et al., "GANSpace: Discovering Interpretable GAN Controls", NeurIPS 2020, in W.
+    """Härkönen et al., "GANSpace: Discovering Interpretable GAN Controls", NeurIPS 2020.
 
-    The components come from the mapping network's own samples, need no labels, and are computed
-    once for each generator. Strength 1.0 is one standard deviation of w along the component.
+    pc1, pc2, ... are the principal components of w, which is what the paper does for StyleGAN. act1, act2, ... are
+    those of the first convolution's activations, carried over to w by regression, which is what it does for other
+    GANs. Both come from the generator's own samples, need no labels, and are computed once for each generator.
+    Strength 1.0 is one standard deviation of the component.
     """
 
     name = "ganspace"
-    description = "principal components of w: pc1, pc2, ... (no labels needed)"
+    description = "principal components of w (pc1, pc2, ...) and of activations (act1, ...); no labels needed"
     paper = "Härkönen et al., GANSpace: Discovering Interpretable GAN Controls, NeurIPS 2020"
     Options = GANSpaceOptions
 
     def attributes(self, context: EditContext) -> list[Attribute]:
-        """pc1 (the largest) to the last component kept."""
-        components = self._components(context)
-        return [
+        """pc1 (the largest) to the last component of w, then act1 to the last one of the activations."""
+        from stkit_ganspace.activations import load_activations
+        from stkit_ganspace.components import load_components
+
+        components = load_components(context.weights)
+        found = [
             Attribute(f"pc{i + 1}", f"component {i + 1}, {100 * share:.1f}% of the variance of w", safe)
             for i, (share, safe) in enumerate(zip(components.shares, components.safe_ranges, strict=True))
+        ]
+        if context.attribute in {attribute.name for attribute in found}:
+            return found  # the activations need not be fitted for that
+        activations = load_activations(context.weights)
+        return found + [
+            Attribute(
+                f"act{i + 1}",
+                f"activation component {i + 1}, {100 * share:.1f}% of the variance of the first convolution",
+                (round(low, 1), round(high, 1)),
+            )
+            for i, (share, (low, high)) in enumerate(
+                zip(activations.shares.tolist(), activations.limits.tolist(), strict=True)
+            )
         ]
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""
         attribute = find_attribute(self, context)
-        components = self._components(context)
-        index = int(attribute.name.removeprefix("pc")) - 1
+        directions, units, mean = self._basis(attribute.name, options, context)
+        index = int(attribute.name.lstrip("pcat")) - 1
         codes = latents.codes.clone()
         layers = context.layer_indices(codes.shape[1])
-        direction = components.directions[index].to(codes)
-        step = components.stds[index].to(codes) * context.strength
+        direction = directions[index].to(codes)
+        step = units[index].to(codes) * context.strength
         if options.relative:
-            offsets = codes[:, layers] - components.mean.to(codes)
+            offsets = codes[:, layers] - mean.to(codes)
             step = step - offsets.mean(1, keepdim=True) @ direction[:, None]
         codes[:, layers] += step * direction
         return latents.replace(codes, edit=f"ganspace:{attribute.name}={context.strength:+g}")
 
-    def _components(self, context: EditContext) -> Components:
+    def _basis(self, name: str, options: GANSpaceOptions, context: EditContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Directions [K, w_dim], units [K] and mean [w_dim] of the components that `name` is one of."""
+        from stkit_ganspace.activations import load_activations
         from stkit_ganspace.components import load_components
 
-        return load_components(context.weights)
+        components = load_components(context.weights)
+        if name.startswith("pc"):
+            return components.directions, components.stds, components.mean
+        if options.relative:
+            raise UsageError("option 'relative' is for the components of w (pc1, pc2, ...)")
+        activations = load_activations(context.weights)
+        return activations.directions, activations.units, components.mean
 
 
 __all__ = ["GANSpace", "GANSpaceOptions"]

@@ -47,7 +47,9 @@ def run(
         typer.Option("--orthogonal-to", help="Columns or directions to leave unchanged: age,sex=M."),
     ] = None,
     space: Annotated[str, typer.Option("--space", help="w, or w_plus for a vector for each layer.")] = "w",
-    layers: Annotated[str | None, typer.Option("--layers", help="Fit to, and edit, these layers only, like 0-7.")] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Fit to, and edit, these layers only, like 0-7.")
+    ] = None,
     share: Annotated[
         float, typer.Option("--share", min=0.01, max=0.5, help="Of a score, the top and bottom share are the classes.")
     ] = 0.25,
@@ -118,7 +120,9 @@ def _known(labels: Path | None, scorer: str | None, editor: Editor) -> list[str]
     return None
 
 
-def _others(editor: Editor, specs: list, columns: list[str] | None, space: object) -> tuple[list, dict[str, np.ndarray]]:
+def _others(
+    editor: Editor, specs: list, columns: list[str] | None, space: object
+) -> tuple[list, dict[str, np.ndarray]]:
     """What to stay orthogonal to: columns of the labels where they have it, otherwise saved directions."""
     from stkit.directions import find_direction
 

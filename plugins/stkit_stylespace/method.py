@@ -21,11 +21,13 @@ logger = logging.getLogger("stkit")
 class StyleSpaceOptions(Options):
     """Options of stylespace."""
 
-    rank: int = pydantic.Field(default=1, ge=1, description="which of the channels ranked for the attribute, 1 the best")
+    rank: int = pydantic.Field(
+        default=1, ge=1, description="which of the channels ranked for the attribute, 1 the best"
+    )
 
 
 class StyleSpace(EditingMethod[StyleSpaceOptions]):
-    """Wu, Lischinski and Shechtman, "StyleSpace Analysis: Disentangled Controls for StyleGAN Image Generation", CVPR 2021.
+    """Wu et al., "StyleSpace Analysis: Disentangled Controls for StyleGAN Image Generation", CVPR 2021.
 
     An attribute is one that channels were ranked for (`stkit rank-channels`), or a channel by the paper's name,
     `LAYER_CHANNEL`. The edit is carried by the latents' `style_offsets`; the codes stay. Strength 1.0 is one standard
@@ -85,7 +87,9 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
         name = find_attribute(self, context).name
         ranking, header = load_ranking(context.weights, name)
         if options.rank > len(ranking.channels):
-            raise UsageError(f"{len(ranking.channels)} channels are ranked for '{name}'; there is no rank {options.rank}")
+            raise UsageError(
+                f"{len(ranking.channels)} channels are ranked for '{name}'; there is no rank {options.rank}"
+            )
         place = options.rank - 1
         step = float(ranking.signs[place] * ranking.units[place])
         return int(ranking.channels[place]), step, f"{name}:{header.config['channels'][place]}"

@@ -66,10 +66,11 @@ def write_direction(vector: Tensor, path: Path) -> None:
 
 def _load(path: Path) -> Any:
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return np.load(file, allow_pickle=False)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if name in ("lat_comp", "lat_stdev")}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files if name in ("lat_comp", "lat_stdev")}
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -82,11 +83,15 @@ def _recognise(data: Any, path: Path) -> tuple[Tensor, str]:
         return _single(data, path), "e4e tensor"
     if isinstance(data, dict):
         if "eigvec" in data:
-            return _components(data["eigvec"].T, path), "SeFa factors"
+            columns = data["eigvec"]
+            square = isinstance(columns, Tensor) and columns.ndim == 2
+            return _components(columns.T if square else None, path), "SeFa factors"
         for key, kind in (("comp", "e4e GANSpace"), ("lat_comp", "GANSpace")):
             if key in data:
                 return _components(torch.as_tensor(data[key]), path), kind
-        raise WeightsError(f"{path} holds {', '.join(map(str, list(data)[:6])) or 'nothing'}; none of it is a direction")
+        raise WeightsError(
+            f"{path} holds {', '.join(map(str, list(data)[:6])) or 'nothing'}; none of it is a direction"
+        )
     raise WeightsError(f"{path} holds a {type(data).__name__}, not a direction")
 
 

@@ -1,4 +1,4 @@
-"""`stkit plugins`, `methods`, `inverters`, `domains`, `metrics`, `scorers`, `weights`: what is there, and `show NAME`."""
+"""`stkit plugins`, `methods`, `inverters`, `domains`, `metrics`, `scorers`, `weights`: tables, and `show NAME`."""
 
 from __future__ import annotations
 

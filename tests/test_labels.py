@@ -1,0 +1,144 @@
+"""Label files of all formats give the same labels, and what is wrong with one is said with its place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stkit.errors import LabelsError, UnknownNameError, UsageError
+from stkit.labels import load_labels, match_photos
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8).map(str.strip)
+NAMES = st.lists(st.from_regex(r"[a-z]{1,6}\.png", fullmatch=True), min_size=1, max_size=8, unique=True)
+QUIET = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def write(folder: Path, text: str, name: str = "labels.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+@QUIET
+@given(NAMES, st.data(), st.sampled_from([",", "\t", ";"]))
+def test_tables_come_back_cell_by_cell(tmp_path: Path, files: list[str], data: st.DataObject, delimiter: str) -> None:
+    rows = [[file, data.draw(CELLS), data.draw(CELLS)] for file in files]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows([["file", "a", "b"], *rows])
+    labels = load_labels(write(tmp_path, text.getvalue()))
+    assert labels.files == files
+    assert labels.names == ["a", "b"]
+    assert [list(cells) for cells in labels.cells.values()] == [[row[i] for row in rows] for i in (1, 2)]
+
+
+@QUIET
+@given(st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=10))
+def test_numbers_are_read_and_gaps_are_nan(tmp_path: Path, values: list[float | None]) -> None:
+    lines = [f"{i}.png,{'' if value is None else repr(value)},x" for i, value in enumerate(values)]
+    column = load_labels(write(tmp_path, "\n".join(["image_id,a,b", *lines]))).column("a")
+    expected = np.array([np.nan if value is None else value for value in values])
+    if set(expected[~np.isnan(expected)]) == {-1.0, 1.0}:
+        expected = (expected + 1) / 2
+    np.testing.assert_array_equal(column, expected)
+
+
+@QUIET
+@given(st.binary(max_size=200))
+def test_any_bytes_are_labels_or_one_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(data)
+    try:
+        labels = load_labels(path)
+    except LabelsError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(len(cells) == len(labels) > 0 for cells in labels.cells.values())
+
+
+def test_celeba(tmp_path: Path) -> None:
+    text = "3\nSmiling  Male\n000001.jpg  1 -1\n000002.jpg -1 -1\n000003.jpg  1  1\n"
+    labels = load_labels(write(tmp_path, text, "list_attr_celeba.txt"))
+    assert labels.files == ["000001.jpg", "000002.jpg", "000003.jpg"]
+    assert labels.column("Smiling").tolist() == [1, 0, 1]
+    assert labels.split is None
+    with pytest.raises(LabelsError, match="announces 4 rows and has 3"):
+        load_labels(write(tmp_path, "4" + text[1:], "list_attr_celeba.txt"))
+    with pytest.raises(LabelsError, match="line 3 .* has 1 labels and the header 2"):
+        load_labels(write(tmp_path, text.replace("1 -1", "1", 1), "list_attr_celeba.txt"))
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_dataset_json(tmp_path: Path, wrapped: bool) -> None:
+    def load(entries: object) -> Path:
+        return write(tmp_path, json.dumps({"labels": entries} if wrapped else entries), "dataset.json")
+
+    labels = load_labels(load([["00000/a.png", 6], ["00000/b.png", 2]]))
+    assert labels.names == ["label"]
+    assert labels.column("label").tolist() == [6, 2]
+    assert labels.column("label", "6").tolist() == [1, 0]
+    several = load_labels(load([["a.png", [0.5, 1]], ["b.png", [None, 0]]]))
+    assert several.names == ["label0", "label1"]
+    np.testing.assert_array_equal(several.column("label0"), [0.5, np.nan])
+    with pytest.raises(LabelsError, match="entry 1"):
+        load_labels(load([["a.png", [0.5, 1]], ["b.png", [0]]]))
+    with pytest.raises(LabelsError, match="has no labels"):
+        load_labels(load([]))
+
+
+def test_words_need_a_positive_value(tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path, "file,sex\na.png,F\nb.png,M\nc.png,\nd.png,F\n"))
+    with pytest.raises(UsageError, match="F 2, M 1.*sex=F"):
+        labels.column("sex")
+    np.testing.assert_array_equal(labels.column("sex", "F"), [1, 0, np.nan, 1])
+    with pytest.raises(UsageError, match="never holds 'X'; it holds F 2, M 1"):
+        labels.column("sex", "X")
+    with pytest.raises(UnknownNameError, match="did you mean sex"):
+        labels.column("sexe")
+
+
+def test_split_is_no_label(tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path, "split,path,a\ntrain,x/a.png,1\nval,x/b.png,0\n"))
+    assert labels.names == ["a"]
+    assert labels.split is not None
+    assert labels.split.tolist() == ["train", "val"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("file,a\n", "no rows"),
+        ("a,b\n1,2\n", "no column for the file; name one of a, b 'file'"),
+        ("file,a,a\nx.png,1,2\n", "column 'a' more than once"),
+        ("file,a\nx.png,1\nx.png,0\n", "1 files in several rows, like 'x.png'"),
+        ("file,a\nx.png,1\ny.png,1,2\n", "line 3 .* has 3 cells and the header 2"),
+        ("{", "not JSON"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(LabelsError, match=message):
+        load_labels(write(tmp_path, text))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="No such file"):
+        load_labels(tmp_path / "none.csv")
+    (tmp_path / "latin.csv").write_bytes("file,a\né.png,1".encode("latin-1"))
+    with pytest.raises(LabelsError, match="UTF-8"):
+        load_labels(tmp_path / "latin.csv")
+
+
+def test_photos_are_matched_by_path_and_by_name(tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path, "file,a\nx/a.png,1\nb.png,0\nc.png,1\n"))
+    assert match_photos(labels, ["x/a.png", "y/a.png", "deep/b.png"]) == {0: "x/a.png", 1: "deep/b.png"}
+    with pytest.raises(LabelsError, match="'b.png' .* 2 photos"):
+        match_photos(labels, ["u/b.png", "v/b.png"])
+    with pytest.raises(LabelsError, match="no photo has a row"):
+        match_photos(labels, ["z.png"])
