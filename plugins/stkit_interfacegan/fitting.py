@@ -18,7 +18,7 @@ from stkit.options import LatentSpace, LayerRange
 from stkit.training.codes import LabelledCodes
 from stkit.weights import Weights
 
-PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 """Values of the SVM's C to choose from, for codes of unit variance; the strongest regularisation first."""
 
 _MIN_REST = 0.1  # what must be left of a normal when others are projected out
@@ -84,6 +84,7 @@ def fit_direction(
     fitted = ~data.val.numpy()
     values = data.values.double().numpy()
     attribute = data.attributes[0]
+    require_classes(values[fitted, 0], attribute, "the labels", share)
     classes = two_classes(values[:, 0], fitted, share)
     normal = fit_normal(features, classes, fitted)
     removed = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stkit_ganspace.activations import fit_activations, load_activations
 from stkit_ganspace.components import fit_components, load_components, save_components
 from stkit_ganspace.method import GANSpace, GANSpaceOptions
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from stkit.editing import EditContext
 from stkit.errors import UsageError, WeightsError
 from stkit.options import LayerRange
 from stkit.testing import make_tiny_weights, random_latents
-from stkit.weights import Weights, cache_folder
+from stkit.weights import Weights, cache_folder, find_weights, load_tensors
 
 CPU = torch.device("cpu")
 
@@ -93,3 +94,48 @@ def test_unknown_component(weights: Weights) -> None:
         GANSpace().edit(
             random_latents(weights, 1), GANSpaceOptions(), dataclasses.replace(context, attribute="pc1", layers=layers)
         )
+
+
+def test_activation_components_are_carried_over_to_w(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = weights.generator()
+    monkeypatch.setattr(generator, "mapping", nn.Identity())  # w is N(0, 1)
+    conv = generator.synthesis.convs[0]
+    affine = conv.get_submodule("affine")
+    truth = nn.functional.normalize(torch.randn(32, generator=torch.Generator().manual_seed(2)), dim=0)
+    affine.weight.data.copy_(truth.expand(32, -1) * torch.linspace(-1, 1, 32)[:, None])  # styles follow one direction
+    components = fit_activations(weights, samples=1000, count=2)
+    assert abs(float(components.directions[0] @ truth)) > 0.95
+    assert components.shares[0] > 5 * components.shares[1]
+    assert torch.allclose(components.directions.norm(dim=1), torch.ones(2), atol=1e-5)
+    # One unit of strength is the step in w that goes with one standard deviation of the component.
+    assert components.units[0] == pytest.approx(1.0, abs=0.1)
+
+
+def test_activation_edits(weights: Weights) -> None:
+    latents = random_latents(weights, 2)
+    components = load_activations(weights)
+    context = EditContext(weights, CPU, "act3", strength=-2.0, layers=LayerRange(0, 1))
+    moved = GANSpace().edit(latents, GANSpaceOptions(), context).codes - latents.codes
+    expected = (-2 * components.units[2] * components.directions[2]).expand(2, 2, -1)
+    assert torch.allclose(moved[:, :2], expected, atol=1e-5)
+    with pytest.raises(UsageError, match="relative"):
+        GANSpace().edit(latents, GANSpaceOptions(relative=True), context)
+    names = [attribute.name for attribute in GANSpace().attributes(EditContext(weights, CPU))]
+    assert names[0] == "pc1"
+    assert names[-1] == "act20"
+
+
+def test_files_are_read_once_for_all_edits(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_components(weights)
+    load_activations(weights)
+    again = find_weights(str(weights.folder))
+    reads: list[Path] = []
+    for module in ("components", "activations"):
+        name = f"stkit_ganspace.{module}.load_tensors"
+        monkeypatch.setattr(name, lambda path: (reads.append(path), load_tensors(path))[1])
+    for strength in (1.0, 2.0):
+        for attribute in ("pc1", "act1"):
+            context = EditContext(again, CPU, attribute, strength)
+            GANSpace().attributes(context)
+            GANSpace().edit(random_latents(again, 1), GANSpaceOptions(), context)
+    assert len(reads) == 2

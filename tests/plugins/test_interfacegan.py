@@ -205,8 +205,8 @@ def test_photos_are_inverted_once(
     assert "5 photos are of other splits than train and val" in caplog.text
     inverter = editor.registry.inverter("style-transformer")
     monkeypatch.setattr(type(inverter), "invert", lambda *_: pytest.fail("inverted again"))
-    again = labelled_photos(editor, labels, images, specs[1:], aligned=True, limit=40)
-    assert len(again.codes) == 40
+    again = labelled_photos(editor, labels, images, specs[1:], aligned=True, limit=60)
+    assert len(again.codes) == 60
     assert {tuple(code.flatten().tolist()) for code in again.codes} <= {tuple(c.flatten().tolist()) for c in data.codes}
 
 
