@@ -63,7 +63,7 @@ def test_a_file_holds_all_of_it(tiny_weights: Weights, tmp_path: Path) -> None:
 
 
 def test_own_directions_go_before_shipped_ones(tiny_weights: Weights, other: Weights, tmp_path: Path) -> None:
-    weights = find_weights(shutil.copytree(tiny_weights.folder, tmp_path / "mine"))
+    weights = find_weights(str(shutil.copytree(tiny_weights.folder, tmp_path / "mine")))
     save_direction(weights.folder / "direction-age.safetensors", make(weights, unit=1.0), weights)
     save_direction(weights.folder / "direction-sex.safetensors", make(weights, name="sex"), weights)
     own = own_folder(weights) / "direction-age.safetensors"

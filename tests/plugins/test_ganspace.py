@@ -99,10 +99,9 @@ def test_unknown_component(weights: Weights) -> None:
 def test_activation_components_are_carried_over_to_w(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = weights.generator()
     monkeypatch.setattr(generator, "mapping", nn.Identity())  # w is N(0, 1)
-    conv = generator.synthesis.convs[0]
-    affine = conv.get_submodule("affine")
     truth = nn.functional.normalize(torch.randn(32, generator=torch.Generator().manual_seed(2)), dim=0)
-    affine.weight.data.copy_(truth.expand(32, -1) * torch.linspace(-1, 1, 32)[:, None])  # styles follow one direction
+    affine = generator.synthesis.get_parameter("convs.0.affine.weight")  # its styles follow one direction
+    affine.data.copy_(truth.expand(32, -1) * torch.linspace(-1, 1, 32)[:, None])
     components = fit_activations(weights, samples=1000, count=2)
     assert abs(float(components.directions[0] @ truth)) > 0.95
     assert components.shares[0] > 5 * components.shares[1]
@@ -130,9 +129,13 @@ def test_files_are_read_once_for_all_edits(weights: Weights, monkeypatch: pytest
     load_activations(weights)
     again = find_weights(str(weights.folder))
     reads: list[Path] = []
+
+    def read(path: Path) -> object:
+        reads.append(path)
+        return load_tensors(path)
+
     for module in ("components", "activations"):
-        name = f"stkit_ganspace.{module}.load_tensors"
-        monkeypatch.setattr(name, lambda path: (reads.append(path), load_tensors(path))[1])
+        monkeypatch.setattr(f"stkit_ganspace.{module}.load_tensors", read)
     for strength in (1.0, 2.0):
         for attribute in ("pc1", "act1"):
             context = EditContext(again, CPU, attribute, strength)

@@ -56,15 +56,14 @@ def plant(weights: Weights, truth: Tensor) -> None:
     """Let the brightness of the generator's images be linear in w along `truth`, and w be normal."""
     generator = weights.generator()
     generator.mapping = torch.nn.Identity()  # type: ignore[assignment]
-    layers = [*generator.synthesis.convs, *generator.synthesis.to_rgbs]
-    for layer in layers:
-        layer.get_submodule("affine").weight.data.zero_()
-    rgb = generator.synthesis.to_rgbs[-1]
-    affine = rgb.get_submodule("affine")
-    affine.weight.data.copy_(truth.expand(affine.weight.shape[0], -1))
-    for each in generator.synthesis.to_rgbs:
-        each.weight.data.abs_().mul_(0.02)
-    generator.synthesis.convs[-1].bias.data.fill_(1.0)
+    for name, value in generator.synthesis.named_parameters():
+        if name.endswith("affine.weight"):
+            value.data.zero_()
+        elif name.startswith("to_rgbs") and name.endswith("weight"):
+            value.data.abs_().mul_(0.02)
+    last = generator.synthesis.get_parameter("to_rgbs.2.affine.weight")
+    last.data.copy_(truth.expand(len(last), -1))
+    generator.synthesis.get_parameter("convs.4.bias").data.fill_(1.0)
 
 
 @pytest.fixture
@@ -318,7 +317,7 @@ def test_what_cannot_be_fitted(
 
 def test_directions_travel(editor: Editor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = editor.weights
-    place = {"weights": str(weights.folder)}
+    place: dict[str, Any] = {"weights": str(weights.folder)}
     vector = torch.nn.functional.normalize(random(1, 32), dim=1)
     np.save(tmp_path / "age.npy", vector.double().numpy())
     group.import_(tmp_path / "age.npy", layers="1-4", **place)
@@ -349,7 +348,7 @@ def test_directions_travel(editor: Editor, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_imports_are_held_against_the_weights(editor: Editor, tmp_path: Path) -> None:
-    place = {"weights": str(editor.weights.folder)}
+    place: dict[str, Any] = {"weights": str(editor.weights.folder)}
     np.save(tmp_path / "wide.npy", np.ones((1, 512)))
     with pytest.raises(WeightsError, match="width 512, but weights 'tiny' have 6 layers of width 32"):
         group.import_(tmp_path / "wide.npy", **place)
