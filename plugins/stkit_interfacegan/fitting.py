@@ -118,9 +118,9 @@ def fit_direction(
 def fit_normal(features: np.ndarray, classes: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     """The unit normal [D] of a linear SVM between the classes 0 and 1 of the `fitted` rows; NaN rows are left out.
 
-    C is the smallest of PENALTIES whose accuracy on a fifth of these rows is within one standard error of the best
-    (Breiman et al. 1984): a stronger regularisation turns the normal from differences that only sharpen the
-    boundary towards the difference of the classes' means, along which edits stay among the codes of real photos.
+    C is the smallest of PENALTIES whose accuracy on a fifth of these rows is within one standard error (Breiman et
+    al. 1984), or two percentage points, of the best: a stronger regularisation turns the normal from differences
+    that only sharpen the boundary towards the difference of the classes' means, along which real codes spread.
     """
     rows = fitted & ~np.isnan(classes)
     x = features[rows] - features[rows].mean(0)
@@ -135,7 +135,7 @@ def _choose_penalty(x: np.ndarray, classes: np.ndarray) -> float:
         test[np.flatnonzero(classes == side)[::5]] = True
     scores = [_svm(x[~test], classes[~test], c).score(x[test], classes[test]) for c in PENALTIES]
     best = max(scores)
-    enough = best - math.sqrt(best * (1 - best) / int(test.sum()))
+    enough = best - max(0.02, math.sqrt(best * (1 - best) / int(test.sum())))
     return next(c for c, score in zip(PENALTIES, scores, strict=True) if score >= enough)
 
 
