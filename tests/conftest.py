@@ -47,7 +47,11 @@ def equipped_weights(tiny_weights: Weights, tmp_path_factory: pytest.TempPathFac
     from stkit_stylespace.channels import KIND, rank_channels, save_ranking, styles_of
 
     from stkit.directions import Direction, sample_w, save_direction
+    from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
+    from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
     from stkit.options import LatentSpace
+    from stkit.training.classifier import export_classifier
+    from stkit.training.reference import export_reference
 
     folder = Path(shutil.copytree(tiny_weights.folder, tmp_path_factory.mktemp("weights") / "equipped"))
     weights = find_weights(str(folder))
@@ -57,6 +61,15 @@ def equipped_weights(tiny_weights: Weights, tmp_path_factory: pytest.TempPathFac
     w = sample_w(weights, 500)
     ranking = rank_channels(styles_of(weights, w), w[:, 0] > w[:, 0].median())
     save_ranking(folder / f"{KIND}-smile.safetensors", "smile", ranking, weights, {})
+    size = (weights.num_ws, weights.w_dim)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        classifier = LatentClassifier(LatentClassifierConfig(("age", "smile"), *size, widths=(32, 16), embedding=4))
+        classifier.calibrate(torch.randn(500, *size))
+        block = ReferenceBlock(ReferenceBlockConfig(("age", "smile"), *size, heads=2, feedforward=32))
+        torch.nn.init.normal_(block.output.weight, std=0.1)  # as if trained
+    export_classifier(classifier, folder, weights)
+    export_reference(block, folder, weights)
     return weights
 
 

@@ -70,14 +70,16 @@ def labelled_codes(
 ) -> LabelledCodes:
     """Invert the photos of `source` (folder or zip) that have a label in one of `columns`; see `invert_files`.
 
-    A column is (name, positive), as `Labels.column` takes it. The rows are those of the splits train and
-    val; without a split column every 25th row is for validation. Raises LabelsError when a split is
-    empty, and what `Labels.column`, `match_photos` and `invert_files` raise.
+    A column is (name, positive), as `Labels.column` takes it; without columns all photos are taken. The
+    rows are those of the splits train and val; without a split column every 25th row is for validation.
+    Raises LabelsError when a split is empty, and what `Labels.column`, `match_photos` and `invert_files` raise.
     """
-    values = np.stack([labels.column(name, positive) for name, positive in columns], axis=1)
+    values = np.empty((len(labels), len(columns)))
+    for k, (name, positive) in enumerate(columns):
+        values[:, k] = labels.column(name, positive)
     with ImageFiles(source) as files:
         photos = match_photos(labels, files.names)
-    rows = [row for row in sorted(photos) if np.isfinite(values[row]).any()]
+    rows = [row for row in sorted(photos) if not columns or np.isfinite(values[row]).any()]
     split = labels.split
     if split is not None:
         rows = [row for row in rows if split[row] in ("train", "val")]

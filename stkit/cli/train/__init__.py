@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from stkit.cli.train import generator, inverter, reconstruction
+from stkit.cli.train import classifier, generator, inverter, reconstruction, reference
 
 app = typer.Typer(help="Train models. Every run can be stopped at any moment and resumed.", no_args_is_help=True)
 app.command("reconstruction")(reconstruction.run)
 app.command("generator")(generator.run)
 app.command("inverter")(inverter.run)
+app.command("classifier")(classifier.run)
+app.command("reference")(reference.run)
 
 __all__ = ["app"]

@@ -15,8 +15,10 @@ from stkit.plugins import load_plugins
 if TYPE_CHECKING:
     import torch
 
+    from stkit.training.codes import LabelledCodes
     from stkit.training.data import ImageSet
     from stkit.training.loop import LoopConfig
+    from stkit.weights import Weights
 
 DataArgument = Annotated[Path, typer.Argument(help="A zip or a folder of aligned images, a CSV with splits beside it.")]
 OutFlag = Annotated[Path, typer.Option("--out", help="The run's folder: checkpoint, log, samples, and the weights.")]
@@ -34,6 +36,9 @@ WDimFlag = Annotated[int, typer.Option("--w-dim", help="Width of z and w.")]
 LayersFlag = Annotated[int, typer.Option("--mapping-layers", help="Layers of the mapping network, 2 to 8.")]
 BaseFlag = Annotated[int, typer.Option("--channel-base", help="Channels are this over the resolution, ...")]
 MaxFlag = Annotated[int, typer.Option("--channel-max", help="... but at most this.")]
+
+ImagesFlag = Annotated[Path, typer.Option("--images", help="A zip or a folder of images.")]
+OwnWeightsFlag = Annotated[str, typer.Option("--weights", help="Weights whose generator and inverter to use.")]
 
 
 def loop_config(
@@ -64,6 +69,69 @@ def image_sets(data: Path, resolution: int) -> tuple[ImageSet, ImageSet]:
     return train_set, val_set
 
 
+def require_room(weights: Weights, out: Path, kind: str, resume: bool) -> None:
+    """Raise UsageError when `out` has a file of `kind` already, or belongs to another generator than `weights`."""
+    from stkit.weights import load_header
+
+    path, generator = out / f"{kind}.safetensors", out / "generator.safetensors"
+    if path.exists() and not resume:
+        raise UsageError(f"{path} is there already; choose another --out, or move it away")
+    if generator.exists() and load_header(generator).fingerprint != weights.fingerprint:
+        raise UsageError(f"{out} holds another generator than weights '{weights.name}'; choose another --out")
+
+
+def copy_beside(weights: Weights, out: Path, kind: str) -> None:
+    """Copy all files of `weights` but that of `kind` to `out`, so that `out` is weights itself."""
+    from stkit.files import atomic_path
+
+    for other in weights.kinds():
+        target = out / f"{other}.safetensors"
+        if other != kind and not target.exists():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(weights.path(other).read_bytes())
+
+
+def inverted(
+    weights: Weights,
+    images: Path,
+    aligned: bool,
+    labels: Path | None,
+    columns: list[tuple[str, str | None]],
+    inverter: str,
+    device: torch.device,
+) -> LabelledCodes:
+    """Codes of the photos in `images` that `labels` lists (all by default) by the named inverter, through the cache."""
+    from stkit.labels import Labels, load_labels
+    from stkit.training.codes import labelled_codes
+    from stkit.training.data import ImageFiles
+
+    if labels is None:
+        with ImageFiles(images) as files:
+            table = Labels(images, files.names, {}, None)
+    else:
+        table = load_labels(labels)
+    registry = load_plugins()
+    domain = None if aligned else registry.domain(weights.domain)
+    with progress_bar("inverting photos") as on_progress:
+        codes = labelled_codes(
+            weights, table, images, columns, registry.inverter(inverter), device, on_progress, domain
+        )
+    held_out = int(codes.val.sum())
+    console.print(f"{len(codes.names) - held_out} photos to train, {held_out} to validate")
+    return codes
+
+
+def attribute_columns(text: str) -> list[tuple[str, str | None]]:
+    """`age,sex=M` as columns with what counts as 1 in a column of words. Raises UsageError."""
+    from stkit.labelled import AttributeSpec
+
+    columns = [(spec.column, spec.positive) for spec in map(AttributeSpec.parse, text.split(","))]
+    for name in (names := [name for name, _ in columns]):
+        if names.count(name) > 1:
+            raise UsageError(f"attribute '{name}' is given twice; keep one of them")
+    return columns
+
+
 def origin(domain: str, licence: str) -> Mapping[str, Any]:
     return {"domain": domain, "alignment": load_plugins().domain(domain).template, "licence": licence}
 
@@ -81,10 +149,12 @@ __all__ = [
     "BatchFlag",
     "CompileFlag",
     "DataArgument",
+    "ImagesFlag",
     "LayersFlag",
     "LicenceFlag",
     "MaxFlag",
     "OutFlag",
+    "OwnWeightsFlag",
     "PrecisionFlag",
     "ResolutionFlag",
     "ResumeFlag",
@@ -93,10 +163,14 @@ __all__ = [
     "SeedFlag",
     "StepsFlag",
     "WDimFlag",
+    "attribute_columns",
+    "copy_beside",
     "feature_dtype",
     "image_sets",
+    "inverted",
     "loop_config",
     "origin",
+    "require_room",
     "run_notes",
     "tell_done",
 ]

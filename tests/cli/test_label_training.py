@@ -1,0 +1,153 @@
+"""`stkit train classifier`, `stkit train reference`, and the edits that they make possible, as a user runs them."""
+
+from __future__ import annotations
+
+import colorsys
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stkit.cli import main
+from stkit.latents import save_latents
+from stkit.models.latent_classifier import load_classifier
+from stkit.testing import make_tiny_weights, random_latents
+from stkit.weights import find_weights, load_header
+from tests.cli.test_training import ENVIRONMENT
+
+Cli = Callable[..., str]
+
+
+@pytest.fixture
+def stkit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command in this process; what it printed. The exit code must be `code`."""
+    monkeypatch.setattr(logging.getLogger("stkit"), "handlers", [])
+
+    def call(*arguments: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["stkit", *map(str, arguments)])
+        ended = 0
+        try:
+            main()
+        except SystemExit as end:
+            ended = int(end.code or 0)
+        captured = capfd.readouterr()
+        assert ended == code, captured
+        return captured.out + captured.err
+
+    return call
+
+
+QUICK = ["--batch", "8", "--device", "cpu", "--seed", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny weights, 30 coloured pictures, and labels of them: brightness as a number, warm or cold as a word."""
+    folder = tmp_path_factory.mktemp("data")
+    make_tiny_weights(folder / "tiny")
+    (folder / "photos").mkdir()
+    rows = []
+    for i in range(30):
+        hue, value = (i % 2) * 0.6, (i + 10) / 40
+        colour = tuple(int(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, value))
+        Image.new("RGB", (16, 16), colour).save(folder / "photos" / f"{i:02d}.png")
+        rows.append(f"{i:02d}.png,{'val' if i > 24 else 'train'},{i + 10},{'cold' if i % 2 else 'warm'}")
+    (folder / "labels.csv").write_text("file,split,bright,tone\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def classifier_options(folder: Path, out: Path, steps: int = 12) -> list[str]:
+    return [
+        *("train", "classifier", "--labels", str(folder / "labels.csv"), "--images", str(folder / "photos")),
+        *("--weights", str(folder / "tiny"), "--attributes", "bright,tone=warm", "--out", str(out)),
+        *("--steps", str(steps), *QUICK),
+    ]
+
+
+def test_classifier_then_block_then_edits(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+    said = stkit(*classifier_options(folder, tmp_path / "first"))
+    assert "25 photos to train, 5 to validate" in said
+    assert "tone: accuracy" in said and "on 5 held-out photos" in said
+    first = find_weights(str(tmp_path / "first"))
+    assert first.kinds() == ["classifier", "generator", "inverter"]
+    assert load_classifier(first).config.attributes == ("bright", "tone")
+    notes = load_header(first.path("classifier")).notes
+    assert notes["targets"]["bright"]["kind"] == "number" and notes["positive"] == {"tone": "warm"}
+
+    options = ["--images", folder / "photos", "--labels", folder / "labels.csv", "--weights", first.folder]
+    said = stkit(
+        "train", "reference", *options, "--attributes", "tone", "--out", tmp_path / "second", "--steps", 3, *QUICK
+    )
+    assert "tone: " in said and "of the way to the reference" in said
+    second = find_weights(str(tmp_path / "second"))
+    assert second.kinds() == ["classifier", "generator", "inverter", "reference"]
+    assert second.path("classifier").read_bytes() == first.path("classifier").read_bytes()
+
+    latents = tmp_path / "photo.latents.safetensors"
+    save_latents(random_latents(second, 1), latents)
+    said = stkit(
+        *("edit", latents, "--method", "label", "--attribute", "bright", "--strength", "1.5"),
+        *("--weights", second.folder, "-o", "order=2", "-o", "hold=tone"),
+    )
+    assert "photo.label-bright" in said
+    said = stkit("train", "reference", *options, "--attributes", "x", "--out", tmp_path / "y", *QUICK, code=2)
+    assert "no attribute named 'x'" in said
+
+
+def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    stkit(*classifier_options(folder, straight, 150))
+    options = [*classifier_options(folder, killed, 150), "--save-seconds", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stkit", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 200
+    while not (killed / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 <= torch.load(killed / "checkpoint.pt", weights_only=True)["step"] <= 150
+    assert "already holds a run" in stkit(*options, code=2)
+    stkit(*options, "--resume")
+    ours, theirs = (load_header(out / "classifier.safetensors").fingerprint for out in (killed, straight))
+    assert ours == theirs
+    assert "is there already" in stkit(*classifier_options(folder, straight), code=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"--attributes": "bright,glasses"}, 2, "no column in labels.csv named 'glasses'"),
+        ({"--attributes": "tone"}, 2, "tone=warm"),
+        ({"--attributes": "bright,bright"}, 2, "'bright' is given twice"),
+        ({"--labels": "nowhere.csv"}, 1, "cannot read labels nowhere.csv"),
+    ],
+)
+def test_bad_input_is_one_line(
+    stkit: Cli, folder: Path, tmp_path: Path, change: dict[str, str], code: int, says: str
+) -> None:
+    options = classifier_options(folder, tmp_path / "out")
+    for name, value in change.items():
+        options[options.index(name) + 1] = value
+    said = stkit(*options, code=code)
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_of_another_generator_is_left_alone(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=3)
+    said = stkit(*classifier_options(folder, other.folder), code=2)
+    assert "holds another generator than weights 'tiny'" in said
+    assert other.kinds() == ["generator", "inverter"]
+
+
+def test_a_block_without_a_classifier_says_how_to_train_one(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+    options = ["--images", folder / "photos", "--weights", folder / "tiny", "--attributes", "tone"]
+    assert "stkit train classifier" in stkit("train", "reference", *options, "--out", tmp_path / "out", code=1)
