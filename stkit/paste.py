@@ -33,7 +33,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 _STRIP = 256  # rows of the photo that are worked on at a time
 _FEATHER = 0.35  # of the half width of the region
-_STRONG = (12.0, 48.0)  # levels: where the local change is above, the photo's own detail gives way to the edit's
+_STRONG = (8.0, 32.0)  # levels: where the local change of structure is above, the photo's own detail gives way to the edit's
 
 
 def paste_back(
@@ -79,7 +79,7 @@ def feathered_window(size: int, output_crop: tuple[float, float, float, float] =
     place = np.arange(size) + 0.5
     x = (2 * place - left - right) / (right - left)
     y = (2 * place - top - bottom) / (bottom - top)
-    radius = (np.abs(x)[None, :] ** 3 + np.abs(y)[:, None] ** 3) ** (1 / 3)
+    radius = (np.abs(x)[None, :] ** 2.5 + np.abs(y)[:, None] ** 2.5) ** 0.4
     # The last two pixels are left out: interpolation reaches that far.
     edge = 1 - 4 / min(right - left, bottom - top)
     return _smoothstep((edge - radius) / _FEATHER).astype(np.float32)
@@ -87,8 +87,9 @@ def feathered_window(size: int, output_crop: tuple[float, float, float, float] =
 
 def _residual(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
     change = new - old
-    # Blurred, so that detail fades around a moved edge and not only on it.
-    strength = _blur(np.abs(change).max(-1), len(change) / 40)
+    # What moves edges, and not what only changes light; blurred, so that detail fades around them too.
+    moved = change - np.dstack([_blur(channel, len(change) / 10) for channel in np.moveaxis(change, -1, 0)])
+    strength = _blur(np.abs(moved).max(-1), len(change) / 40)
     fade = _smoothstep((strength - _STRONG[0]) / (_STRONG[1] - _STRONG[0]))[..., None]
     weight = window[..., None]
     return weight * (change + fade * own), weight * fade
