@@ -37,11 +37,14 @@ class EditStep:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """Method and attribute as part of a file name."""
+        return re.sub(r"[^\w.+-]", "-", "-".join(filter(None, [self.method, self.attribute])))
+
+    @property
     def label(self) -> str:
         """The edit as part of a file name."""
-        text = "-".join(filter(None, [self.method, self.attribute])) + f"{self.strength:+g}"
-        text += f"-layers{self.layers}" if self.layers else ""
-        return re.sub(r"[^\w.+-]", "-", text)
+        return f"{self.name}{self.strength:+g}" + (f"-layers{self.layers}" if self.layers else "")
 
     @property
     def caption(self) -> str:

@@ -181,9 +181,7 @@ class Editor:
             steps.append(step)
         return self.render(self.apply(latents, steps, references, seed), photo, blend, metrics)
 
-    def parse_step(
-        self, text: str, references: Latents | None = None, layers: LayerRange | None = None
-    ) -> EditStep:
+    def parse_step(self, text: str, references: Latents | None = None, layers: LayerRange | None = None) -> EditStep:
         """The edit of a text like "age=+1.5"; see `stkit.chain.parse_step`."""
         return parse_step(text, self.registry, self.weights, self.device, references, layers)
 
@@ -255,4 +253,4 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-__all__ = ["DEFAULT_INVERTER", "Edit", "Editor", "Inversion", "load", "resolve_device"]
+__all__ = ["DEFAULT_INVERTER", "Editor", "load", "resolve_device"]

@@ -33,7 +33,18 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 _STRIP = 256  # rows of the photo that are worked on at a time
 _FEATHER = 0.35  # of the half width of the region
-_STRONG = (8.0, 32.0)  # levels: where the local change of structure is above, the photo's own detail gives way to the edit's
+_STRONG = (
+    8.0,
+    32.0,
+)  # levels: how much the structure changes where the photo's own detail fades, none to all of it
+
+
+def parse_blend(text: str) -> Blend:
+    """A blend by name. Raises UsageError."""
+    for blend in BLENDS:
+        if text == blend:
+            return blend
+    raise UsageError(f"no blend '{text}'; there is: {', '.join(BLENDS)}")
 
 
 def paste_back(
@@ -63,8 +74,7 @@ def paste_back(
     old, new = _pixels(before), _pixels(after)
     if old.shape != new.shape:
         raise UsageError(f"the crop is {new.shape[1]} px edited and {old.shape[1]} px unedited; give both in one size")
-    if blend not in _BLENDS:
-        raise UsageError(f"no blend '{blend}'; there is: {', '.join(_BLENDS)}")
+    blend = parse_blend(blend)
     transform = np.asarray(transform, float)
     size = new.shape[1]
     own = _pixels(crop_photo(image, transform, size))
@@ -106,7 +116,7 @@ def _poisson(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarr
     return weight * (new + _membrane(own - new, inside)), weight
 
 
-_BLENDS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Maps]] = {
+_BLENDS: dict[Blend, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Maps]] = {
     "residual": _residual,
     "replace": _replace,
     "poisson": _poisson,
@@ -231,4 +241,4 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-__all__ = ["BLENDS", "WHOLE", "Blend", "feathered_window", "paste_back"]
+__all__ = ["BLENDS", "WHOLE", "Blend", "feathered_window", "parse_blend", "paste_back"]

@@ -65,13 +65,33 @@ OptionFlag = Annotated[
     typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),
 ]
 
+FaceFlag = Annotated[
+    str,
+    typer.Option(
+        "--face", metavar="WHICH", help="all, largest, a number of `stkit faces`, or a place x,y in photo pixels."
+    ),
+]
+LandmarksFlag = Annotated[
+    Path | None,
+    typer.Option("--landmarks", help="JSON list of [x, y] in photo pixels, instead of searching (see the docs)."),
+]
+BoxFlag = Annotated[
+    str | None,
+    typer.Option("--box", metavar="X,Y,W,H", help="Where the subject is, in photo pixels, instead of searching."),
+]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there with other content.")]
+
 __all__ = [
+    "BoxFlag",
     "DeviceFlag",
     "DomainFlag",
+    "FaceFlag",
     "InverterFlag",
+    "LandmarksFlag",
     "NoteHandler",
     "OptionFlag",
     "OutFlag",
+    "OverwriteFlag",
     "WeightsFlag",
     "console",
     "errors",
