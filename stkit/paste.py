@@ -65,7 +65,7 @@ def paste_back(
       edit is strong, the photo's finer detail fades with it, so that no edge is seen twice. Without a
       difference the photo is given back unchanged.
     - "replace": the edited reconstruction itself, its colours matched as the unedited one needs it.
-    - "poisson": the edited reconstruction's gradients, with the photo's colours on the region's border
+    - "poisson": the same's gradients, with the photo's colours on the region's border
       (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003).
 
     Raises UsageError for another blend, or crops of different sizes.
@@ -113,6 +113,7 @@ def _replace(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarr
 def _poisson(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
     inside = window > 0.02
     weight = _smoothstep(window / 0.2)[..., None]
+    new = _match_colours(own, old, new, window)
     return weight * (new + _membrane(own - new, inside)), weight
 
 

@@ -26,6 +26,7 @@ _BACK = {
     Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
+_FADE = 16.0  # levels of sRGB
 _LOSSLESS_TIFF = {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
 _PLAIN = {"P": "RGB", "1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
@@ -102,7 +103,11 @@ def _change(
     box: tuple[int, int, int, int],
     upright_size: tuple[int, int],
 ) -> None:
-    """Add to `own`, in place, the step from `old` to `new`, both sRGB and upright at `box`."""
+    """Carry the step from `old` to `new`, both sRGB and upright at `box`, into `own`, in place.
+
+    What 8-bit sRGB could not say of the file's pixels (finer steps, colours out of its gamut) stays where
+    little changes and fades where much does.
+    """
     turn = UPRIGHT.get(orientation(image))
     if turn is not None:
         back = _BACK.get(turn, turn)
@@ -110,16 +115,21 @@ def _change(
         box = _turned_box(box, upright_size, back)
     profile = image.info.get("icc_profile")
     before, after = (np.asarray(_from_srgb(part, own.mode, profile), np.float32) for part in (old, new))
-    step = after - before
-    part = own.crop(box)
-    pixels = np.asarray(part)
-    if own.mode in ("LA", "RGBA"):
-        step = np.dstack([step, np.zeros(step.shape[:2], np.float32)])
-    if own.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        changed = np.rint(np.clip(pixels + step, 0, 255)).astype(np.uint8)
-    else:
-        white = full_scale(np.asarray(own))
-        changed = np.clip(pixels + step * (white / 255), 0, white).astype(pixels.dtype)
+    pixels = np.asarray(own.crop(box))
+    has_alpha, wide = own.mode in ("LA", "RGBA"), own.mode == "F" or own.mode.startswith("I")
+    white = full_scale(np.asarray(own)) if wide else 255.0
+    values = pixels[..., :-1].astype(np.float32).reshape(before.shape) if has_alpha else pixels.astype(np.float32)
+    rest = values - before * (white / 255)
+    if not has_alpha:  # there the rest is mostly the white that the picture was laid on
+        change = np.abs(np.asarray(new, np.float32) - np.asarray(old)).max(-1)
+        keep = np.clip(1 - change / _FADE, 0, 1)
+        rest = rest * (keep[..., None] if rest.ndim == 3 else keep)
+    changed = np.clip(after * (white / 255) + rest, 0, white)
+    if has_alpha:
+        changed = np.dstack([changed, pixels[..., -1]])
+    if pixels.dtype.kind != "f":
+        changed = np.rint(changed)
+    changed = changed.astype(pixels.dtype)
     own.paste(Image.fromarray(changed, mode=own.mode) if own.mode == "CMYK" else Image.fromarray(changed), box[:2])
 
 
