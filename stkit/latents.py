@@ -119,7 +119,15 @@ def encode_latents(latents: Latents) -> bytes:
     if latents.base is not None:
         tensors["base"] = latents.base
     stored = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
-    return safetensors.torch.save(stored, metadata=header)
+    return _sorted_header(safetensors.torch.save(stored, metadata=header))
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """The same file with its header's keys in order: safetensors writes them in another one each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def load_latents(path: Path) -> Latents:

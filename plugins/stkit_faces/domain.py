@@ -56,7 +56,7 @@ class FacesDomain(Domain):
         return face_in_box(photo, box)
 
     def subject_from_landmarks(self, photo: Image.Image, landmarks: np.ndarray) -> Subject:
-        """The face with iBUG 300-W's 68 points, or with four: the eyes, then the mouth corners, left of the image first.
+        """The face with iBUG 300-W's 68 points, or with four: eyes, then mouth corners, left of the image first.
 
         Raises UsageError for another number of points, or points in one place.
         """

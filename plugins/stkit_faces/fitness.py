@@ -67,9 +67,7 @@ def sharpness(photo: Image.Image, landmarks: np.ndarray) -> float:
     pixels = np.asarray(
         photo.convert("L").transform((_PATCH, _PATCH), Image.Transform.EXTENT, box, Image.Resampling.BICUBIC), float
     )
-    laplacian = (
-        pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:] - 4 * pixels[1:-1, 1:-1]
-    )
+    laplacian = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:] - 4 * pixels[1:-1, 1:-1]
     return float(laplacian.var() / max(pixels.var(), 1e-6))
 
 
