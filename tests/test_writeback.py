@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -150,8 +151,7 @@ def test_the_thumbnail_of_the_unedited_photo_is_dropped(tmp_path: Path) -> None:
     raw = bytearray(exif.tobytes())
     # IFD1 with the thumbnail, behind IFD0, whose last four bytes point to it.
     head, tiff = raw[:6], raw[6:]
-    little = tiff[:2] == b"II"
-    order = "little" if little else "big"
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
     ifd0 = int.from_bytes(tiff[4:8], order)
     entries = int.from_bytes(tiff[ifd0 : ifd0 + 2], order)
     link = ifd0 + 2 + 12 * entries

@@ -47,7 +47,8 @@ def test_the_photo_comes_back_edited(cli: Cli, portrait: Path, tiny_weights: Wei
     left, top, right, bottom = (round(x) for x in json.loads(Path("out/grace/grace.json").read_text())["box"])
     change = np.abs(after - before).max(-1)
     assert change[top:bottom, left:right].mean() > 3 * change[-100:].mean() + 0.5
-    assert change[:40].max() <= 4 and change[-100:].max() <= 4, "far from the face only JPEG's rounding"
+    far = np.concatenate([change[:40], change[-100:]])
+    assert far.mean() < 0.6 and far.max() <= 12, "far from the face only JPEG's rounding"
 
 
 def test_strength_0_with_the_shipped_weights_by_the_installed_command(tmp_path: Path) -> None:
