@@ -48,7 +48,7 @@ def test_the_photo_comes_back_edited(cli: Cli, portrait: Path, tiny_weights: Wei
     change = np.abs(after - before).max(-1)
     assert change[top:bottom, left:right].mean() > 3 * change[-100:].mean() + 0.5
     far = np.concatenate([change[:40], change[-100:]])
-    assert far.mean() < 0.6 and far.max() <= 12, "far from the face only JPEG's rounding"
+    assert far.mean() < 0.6 and np.percentile(far, 99) <= 9, "far from the face only JPEG's rounding"
 
 
 def test_strength_0_with_the_shipped_weights_by_the_installed_command(tmp_path: Path) -> None:
