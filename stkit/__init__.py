@@ -1,9 +1,9 @@
 """stkit: edit real photographs in the latent space of a GAN.
 
     import stkit
-    editor = stkit.load("faces")
-    inversion = editor.invert("photo.jpg")
-    editor.edit(inversion, method="ganspace", attribute="pc1", strength=2).image.save("edited.png")
+    ed = stkit.load("faces")
+    inv = ed.invert("photo.jpg")
+    ed.edit(inv, method="ganspace", attribute="pc1", strength=2).save("edited.jpg")
 
 Names are imported when first used, so that `import stkit` is quick and imports no torch.
 """
@@ -16,23 +16,27 @@ from typing import TYPE_CHECKING, Any
 from stkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from stkit.editor import Edit, Editor, Inversion, load
+    from stkit.chain import EditStep
+    from stkit.editor import Editor, load
     from stkit.errors import StkitError
     from stkit.images import Photo, load_photo, save_image
     from stkit.latents import Latents, load_latents, save_latents
     from stkit.plugins import load_plugins
+    from stkit.results import Edit, Inversion, find_photo
     from stkit.weights import Weights, find_weights
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Edit": "editor",
+    "Edit": "results",
+    "EditStep": "chain",
     "Editor": "editor",
-    "Inversion": "editor",
+    "Inversion": "results",
     "Latents": "latents",
     "Photo": "images",
     "StkitError": "errors",
     "Weights": "weights",
+    "find_photo": "results",
     "find_weights": "weights",
     "load": "editor",
     "load_latents": "latents",
@@ -55,6 +59,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Edit",
+    "EditStep",
     "Editor",
     "Inversion",
     "Latents",
@@ -62,6 +67,7 @@ __all__ = [
     "StkitError",
     "Weights",
     "__version__",
+    "find_photo",
     "find_weights",
     "hookimpl",
     "load",

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from stkit.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,12 +45,14 @@ class Subject:
     """One subject found in a photo.
 
     `box` is (left, top, right, bottom) in photo pixels, `landmarks` [N, 2] in photo pixels (x, y)
-    in the domain's own order, `score` the detector's confidence (higher is surer).
+    in the domain's own order, `score` the detector's confidence (higher is surer). `problems` say
+    what speaks against it, each with its measure ("turned by 50 degrees (35 at most)").
     """
 
     box: tuple[float, float, float, float]
     landmarks: np.ndarray
     score: float
+    problems: tuple[str, ...] = ()
 
     @property
     def area(self) -> float:
@@ -82,6 +86,20 @@ class Domain(ABC):
 
         Raises UsageError for a template kind that this domain cannot serve.
         """
+
+    def subject_from_box(self, photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
+        """The subject in a box (left, top, right, bottom) that the user gives, inside the upright RGB photo.
+
+        Raises UsageError for domains that need more than a box, which is the default.
+        """
+        raise UsageError(f"the domain '{self.name}' cannot find a {self.noun} from a box alone; give --landmarks")
+
+    def subject_from_landmarks(self, photo: Image.Image, landmarks: np.ndarray) -> Subject:
+        """The subject with these landmarks [N, 2] in photo pixels, in the domain's own order.
+
+        Raises UsageError for a number of points that the domain does not know; by default for any.
+        """
+        raise UsageError(f"the domain '{self.name}' takes no landmarks; give --box")
 
     def load_embedder(self, template: AlignmentTemplate, device: torch.device) -> Callable[[Tensor], Tensor] | None:
         """A differentiable network that tells subjects apart, for the identity loss; None when the domain has none.

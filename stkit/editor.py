@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +14,25 @@ import torch
 from PIL import Image
 
 from stkit.alignment import crop_photo, outside_share
+from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.domains import Domain, Subject
-from stkit.editing import EditContext
-from stkit.errors import StkitError, SubjectError, UsageError
+from stkit.errors import UsageError
 from stkit.images import Photo, load_photo, to_image, to_tensor
 from stkit.inversion import InversionContext
-from stkit.latents import Latents, Provenance
+from stkit.latents import Latents, Provenance, join_latents
 from stkit.models.inference import FrozenGenerator, freeze_generator
 from stkit.models.stylegan2 import add_style_offsets
 from stkit.options import LatentSpace, LayerRange, build_options
+from stkit.paste import Blend
 from stkit.plugins import Registry, load_plugins
+from stkit.quality import warn_if_unusual
+from stkit.results import Edit, Inversion
+from stkit.subjects import Box, find_subjects
 from stkit.weights import Weights, find_weights
 
 logger = logging.getLogger("stkit")
 
 DEFAULT_INVERTER = "style-transformer"
-
-
-@dataclass(frozen=True, eq=False)
-class Inversion:
-    """A photo's subject found again by the generator: `crop` is what it should be, `image` what it is."""
-
-    photo: Photo
-    subject: Subject
-    subjects_found: int
-    crop: Image.Image
-    image: Image.Image
-    latents: Latents
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """An edit: its image and its codes."""
-
-    image: Image.Image
-    latents: Latents
 
 
 class Editor:
@@ -76,26 +58,55 @@ class Editor:
         return crop_photo(photo.image, matrix, size), matrix
 
     def locate(self, photo: Photo) -> list[Subject]:
-        """The photo's subjects, largest first. Raises SubjectError when there is none."""
-        subjects = self.domain.locate(photo.image)
-        if not subjects:
-            raise SubjectError(
-                f"no {self.domain.noun} found in {photo.path}; use a photo where it is upright, seen from the front "
-                f"and not tiny"
-            )
-        if len(subjects) > 1:
-            logger.info("%d %ss found in %s; took the largest", len(subjects), self.domain.noun, photo.path)
-        return subjects
+        """The photo's subjects, largest first; the list may be empty."""
+        return self.domain.locate(photo.image)
 
     def invert(
-        self, photo: Photo | Path | str, inverter: str = DEFAULT_INVERTER, options: Mapping[str, Any] | None = None
+        self,
+        photo: Photo | Path | str,
+        inverter: str = DEFAULT_INVERTER,
+        options: Mapping[str, Any] | None = None,
+        *,
+        face: str | int = "largest",
+        landmarks: np.ndarray | None = None,
+        box: Box | None = None,
     ) -> Inversion:
-        """Invert the largest subject of a photo. Raises PhotoError, SubjectError, WeightsError, UsageError."""
+        """Invert one subject of a photo, the largest unless `face` says otherwise; see `invert_all`."""
+        if face == "all":
+            raise UsageError("invert gives one inversion; use invert_all for every subject")
+        return self.invert_all(photo, inverter, options, face=face, landmarks=landmarks, box=box)[0]
+
+    def invert_all(
+        self,
+        photo: Photo | Path | str,
+        inverter: str = DEFAULT_INVERTER,
+        options: Mapping[str, Any] | None = None,
+        *,
+        face: str | int = "all",
+        landmarks: np.ndarray | None = None,
+        box: Box | None = None,
+    ) -> list[Inversion]:
+        """Invert the chosen subjects of a photo, by default all of them; `stkit.subjects.find_subjects` chooses.
+
+        Raises PhotoError, SubjectError, WeightsError, UsageError.
+        """
         photo = photo if isinstance(photo, Photo) else load_photo(Path(photo))
+        subjects, found = find_subjects(self.domain, photo, str(face), landmarks, box)
+        return [self.invert_subject(photo, subject, inverter, options, number, found) for number, subject in subjects]
+
+    def invert_subject(
+        self,
+        photo: Photo,
+        subject: Subject,
+        inverter: str = DEFAULT_INVERTER,
+        options: Mapping[str, Any] | None = None,
+        number: int = 1,
+        subjects_found: int = 1,
+    ) -> Inversion:
+        """Invert a subject that was located before. Raises WeightsError, UsageError."""
         method = self.registry.inverter(inverter)
         chosen = build_options(method.Options, dict(options or {}))
-        subjects = self.locate(photo)
-        crop, matrix = self.crop(photo, subjects[0])
+        crop, matrix = self.crop(photo, subject)
         pixels = to_tensor(crop)
         latents = method.invert(pixels.to(self.device), chosen, InversionContext(self.weights, self.device))
         provenance = Provenance(
@@ -108,7 +119,13 @@ class Editor:
         latents = dataclasses.replace(latents, provenance=(provenance,))
         output = self.generate(latents)
         error = float((output.clamp(-1, 1) - pixels).square().mean())
-        return Inversion(photo, subjects[0], len(subjects), crop, to_image(output[0]), latents, {"mse": error})
+        warn_if_unusual(self.weights, error, photo.path)
+        metrics = {"mse": error}
+        return Inversion(photo, subject, subjects_found, crop, self.picture(output[0]), latents, metrics, number)
+
+    def picture(self, image: torch.Tensor) -> Image.Image:
+        """What to show of a generated image [3, R, R], about [-1, 1]."""
+        return to_image(image)
 
     @torch.inference_mode()
     def generate(self, latents: Latents) -> torch.Tensor:
@@ -139,43 +156,81 @@ class Editor:
 
     def edit(
         self,
-        source: Inversion | Latents,
-        method: str,
+        source: Inversion | Sequence[Inversion] | Latents,
+        method: str | None = None,
         attribute: str | None = None,
         strength: float = 1.0,
         layers: LayerRange | None = None,
         references: Latents | None = None,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
+        *,
+        edits: Sequence[str | EditStep] = (),
+        photo: Photo | None = None,
+        blend: Blend = "residual",
     ) -> Edit:
-        """Edit the first row of `source` with a registered method. Raises UsageError, LatentsError, WeightsError."""
-        latents = source.latents if isinstance(source, Inversion) else source
-        latents.require_generator(self.weights.fingerprint, self.weights.name)
-        chosen = self.registry.editing_method(method)
-        if latents.space is not chosen.space:
-            raise UsageError(f"method '{method}' edits {chosen.space} codes, and these are {latents.space}")
-        if chosen.needs_reference and references is None:
-            raise UsageError(f"method '{method}' needs a reference photo; give one with --ref")
-        if layers:
-            layers.indices(self.weights.num_ws)
-        context = EditContext(self.weights, self.device, attribute, strength, layers, references, seed)
-        self._warn_outside_safe_range(method, context)
-        edited = chosen.edit(latents, build_options(chosen.Options, dict(options or {})), context)
-        if not torch.isfinite(edited.codes).all():
-            raise StkitError(f"method '{method}' gave codes that are not finite; try a smaller strength")
-        return Edit(to_image(self.generate(edited)[0]), edited)
+        """Edit by one `method`, or by a chain of `edits` like "age=+1.5" and "ganspace:pc3=-2", in order.
 
-    def _warn_outside_safe_range(self, method: str, context: EditContext) -> None:
-        for attribute in self.registry.editing_method(method).attributes(context):
-            low, high = attribute.safe_range
-            if attribute.name == context.attribute and not low <= context.strength <= high:
-                logger.warning(
-                    "strength %g is outside the range of %g to %g in which '%s' is known to look well",
-                    context.strength,
-                    low,
-                    high,
-                    attribute.name,
-                )
+        `source` may be several inversions of one photo: all are edited and put into it. For latents give the
+        `photo` that they came from (see `stkit.results.find_photo`) to have the edit put into it.
+        Raises UsageError, LatentsError, WeightsError.
+        """
+        if (method is None) == (not edits):
+            raise UsageError("give either one method or edits like age=+1.5")
+        latents, photo, metrics = _opened(source, photo)
+        steps = [EditStep(method, attribute, strength, layers, options or {})] if method else []
+        for edit in edits:
+            step = edit if isinstance(edit, EditStep) else self.parse_step(edit, references, layers)
+            steps.append(step)
+        return self.render(self.apply(latents, steps, references, seed), photo, blend, metrics)
+
+    def parse_step(self, text: str, references: Latents | None = None, layers: LayerRange | None = None) -> EditStep:
+        """The edit of a text like "age=+1.5"; see `stkit.chain.parse_step`."""
+        return parse_step(text, self.registry, self.weights, self.device, references, layers)
+
+    def apply(
+        self, latents: Latents, steps: Sequence[EditStep], references: Latents | None = None, seed: int = 0
+    ) -> Latents:
+        """The edited codes of all rows, without generating; see `stkit.chain.apply_steps`."""
+        return apply_steps(latents, steps, self.registry, self.weights, self.device, references, seed)
+
+    def render(
+        self,
+        latents: Latents,
+        photo: Photo | None = None,
+        blend: Blend = "residual",
+        metrics: Mapping[str, float] | None = None,
+    ) -> Edit:
+        """The edit that `latents` hold, generated; with `photo`, which all rows must be of, put into it.
+
+        Raises LatentsError for another generator's codes, UsageError.
+        """
+        if photo is not None and any(row.photo_sha256 != photo.sha256 for row in latents.provenance):
+            raise UsageError(f"the latents are not all of {photo.path}; give the photo that they came from")
+        before, after = self.generate(latents.unedited()), self.generate(latents)
+        change = float((before.clamp(-1, 1) - after.clamp(-1, 1)).square().mean())
+        return Edit(
+            latents,
+            before,
+            after,
+            self.picture(after[0]),
+            self.picture(before[0]),
+            photo,
+            self.domain.output_crop,
+            blend,
+            {**(metrics or {}), "change": change},
+        )
+
+
+def _opened(
+    source: Inversion | Sequence[Inversion] | Latents, photo: Photo | None
+) -> tuple[Latents, Photo | None, Mapping[str, float]]:
+    if isinstance(source, Latents):
+        return source, photo, {}
+    inversions = [source] if isinstance(source, Inversion) else list(source)
+    if not inversions:
+        raise UsageError("there is nothing to edit; give at least one inversion")
+    return join_latents([inversion.latents for inversion in inversions]), inversions[0].photo, inversions[0].metrics
 
 
 def load(name: str = "faces", device: str = "auto") -> Editor:
@@ -201,4 +256,4 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-__all__ = ["DEFAULT_INVERTER", "Edit", "Editor", "Inversion", "load", "resolve_device"]
+__all__ = ["DEFAULT_INVERTER", "Editor", "load", "resolve_device"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stkit.errors import OutputError
@@ -38,4 +38,25 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-__all__ = ["atomic_path", "write_text"]
+def write_all(contents: Mapping[Path, bytes], overwrite: bool = False) -> None:
+    """Write several files. A file that is there with other bytes is in the way, and then none is written.
+
+    So the same command may be run again; `overwrite` replaces what is there. Raises OutputError.
+    """
+    if not overwrite:
+        for path, data in contents.items():
+            if _differs(path, data):
+                raise OutputError(f"{path} is there already, with other content; --overwrite replaces it")
+    for path, data in contents.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+
+
+def _differs(path: Path, data: bytes) -> bool:
+    try:
+        return path.exists() and path.read_bytes() != data
+    except OSError:  # what cannot be read would be lost too
+        return True
+
+
+__all__ = ["atomic_path", "write_all", "write_text"]

@@ -14,7 +14,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ _stderr_lock = threading.Lock()
 _MAX_PIXELS = 160_000_000
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ORIENTATION = 0x0112
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,6 +45,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""By EXIF orientation: the turn that makes a picture upright."""
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -58,11 +59,15 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as people see it: `image` is upright 8-bit RGB; `sha256` is of the file's bytes, in hex."""
+    """A photo as people see it: `image` is upright 8-bit sRGB; `sha256` is of the file's bytes, in hex.
+
+    `data` are those bytes, for `stkit.writeback`; empty for pictures that come from no file.
+    """
 
     image: Image.Image
     path: Path
     sha256: str
+    data: bytes = field(default=b"", repr=False)
 
 
 def load_photo(path: Path | str) -> Photo:
@@ -91,7 +96,7 @@ def load_photo(path: Path | str) -> Photo:
                 raise _damaged(path, error) from error
     if frames > 1:
         _log.info("%s holds %d pictures; the first one is used", path, frames)
-    return Photo(upright, path, hashlib.sha256(data).hexdigest())
+    return Photo(upright, path, hashlib.sha256(data).hexdigest(), data)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -126,16 +131,22 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
 def save_image(image: Image.Image, path: Path | str) -> None:
     """Write `image` in the format of the path's suffix, complete or not at all. Raises UsageError, OutputError."""
     path = Path(path)
+    data = encode_image(image, path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
+    """`image` in the format of the path's suffix; `parameters` are Pillow's. Raises UsageError, OutputError."""
     if path.suffix.lower() not in _SAVERS:
         raise UsageError(f"cannot tell an image format from '{path}'; end the name in {', '.join(_SAVERS)}")
-    name, parameters = _SAVERS[path.suffix.lower()]
+    name, usual = _SAVERS[path.suffix.lower()]
     encoded = io.BytesIO()
     try:
-        image.save(encoded, format=name, **parameters)
+        image.save(encoded, format=name, **{**usual, **parameters})
     except (OSError, ValueError) as error:  # a picture larger than the format allows, a mode it does not have
         raise OutputError(f"cannot write {path} as {name}: {error}; save it as .png") from error
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
+    return encoded.getvalue()
 
 
 def image_grid(
@@ -273,13 +284,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8bit(values: np.ndarray) -> Image.Image:
     finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    high = float(finite.max())
+    return Image.fromarray(np.rint(np.clip(finite / full_scale(values), 0, 1) * 255).astype(np.uint8))
+
+
+def full_scale(values: np.ndarray) -> float:
+    """The value that stands for white in the pixels of a 16-bit, 32-bit or float image."""
+    high = float(np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).max())
     if values.dtype.kind == "f":
         # Resampling overshoots: a little above a full scale still belongs to it.
-        white = next((full for full in (1.0, 255.0, 65535.0) if high <= 2 * full), high)
-    else:
-        white = max(65535.0, high)
-    return Image.fromarray(np.rint(np.clip(finite / white, 0, 1) * 255).astype(np.uint8))
+        return next((full for full in (1.0, 255.0, 65535.0) if high <= 2 * full), high)
+    return max(65535.0, high)
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -294,12 +308,17 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
+    turn = UPRIGHT.get(orientation(original))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, that a loaded image still has to be turned by; see `UPRIGHT`."""
     # Read after load(): Pillow turns TIFFs itself and takes the tag away. Damaged EXIF is no reason to refuse.
     try:
-        turn = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        turn = None
-    return rgb if turn is None else rgb.transpose(turn)
+        return 1
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
@@ -312,9 +331,13 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
 
 
 __all__ = [
+    "UPRIGHT",
     "Photo",
+    "encode_image",
+    "full_scale",
     "image_grid",
     "load_photo",
+    "orientation",
     "resize_batch",
     "save_image",
     "side_by_side",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Latents:
     `codes` is float32, [B, num_ws, w_dim] in w_plus and [B, w_dim] in w; `generator` is the
     fingerprint of the generator; `provenance` has one entry a row, or none at all. `style_offsets`,
     float32 [B, channels of all style layers], is added to the styles that the codes give (StyleSpace,
-    Wu et al. 2021), in the order of `SynthesisNetwork.styles`; None is no offset.
+    Wu et al. 2021), in the order of `SynthesisNetwork.styles`; None is no offset. `base`, of the
+    shape of `codes`, is what the codes were before the first edit; None when they are not edited.
     """
 
     codes: torch.Tensor
@@ -50,6 +52,7 @@ class Latents:
     space: LatentSpace = LatentSpace.W_PLUS
     provenance: tuple[Provenance, ...] = ()
     style_offsets: torch.Tensor | None = None
+    base: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         dims = {LatentSpace.W: 2, LatentSpace.W_PLUS: 3}[self.space]
@@ -59,17 +62,26 @@ class Latents:
             raise LatentsError(f"{len(self.codes)} codes but {len(self.provenance)} provenance entries")
         if self.style_offsets is not None and self.style_offsets.shape[:-1] != self.codes.shape[:1]:
             raise LatentsError(f"{len(self.codes)} codes but style offsets of shape {tuple(self.style_offsets.shape)}")
+        if self.base is not None and self.base.shape != self.codes.shape:
+            raise LatentsError(f"codes {tuple(self.codes.shape)}, but before the edits {tuple(self.base.shape)}")
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def replace(self, codes: torch.Tensor, edit: str | None = None) -> Latents:
-        """The same rows with other codes; `edit` is noted in each row's provenance."""
-        provenance = self.provenance
-        if edit is not None:
-            rows = provenance or (Provenance(),) * len(codes)
-            provenance = tuple(dataclasses.replace(row, edits=(*row.edits, edit)) for row in rows)
-        return dataclasses.replace(self, codes=codes, provenance=provenance)
+        """The same rows with other codes; `edit` is noted in each row's provenance, and the first codes are kept."""
+        if edit is None:
+            return dataclasses.replace(self, codes=codes)
+        rows = self.provenance or (Provenance(),) * len(codes)
+        provenance = tuple(dataclasses.replace(row, edits=(*row.edits, edit)) for row in rows)
+        base = self.codes if self.base is None else self.base
+        return dataclasses.replace(self, codes=codes, provenance=provenance, base=base)
+
+    def unedited(self) -> Latents:
+        """The same rows as they were before any edit."""
+        rows = tuple(dataclasses.replace(row, edits=()) for row in self.provenance)
+        codes = self.codes if self.base is None else self.base
+        return Latents(codes, self.generator, self.space, rows)
 
     def require_generator(self, fingerprint: str, name: str) -> None:
         """Raise LatentsError unless these codes belong to the generator `name`."""
@@ -80,8 +92,35 @@ class Latents:
             )
 
 
+def join_latents(parts: Sequence[Latents]) -> Latents:
+    """The rows of all `parts` in one batch. Raises LatentsError unless they share generator and space."""
+    first = parts[0]
+    if any((part.generator, part.space) != (first.generator, first.space) for part in parts):
+        raise LatentsError("latents of several generators or spaces cannot be joined; invert the photos with one")
+    rows = [row for part in parts for row in part.provenance or (Provenance(),) * len(part)]
+    base = None
+    if any(part.base is not None for part in parts):
+        base = torch.cat([part.codes if part.base is None else part.base for part in parts])
+    codes = torch.cat([part.codes for part in parts])
+    offsets = None
+    given = [part.style_offsets for part in parts if part.style_offsets is not None]
+    if given:
+        none = given[0].new_zeros(given[0].shape[1:])
+        offsets = torch.cat(
+            [none.expand(len(part), -1) if part.style_offsets is None else part.style_offsets for part in parts]
+        )
+    return Latents(codes, first.generator, first.space, tuple(rows), offsets, base)
+
+
 def save_latents(latents: Latents, path: Path) -> None:
     """Write `latents` to a safetensors file, complete or not at all. Raises OutputError."""
+    with atomic_path(path) as temporary:
+        # Not save_file: its errors on a full disk are no OSError.
+        temporary.write_bytes(encode_latents(latents))
+
+
+def encode_latents(latents: Latents) -> bytes:
+    """The bytes of a latent file."""
     header = {
         "format": _FORMAT,
         "space": str(latents.space),
@@ -91,10 +130,18 @@ def save_latents(latents: Latents, path: Path) -> None:
     tensors = {"codes": latents.codes}
     if latents.style_offsets is not None:
         tensors["style_offsets"] = latents.style_offsets
+    if latents.base is not None:
+        tensors["base"] = latents.base
     stored = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        # Not save_file: its errors on a full disk are no OSError.
-        temporary.write_bytes(safetensors.torch.save(stored, metadata=header))
+    return _sorted_header(safetensors.torch.save(stored, metadata=header))
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """The same file with its header's keys in order: safetensors writes them in another one each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def load_latents(path: Path) -> Latents:
@@ -105,14 +152,16 @@ def load_latents(path: Path) -> Latents:
             if header.get("format") != _FORMAT:
                 raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
             codes = file.get_tensor("codes")
-            offsets = file.get_tensor("style_offsets") if "style_offsets" in file.keys() else None  # noqa: SIM118
+            names = set(file.keys())
+            offsets = file.get_tensor("style_offsets") if "style_offsets" in names else None
+            base = file.get_tensor("base") if "base" in names else None
             rows = [_provenance(row) for row in json.loads(header["provenance"])]
-            latents = Latents(codes, header["generator"], LatentSpace(header["space"]), tuple(rows), offsets)
+            latents = Latents(codes, header["generator"], LatentSpace(header["space"]), tuple(rows), offsets, base)
     except LatentsError:
         raise
     except Exception as error:  # a damaged header is any JSON at all, and fails in as many ways
         raise LatentsError(f"cannot read latents from {path}: {error}; invert the photo again") from error
-    for tensor in (codes, offsets):
+    for tensor in (codes, offsets, base):
         if tensor is not None and (tensor.dtype != torch.float32 or not torch.isfinite(tensor).all()):
             raise LatentsError(f"{path} holds codes that are not finite float32; invert the photo again")
     return latents
@@ -126,4 +175,4 @@ def _provenance(row: dict) -> Provenance:
     return Provenance(**{**row, "edits": tuple(row["edits"])}, transform=matrix)
 
 
-__all__ = ["Latents", "Provenance", "load_latents", "save_latents"]
+__all__ = ["Latents", "Provenance", "encode_latents", "join_latents", "load_latents", "save_latents"]

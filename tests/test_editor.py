@@ -27,7 +27,10 @@ def test_three_lines(editor: stkit.Editor, portrait: Path) -> None:
     inversion = editor.invert(portrait)
     edit = editor.edit(inversion, method="ganspace", attribute="pc1", strength=2)
     size = (editor.weights.resolution,) * 2
-    assert inversion.crop.size == inversion.image.size == edit.image.size == size
+    assert inversion.crop.size == inversion.image.size == edit.crop.size == size
+    assert edit.image.size == inversion.photo.image.size
+    edit.save(portrait.with_name("edited.jpg"))
+    assert stkit.load_photo(portrait.with_name("edited.jpg")).image.size == edit.image.size
     assert edit.latents.provenance[0].edits == ("ganspace:pc1=+2",)
     error = (to_tensor(inversion.image) - to_tensor(inversion.crop)).square().mean()
     assert inversion.metrics["mse"] == pytest.approx(float(error), rel=0.02)

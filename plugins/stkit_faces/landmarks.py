@@ -12,6 +12,7 @@ from PIL import Image
 from stkit.alignment import ffhq_transform, points_transform
 from stkit.domains import AlignmentTemplate, Subject
 from stkit.errors import UsageError
+from stkit_faces.fitness import face_problems
 from stkit_faces.model_files import import_dlib, model_file
 
 _DETECTION_SIDE = 1024  # pixels of the longer side in the first search
@@ -36,18 +37,41 @@ def find_faces(photo: Image.Image) -> list[Subject]:
     subjects = []
     for box, score in zip(boxes, scores, strict=True):
         left, top, right, bottom = np.clip(box, 0.0, limit).tolist()
-        subjects.append(Subject((left, top, right, bottom), _landmarks(dlib, predictor, photo, box), float(score)))
+        landmarks = _landmarks(dlib, predictor, photo, box)
+        problems = face_problems(photo, landmarks, float(score))
+        subjects.append(Subject((left, top, right, bottom), landmarks, float(score), problems))
     return sorted(subjects, key=lambda subject: subject.area, reverse=True)
 
 
+def face_in_box(photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
+    """See `FacesDomain.subject_from_box`: the landmarks that fit best in a box, whatever it holds."""
+    landmarks = fit_landmarks(photo, _square(np.array(box)))
+    return Subject(box, landmarks, 1.0, face_problems(photo, landmarks, 1.0))
+
+
+def face_from_landmarks(photo: Image.Image, landmarks: np.ndarray) -> Subject:
+    """See `FacesDomain.subject_from_landmarks`."""
+    if len(landmarks) not in (4, 68):
+        raise UsageError(
+            f"a face has 68 landmarks (iBUG 300-W) or 4 (eyes, then mouth corners, left of the image first), "
+            f"not {len(landmarks)}"
+        )
+    points = landmarks if len(landmarks) == 4 else template_points(landmarks)
+    (left, top), (right, bottom) = landmarks.min(0).tolist(), landmarks.max(0).tolist()
+    if np.hypot(*(points[1] - points[0])) < 1 or np.hypot(*(points[2:].mean(0) - points[:2].mean(0))) < 1:
+        raise UsageError("the landmarks of the eyes and the mouth lie in one place; give them in photo pixels")
+    problems = face_problems(photo, landmarks, 1.0) if len(landmarks) == 68 else ()
+    return Subject((left, top, right, bottom), landmarks, 1.0, problems)
+
+
 def frame_face(landmarks: np.ndarray, template: AlignmentTemplate, resolution: int) -> np.ndarray:
-    """See `FacesDomain.transform`; `landmarks` [68, 2]."""
-    mouth = landmarks[[48, 54]]
+    """See `FacesDomain.transform`; `landmarks` [68, 2], or the four points [4, 2] of FACES_TEMPLATE."""
+    few = len(landmarks) == 4
     if template.kind == "ffhq":
-        eyes = np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
-        return ffhq_transform(eyes, mouth, resolution)
+        eyes = landmarks[:2] if few else np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
+        return ffhq_transform(eyes, landmarks[[2, 3] if few else [48, 54]], resolution)
     if template.kind == "points" and len(template.points) == 4:
-        return points_transform(template_points(landmarks), template, resolution)
+        return points_transform(landmarks if few else template_points(landmarks), template, resolution)
     raise UsageError(
         f"faces cannot be framed by a template of kind '{template.kind}' with {len(template.points)} points; "
         "use four points (eyes, mouth corners) or ffhq"
@@ -96,6 +120,12 @@ def _detect(detector: Any, photo: Image.Image, scale: float) -> tuple[np.ndarray
     return (boxes + 0.5) * shrink - 0.5, list(scores)
 
 
+def _square(box: np.ndarray) -> np.ndarray:
+    """The square around the middle of `box` [4] with its mean side: the shape of dlib's own boxes."""
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).mean() / 2
+    return np.concatenate([centre - half, centre + half])
+
+
 def _landmarks(dlib: Any, predictor: Any, photo: Image.Image, box: np.ndarray) -> np.ndarray:
     """Landmarks [68, 2] in photo pixels, found in a patch of the photo whose face is _LANDMARK_BOX wide."""
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
@@ -116,4 +146,11 @@ def _landmarks(dlib: Any, predictor: Any, photo: Image.Image, box: np.ndarray) -
     return (points + 0.5) / zoom - 0.5 + low
 
 
-__all__ = ["find_faces", "fit_landmarks", "frame_face", "template_points"]
+__all__ = [
+    "face_from_landmarks",
+    "face_in_box",
+    "find_faces",
+    "fit_landmarks",
+    "frame_face",
+    "template_points",
+]

@@ -70,15 +70,35 @@ AlignedFlag = Annotated[
 LimitFlag = Annotated[int | None, typer.Option("--limit", min=1, help="Use this many photos, chosen at random.")]
 ReplaceFlag = Annotated[bool, typer.Option("--replace", help="Replace what has this name already.")]
 
+FaceFlag = Annotated[
+    str,
+    typer.Option(
+        "--face", metavar="WHICH", help="all, largest, a number of `stkit faces`, or a place x,y in photo pixels."
+    ),
+]
+LandmarksFlag = Annotated[
+    Path | None,
+    typer.Option("--landmarks", help="JSON list of [x, y] in photo pixels, instead of searching (see the docs)."),
+]
+BoxFlag = Annotated[
+    str | None,
+    typer.Option("--box", metavar="X,Y,W,H", help="Where the subject is, in photo pixels, instead of searching."),
+]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there with other content.")]
+
 __all__ = [
     "AlignedFlag",
+    "BoxFlag",
     "DeviceFlag",
     "DomainFlag",
+    "FaceFlag",
     "InverterFlag",
+    "LandmarksFlag",
     "LimitFlag",
     "NoteHandler",
     "OptionFlag",
     "OutFlag",
+    "OverwriteFlag",
     "ReplaceFlag",
     "WeightsFlag",
     "console",

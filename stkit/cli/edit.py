@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stkit.cli.common import (
+    BoxFlag,
     DeviceFlag,
     DomainFlag,
+    FaceFlag,
     InverterFlag,
+    LandmarksFlag,
     OptionFlag,
     OutFlag,
+    OverwriteFlag,
     WeightsFlag,
     console,
     open_editor,
 )
-from stkit.cli.invert import invert_photo, save_inversion
+from stkit.cli.invert import inversion_base, invert_photo, save_inversion
+from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
+from stkit.errors import PhotoError, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from stkit.chain import EditStep
     from stkit.editor import Editor
+    from stkit.images import Photo
     from stkit.latents import Latents
+    from stkit.results import Edit, Inversion
 
 COMMAND = "edit"
 _LATENTS_SUFFIX = ".latents.safetensors"
@@ -31,70 +41,172 @@ _LATENTS_SUFFIX = ".latents.safetensors"
 
 def run(
     source: Annotated[Path, typer.Argument(help="A photo, or latents that `stkit invert` or `stkit edit` wrote.")],
-    method: Annotated[str, typer.Option("--method", help="How to edit; see `stkit methods`.")],
+    method: Annotated[str | None, typer.Option("--method", help="How to edit; see `stkit methods`.")] = None,
     attribute: Annotated[str | None, typer.Option("--attribute", help="What to change.")] = None,
     strength: Annotated[float, typer.Option("--strength", help="How far; 1 is one standard deviation.")] = 1.0,
-    ref: Annotated[Path | None, typer.Option("--ref", help="A reference photo, for methods that take one.")] = None,
+    edits: Annotated[
+        list[str] | None,
+        typer.Option("--edit", metavar="[METHOD:]ATTRIBUTE=STRENGTH", help="Instead of --method; repeat to chain."),
+    ] = None,
+    sweep: Annotated[
+        str | None, typer.Option("--sweep", metavar="FIRST:LAST:COUNT", help="A strip of strengths, like -3:3:7.")
+    ] = None,
+    animate: Annotated[bool, typer.Option("--animate", help="With --sweep, a GIF too.")] = False,
+    ref: Annotated[list[Path] | None, typer.Option("--ref", help="A reference photo; may be repeated.")] = None,
     layers: Annotated[str | None, typer.Option("--layers", help="Layers to edit, like 4-7; 0 is the coarsest.")] = None,
+    blend: Annotated[str, typer.Option("--blend", help="residual, replace or poisson.")] = "residual",
+    crop_only: Annotated[bool, typer.Option("--crop-only", help="The aligned crop instead of the photo.")] = False,
+    face: FaceFlag = "largest",
+    landmarks: LandmarksFlag = None,
+    box: BoxFlag = None,
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
     inverter: InverterFlag = "style-transformer",
     option: OptionFlag = None,
     out: OutFlag = Path("out"),
+    overwrite: OverwriteFlag = False,
+    show: ShowFlag = False,
+    preview: PreviewFlag = False,
     device: DeviceFlag = "auto",
     seed: Annotated[int, typer.Option("--seed", help="For methods that draw random numbers.")] = 0,
 ) -> None:
-    """Edit a photo, or its latents without inverting again; write the picture and the edited latents."""
-    from stkit.images import save_image, side_by_side
-    from stkit.latents import save_latents
+    """Edit a photo, or its latents without inverting again; write the edited photo and the edited latents."""
+    from stkit.chain import chain_label
+    from stkit.files import write_all
+    from stkit.latents import join_latents
+    from stkit.paste import parse_blend
+    from stkit.pictures import parse_sweep
+
+    chosen_blend = parse_blend(blend)
+    strengths = parse_sweep(sweep) if sweep else []
+    if animate and not sweep:
+        raise UsageError("--animate shows a sweep; give --sweep FIRST:LAST:COUNT too")
+    editor = open_editor(domain, weights, device)
+    inverted = [invert_photo(editor, photo, inverter, [])[0].latents for photo in ref or []]
+    references = join_latents(inverted) if inverted else None
+    steps = _steps(editor, method, attribute, strength, edits or [], option or [], layers, references)
+    if strengths and len(steps) != 1:
+        raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
+
+    base, latents, photo, metrics, inversions = _open(editor, source, inverter, face, landmarks, box, out)
+    if crop_only:
+        photo = None
+
+    def edit_by(steps: list[EditStep]) -> Edit:
+        return editor.render(editor.apply(latents, steps, references, seed), photo, chosen_blend, metrics)
+
+    if strengths:
+        files, picture = _sweep_files(base, steps[0], strengths, animate, edit_by)
+    else:
+        edit = edit_by(steps)
+        name = base.with_name(f"{base.name}.{chain_label(steps)}")
+        files, picture = _edit_files(name, edit, inversions if len(inversions) == 1 else [])
+    for inversion in inversions:
+        if overwrite or not _report(out, inversion).exists():
+            save_inversion(editor, inversion, out, overwrite)
+    write_all(files, overwrite)
+    if preview:
+        print_preview(picture)
+    for path in files:
+        console.print(str(path), markup=False)
+    if show:
+        show_images([next(iter(files))])
+
+
+def _steps(
+    editor: Editor,
+    method: str | None,
+    attribute: str | None,
+    strength: float,
+    edits: list[str],
+    pairs: list[str],
+    layers: str | None,
+    references: Latents | None,
+) -> list[EditStep]:
+    """What to do, from the flags of one method or from `--edit`. Raises UsageError."""
+    from stkit.chain import EditStep
     from stkit.options import LayerRange, parse_options
 
-    chosen_layers = LayerRange.parse(layers) if layers else None
-    editor = open_editor(domain, weights, device)
-    options = parse_options(editor.registry.editing_method(method).Options, option or [])
-    references = invert_photo(editor, ref, inverter, []).latents if ref else None
-    base, pictures, latents = _open(editor, source, inverter, out)
-    edit = editor.edit(
-        latents,
-        method,
-        attribute,
-        strength,
-        chosen_layers,
-        references,
-        options.model_dump(exclude_unset=True),
-        seed,
-    )
-    label = "-".join(filter(None, [method, attribute])) + f"{strength:+g}"
-    if chosen_layers:
-        label += f"-layers{chosen_layers}"
-    pictures["edited"] = edit.image
-    paths = [base.with_name(f"{base.name}.{label}{end}") for end in (".png", ".side-by-side.png", _LATENTS_SUFFIX)]
-    save_image(edit.image, paths[0])
-    save_image(side_by_side(list(pictures.values()), list(pictures)), paths[1])
-    save_latents(edit.latents, paths[2])
-    for path in paths:
-        console.print(str(path))
+    chosen = LayerRange.parse(layers) if layers else None
+    if edits and (method or attribute):
+        raise UsageError("give either --method and --attribute, or --edit")
+    if edits:
+        if pairs:
+            raise UsageError("-o goes with a single --method; an --edit takes its method's default options")
+        return [editor.parse_step(text, references, chosen) for text in edits]
+    if method is None:
+        raise UsageError("give --method and --attribute, or --edit like --edit age=+1.5; see `stkit methods`")
+    options = parse_options(editor.registry.editing_method(method).Options, pairs)
+    return [EditStep(method, attribute, strength, chosen, options.model_dump(exclude_unset=True))]
 
 
-def _open(editor: Editor, source: Path, inverter: str, out: Path) -> tuple[Path, dict[str, Image.Image], Latents]:
-    """Where to write, the pictures to show beside the edit, and the latents of a photo or a latent file."""
-    from stkit.errors import PhotoError, UsageError
-    from stkit.images import to_image
-    from stkit.latents import load_latents
+def _open(
+    editor: Editor, source: Path, inverter: str, face: str, landmarks: Path | None, box: str | None, out: Path
+) -> tuple[Path, Latents, Photo | None, dict[str, float], list[Inversion]]:
+    """Beginning of the names to write, and latents, photo, metrics and inversions of a photo or a latent file."""
+    from stkit.latents import join_latents, load_latents
+    from stkit.results import find_photo
 
-    if not source.is_file() and source.suffix == ".safetensors":
-        raise PhotoError(f"no file {source}; `stkit invert PHOTO` writes latents to out/PHOTO/")
-    if source.suffix != ".safetensors":
-        inversion = invert_photo(editor, source, inverter, [])
-        latents_path = save_inversion(editor, inversion, out)[3]
-        base = latents_path.with_name(latents_path.name.removesuffix(_LATENTS_SUFFIX))
-        return base, {"photo": inversion.crop, "reconstruction": inversion.image}, inversion.latents
-    latents = load_latents(source)
-    if len(latents) != 1:
-        raise UsageError(f"{source} holds {len(latents)} codes; give a file of one")
-    before = to_image(editor.generate(latents)[0])
-    name = source.name.removesuffix(_LATENTS_SUFFIX).removesuffix(".safetensors")
-    return source.with_name(name), {"before": before}, latents
+    if source.suffix == ".safetensors":
+        if not source.is_file():
+            raise PhotoError(f"no file {source}; `stkit invert PHOTO` writes latents to out/PHOTO/")
+        latents = load_latents(source)
+        if len({row.photo_sha256 for row in latents.provenance}) > 1 or (len(latents) > 1 and not latents.provenance):
+            raise UsageError(f"{source} holds {len(latents)} codes of several pictures; give a file of one")
+        name = source.name.removesuffix(_LATENTS_SUFFIX).removesuffix(".safetensors")
+        return source.with_name(name), latents, find_photo(latents), {}, []
+    inversions = invert_photo(editor, source, inverter, [], face, landmarks, box)
+    base = inversion_base(out, inversions[0])
+    if face == "all":
+        base = base.with_name(f"{base.name}.all")
+    latents = join_latents([inversion.latents for inversion in inversions])
+    return base, latents, inversions[0].photo, dict(inversions[0].metrics), inversions
+
+
+def _report(out: Path, inversion: Inversion) -> Path:
+    base = inversion_base(out, inversion)
+    return base.with_name(f"{base.name}.json")
+
+
+def _edit_files(base: Path, edit: Edit, inversions: list[Inversion]) -> tuple[dict[Path, bytes], Image.Image]:
+    """The files of one edit, the picture itself first; and what to preview."""
+    from stkit.images import encode_image, side_by_side
+    from stkit.latents import encode_latents
+    from stkit.pictures import before_after, subject_view
+
+    def path(end: str) -> Path:
+        return base.with_name(base.name + end)
+
+    if edit.photo is not None:
+        main = path(edit.suffix)
+        files = {main: edit.encode(main)}
+        sheet, picture = before_after(edit), subject_view(edit, edit.image)
+    else:
+        crops = [inversion.crop for inversion in inversions] + [edit.unedited, edit.crop]
+        sheet = side_by_side(crops, ["photo", "reconstruction", "edited"][-len(crops) :])
+        main, picture = path(".crop.png"), edit.crop
+        files = {main: encode_image(edit.crop, main)}
+    files[path(".before-after.png")] = encode_image(sheet, path(".before-after.png"))
+    return {**files, path(_LATENTS_SUFFIX): encode_latents(edit.latents)}, picture
+
+
+def _sweep_files(
+    base: Path, step: EditStep, strengths: list[float], animate: bool, edit_by: Callable[[list[EditStep]], Edit]
+) -> tuple[dict[Path, bytes], Image.Image]:
+    """The strip of a sweep, and its animation; and what to preview."""
+    import dataclasses
+
+    from stkit.images import encode_image, side_by_side
+    from stkit.pictures import encode_gif, sweep_frames
+
+    swept = [dataclasses.replace(step, strength=strength) for strength in strengths]
+    frames = sweep_frames([edit_by([one]) for one in swept])
+    strip = side_by_side(frames, [one.caption for one in swept])
+    name = f"{base.name}.{step.name}.sweep{strengths[0]:+g}to{strengths[-1]:+g}x{len(strengths)}"
+    files = {base.with_name(f"{name}.png"): encode_image(strip, base.with_name(f"{name}.png"))}
+    if animate:
+        files[base.with_name(f"{name}.gif")] = encode_gif(frames)
+    return files, strip
 
 
 __all__ = ["COMMAND", "run"]

@@ -24,6 +24,9 @@ def run(
     labels: Annotated[Path | None, typer.Option("--labels", help="Another CSV of splits (file, split).")] = None,
     grid: Annotated[Path | None, typer.Option("--grid", help="Write random and worst reconstructions here.")] = None,
     identity: Annotated[bool, typer.Option("--identity/--no-identity", help="Cosine of identity embeddings.")] = True,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Note the usual MSE in the weights, for the warning of unusual photos.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: DeviceFlag = "auto",
 ) -> None:
@@ -48,6 +51,11 @@ def run(
     if grid:
         worst = [row["file"] for row in report["worst"]]
         save_image(reconstruction_grid(editor.weights, held_out, worst, editor.device), grid)
+    if calibrate:
+        from stkit.quality import store_usual_errors
+        from stkit.training.evaluate import reconstruction_mse
+
+        store_usual_errors(editor.weights, reconstruction_mse(editor.weights, held_out, editor.device))
     if as_json:
         print(json.dumps(report, indent=2))
         return

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stkit.cli.common import (
+    BoxFlag,
     DeviceFlag,
     DomainFlag,
+    FaceFlag,
     InverterFlag,
+    LandmarksFlag,
     OptionFlag,
     OutFlag,
+    OverwriteFlag,
     WeightsFlag,
     console,
     open_editor,
@@ -32,41 +35,62 @@ def run(
     weights: WeightsFlag = None,
     inverter: InverterFlag = "style-transformer",
     option: OptionFlag = None,
+    face: FaceFlag = "largest",
+    landmarks: LandmarksFlag = None,
+    box: BoxFlag = None,
     out: OutFlag = Path("out"),
+    overwrite: OverwriteFlag = False,
     device: DeviceFlag = "auto",
 ) -> None:
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/."""
     editor = open_editor(domain, weights, device)
-    inversion = invert_photo(editor, photo, inverter, option or [])
-    paths = save_inversion(editor, inversion, out)
-    console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
-    for path in paths:
-        console.print(str(path))
+    for inversion in invert_photo(editor, photo, inverter, option or [], face, landmarks, box):
+        paths = save_inversion(editor, inversion, out, overwrite)
+        console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
+        for path in paths:
+            console.print(str(path))
 
 
-def invert_photo(editor: Editor, photo: Path, inverter: str, pairs: list[str]) -> Inversion:
-    """Invert with options given as KEY=VALUE tokens."""
+def invert_photo(
+    editor: Editor,
+    photo: Path,
+    inverter: str,
+    pairs: list[str],
+    face: str = "largest",
+    landmarks: Path | None = None,
+    box: str | None = None,
+) -> list[Inversion]:
+    """Invert the chosen subjects, with the inverter's options given as KEY=VALUE tokens."""
     from stkit.options import parse_options
+    from stkit.subjects import parse_box, read_landmarks
 
     options = parse_options(editor.registry.inverter(inverter).Options, pairs)
-    return editor.invert(photo, inverter, options.model_dump(exclude_unset=True))
+    return editor.invert_all(
+        photo,
+        inverter,
+        options.model_dump(exclude_unset=True),
+        face=face,
+        landmarks=read_landmarks(landmarks) if landmarks else None,
+        box=parse_box(box) if box else None,
+    )
 
 
-def save_inversion(editor: Editor, inversion: Inversion, out: Path) -> list[Path]:
+def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: bool = False) -> list[Path]:
     """Write everything about `inversion` to out/STEM/; the paths written. Raises OutputError, UsageError."""
-    from stkit.files import write_text
-    from stkit.images import save_image, side_by_side
-    from stkit.latents import save_latents
+    from stkit.files import write_all
+    from stkit.images import encode_image, side_by_side
+    from stkit.latents import encode_latents
 
     photo = inversion.photo
-    base = photo_base(out, photo.path, photo.sha256)
+    base = inversion_base(out, inversion)
     report = {
         "photo": str(photo.path.absolute()),
         "sha256": photo.sha256,
         "size": list(photo.image.size),
-        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "domain": editor.domain.name,
         "subjects_found": inversion.subjects_found,
+        "subject": inversion.number,
+        "problems": list(inversion.subject.problems),
         "box": [round(x, 1) for x in inversion.subject.box],
         "weights": editor.weights.name,
         "generator": editor.weights.fingerprint,
@@ -75,13 +99,19 @@ def save_inversion(editor: Editor, inversion: Inversion, out: Path) -> list[Path
         "metrics": {name: round(value, 6) for name, value in inversion.metrics.items()},
     }
     pair = side_by_side([inversion.crop, inversion.image], ["photo", "reconstruction"])
-    paths = [base.with_name(base.name + end) for end in (".crop.png", ".reconstruction.png", ".side-by-side.png")]
-    for path, image in zip(paths, (inversion.crop, inversion.image, pair), strict=True):
-        save_image(image, path)
-    latents, description = (base.with_name(base.name + end) for end in (".latents.safetensors", ".json"))
-    save_latents(inversion.latents, latents)
-    write_text(description, json.dumps(report, indent=2) + "\n")
-    return [*paths, latents, description]
+    pictures = {".crop.png": inversion.crop, ".reconstruction.png": inversion.image, ".side-by-side.png": pair}
+    paths = {end: base.with_name(base.name + end) for end in pictures}
+    contents = {paths[end]: encode_image(image, paths[end]) for end, image in pictures.items()}
+    contents[base.with_name(base.name + ".latents.safetensors")] = encode_latents(inversion.latents)
+    contents[base.with_name(base.name + ".json")] = (json.dumps(report, indent=2) + "\n").encode()
+    write_all(contents, overwrite)
+    return list(contents)
+
+
+def inversion_base(out: Path, inversion: Inversion) -> Path:
+    """The beginning of the names of all files about an inversion: OUT/STEM/STEM, with the subject's number from 2."""
+    base = photo_base(out, inversion.photo.path, inversion.photo.sha256)
+    return base if inversion.number == 1 else base.with_name(f"{base.name}.face{inversion.number}")
 
 
 def photo_base(out: Path, photo: Path, sha256: str) -> Path:
@@ -103,4 +133,4 @@ def photo_base(out: Path, photo: Path, sha256: str) -> Path:
     return folder / photo.stem
 
 
-__all__ = ["COMMAND", "invert_photo", "photo_base", "run", "save_inversion"]
+__all__ = ["COMMAND", "inversion_base", "invert_photo", "photo_base", "run", "save_inversion"]

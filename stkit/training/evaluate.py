@@ -64,6 +64,20 @@ def evaluate_reconstruction(
 
 
 @torch.no_grad()
+def reconstruction_mse(weights: Weights, image_set: ImageSet, device: torch.device) -> Tensor:
+    """MSE [N] of each image's reconstruction, clamped, in [-1, 1] at the generator's resolution.
+
+    Raises UsageError when the images are not of that size, WeightsError without an inverter.
+    """
+    _require_size(weights, image_set)
+    errors = []
+    for indices in batches(torch.arange(len(image_set)), _BATCH):
+        images = image_set.batch(indices, device)
+        errors.append((reconstruct(weights, images).clamp(-1, 1) - images).square().mean((1, 2, 3)).cpu())
+    return torch.cat(errors)
+
+
+@torch.no_grad()
 def reconstruct(weights: Weights, images: Tensor) -> Tensor:
     """Reconstructions [B, 3, R, R] of `images` [B, 3, R, R] in [-1, 1], on their device. Raises WeightsError."""
     inverter = weights.style_transformer(images.device)
@@ -102,4 +116,4 @@ def _require_size(weights: Weights, image_set: ImageSet) -> None:
         raise UsageError(f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px")
 
 
-__all__ = ["evaluate_reconstruction", "mean_image", "reconstruct", "reconstruction_grid"]
+__all__ = ["evaluate_reconstruction", "mean_image", "reconstruct", "reconstruction_grid", "reconstruction_mse"]

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stkit.cli import main
 from stkit.errors import PhotoError
 from stkit.latents import load_latents
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.getLogger("stkit"), "handlers", [])
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["stkit", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
-
-
-def error_line(result: Result) -> str:
-    """The one line of an error; nothing else may be on stderr but notes and warnings."""
-    lines = [line for line in result.err.splitlines() if not line.startswith(("note:", "warning:"))]
-    assert len(lines) == 1, result.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
+from tests.cli.harness import Cli, error_line
 
 
 def test_invert_writes_everything(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:

@@ -1,0 +1,179 @@
+"""Edits in a row: each works on the codes that the one before it gave, and one picture is made at the end."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stkit.editing import EditContext, EditingMethod
+from stkit.errors import StkitError, UsageError
+from stkit.options import LayerRange, build_options
+
+if TYPE_CHECKING:
+    from stkit.latents import Latents
+    from stkit.plugins import Registry
+    from stkit.weights import Weights
+
+logger = logging.getLogger("stkit")
+
+PREFERRED = ("interfacegan", "label")
+"""The methods that a bare attribute is looked up in first; then all others by name, those with references last."""
+
+
+@dataclass(frozen=True)
+class EditStep:
+    """One edit: a method by name, and what `stkit edit` would tell it."""
+
+    method: str
+    attribute: str | None = None
+    strength: float = 1.0
+    layers: LayerRange | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Method and attribute as part of a file name."""
+        return re.sub(r"[^\w.+-]", "-", "-".join(filter(None, [self.method, self.attribute])))
+
+    @property
+    def label(self) -> str:
+        """The edit as part of a file name."""
+        return f"{self.name}{self.strength:+g}" + (f"-layers{self.layers}" if self.layers else "")
+
+    @property
+    def caption(self) -> str:
+        """The edit as people read it."""
+        return f"{self.attribute or self.method} {self.strength:+g}"
+
+
+def parse_step(
+    text: str,
+    registry: Registry,
+    weights: Weights,
+    device: torch.device,
+    references: Latents | None = None,
+    layers: LayerRange | None = None,
+) -> EditStep:
+    """The edit of `ATTRIBUTE=STRENGTH` or `METHOD:ATTRIBUTE=STRENGTH` (`METHOD=STRENGTH` where it takes no attribute).
+
+    An attribute without a method is that of the first method that has it for these weights: those of
+    `PREFERRED`, then the others by name, methods that need a reference last and only when there is one.
+    Raises UsageError, with near names where there are any.
+    """
+    name, sign, number = text.rpartition("=")
+    try:
+        strength = float(number)
+    except ValueError:
+        strength = float("nan")
+    if not sign or not name.strip() or not abs(strength) < float("inf"):
+        raise UsageError(f"edit '{text}' is not like age=+1.5 or ganspace:pc3=-2")
+    name = name.strip()
+    method, colon, attribute = name.partition(":")
+    if colon and method in registry.editing_methods:
+        return EditStep(method, attribute, strength, layers)
+    if colon and method.isidentifier():
+        registry.editing_method(method)  # says what is near
+    context = EditContext(weights, device, references=references)
+    known: dict[str, list[str]] = {}
+    for candidate in _lookup_order(registry, references is not None):
+        attributes = _attribute_names(candidate, context)
+        if name in attributes:
+            logger.info("'%s' is edited with method %s", name, candidate.name)
+            return EditStep(candidate.name, name, strength, layers)
+        if name == candidate.name and not attributes:
+            return EditStep(name, None, strength, layers)
+        known[candidate.name] = attributes
+    raise UsageError(_unknown(name, known))
+
+
+def apply_steps(
+    latents: Latents,
+    steps: Sequence[EditStep],
+    registry: Registry,
+    weights: Weights,
+    device: torch.device,
+    references: Latents | None = None,
+    seed: int = 0,
+) -> Latents:
+    """The codes of all rows after `steps`, in order; the edits are noted in their provenance.
+
+    Raises UsageError, LatentsError, WeightsError; nothing is computed before every step has been checked.
+    """
+    latents.require_generator(weights.fingerprint, weights.name)
+    checked = []
+    for step in steps:
+        method = registry.editing_method(step.method)
+        if latents.space is not method.space:
+            raise UsageError(f"method '{step.method}' edits {method.space} codes, and these are {latents.space}")
+        if method.needs_reference and references is None:
+            raise UsageError(f"method '{step.method}' needs a reference photo; give one with --ref")
+        if step.layers:
+            step.layers.indices(weights.num_ws)
+        context = EditContext(weights, device, step.attribute, step.strength, step.layers, references, seed)
+        options = build_options(method.Options, dict(step.options))
+        _warn_outside_safe_range(method, context)
+        checked.append((method, options, context))
+    for method, options, context in checked:
+        latents = method.edit(latents, options, context)
+        if not torch.isfinite(latents.codes).all():
+            raise StkitError(f"method '{method.name}' gave codes that are not finite; try a smaller strength")
+    return latents
+
+
+def chain_label(steps: Sequence[EditStep]) -> str:
+    """All edits as part of a file name, of at most 120 characters."""
+    label = "_".join(step.label for step in steps)
+    return label if len(label) <= 120 else f"{label[:110]}_{len(steps)}-edits"
+
+
+def _lookup_order(registry: Registry, with_references: bool) -> list[EditingMethod]:
+    def rank(method: EditingMethod) -> tuple[int, int, str]:
+        preferred = PREFERRED.index(method.name) if method.name in PREFERRED else len(PREFERRED)
+        return int(method.needs_reference), preferred, method.name
+
+    methods = [m for m in registry.editing_methods.values() if with_references or not m.needs_reference]
+    return sorted(methods, key=rank)
+
+
+def _attribute_names(method: EditingMethod, context: EditContext) -> list[str]:
+    try:
+        return [attribute.name for attribute in method.attributes(context)]
+    except StkitError:  # these weights have nothing that this method can use
+        return []
+
+
+def _unknown(name: str, known: Mapping[str, Iterable[str]]) -> str:
+    names = {attribute: method for method, attributes in known.items() for attribute in reversed(list(attributes))}
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        mend = "did you mean " + " or ".join(f"{names[other]}:{other}" for other in near) + "?"
+    else:
+        mend = "; ".join(f"{method} has {_few(attributes)}" for method, attributes in known.items() if attributes)
+    return f"no method has an attribute '{name}' with these weights: {mend or 'no method has any; see `stkit methods`'}"
+
+
+def _few(attributes: Iterable[str]) -> str:
+    names = list(attributes)
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _warn_outside_safe_range(method: EditingMethod, context: EditContext) -> None:
+    for attribute in method.attributes(context):
+        low, high = attribute.safe_range
+        if attribute.name == context.attribute and not low <= context.strength <= high:
+            logger.warning(
+                "strength %g is outside the range of %g to %g in which '%s' is known to look well",
+                context.strength,
+                low,
+                high,
+                attribute.name,
+            )
+
+
+__all__ = ["PREFERRED", "EditStep", "apply_steps", "chain_label", "parse_step"]

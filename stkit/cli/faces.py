@@ -1,0 +1,49 @@
+"""`stkit faces`: a domain's subjects in a photo, numbered as `--face` takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stkit.cli.common import DomainFlag, OutFlag, OverwriteFlag, console
+from stkit.cli.seeing import ShowFlag, show_images
+from stkit.plugins import load_plugins
+
+COMMAND = "faces"
+
+
+def run(
+    photo: Annotated[Path, typer.Argument(help="A photo.")],
+    domain: DomainFlag = "faces",
+    out: OutFlag = Path("out"),
+    overwrite: OverwriteFlag = False,
+    show: ShowFlag = False,
+) -> None:
+    """Number the faces (or the domain's other subjects) in a photo, largest first; draw them to OUT/PHOTO/."""
+    from stkit.cli.invert import photo_base
+    from stkit.errors import SubjectError
+    from stkit.files import write_all
+    from stkit.images import encode_image, load_photo
+    from stkit.subjects import draw_subjects
+
+    chosen = load_plugins().domain(domain)
+    loaded = load_photo(photo)
+    subjects = chosen.locate(loaded.image)
+    if not subjects:
+        raise SubjectError(f"no {chosen.noun} found in {photo}; say where it is with `stkit edit --box x,y,w,h`")
+    base = photo_base(out, photo, loaded.sha256)
+    path = base.with_name(f"{base.name}.{chosen.noun}s.jpg")
+    picture = draw_subjects(loaded.image, subjects)
+    write_all({path: encode_image(picture, path)}, overwrite)
+    for number, subject in enumerate(subjects, 1):
+        left, top, right, bottom = (round(x) for x in subject.box)
+        notes = "; ".join(subject.problems) or "ok"
+        console.print(f"{chosen.noun} {number}: box {left},{top},{right - left},{bottom - top}: {notes}", markup=False)
+    console.print(str(path))
+    if show:
+        show_images([path])
+
+
+__all__ = ["COMMAND", "run"]

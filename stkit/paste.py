@@ -1,0 +1,245 @@
+"""Paste-back: an edited crop put into the photo that it came from, at the photo's own resolution.
+
+A blend says, in crop space, what to add to the photo and what share of its own pixels to take away:
+`photo * (1 - less) + more`. Both maps are zero at the crop's border and are warped to the photo, so
+every pixel outside the blended region stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from stkit.alignment import crop_photo
+from stkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from stkit.images import Photo
+
+    Maps = tuple[np.ndarray, np.ndarray]
+
+Blend = Literal["residual", "replace", "poisson"]
+BLENDS: tuple[Blend, ...] = get_args(Blend)
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+_STRIP = 256  # rows of the photo that are worked on at a time
+_FEATHER = 0.35  # of the half width of the region
+_STRONG = (
+    8.0,
+    32.0,
+)  # levels: how much the structure changes where the photo's own detail fades, none to all of it
+
+
+def parse_blend(text: str) -> Blend:
+    """A blend by name. Raises UsageError."""
+    for blend in BLENDS:
+        if text == blend:
+            return blend
+    raise UsageError(f"no blend '{text}'; there is: {', '.join(BLENDS)}")
+
+
+def paste_back(
+    photo: Photo | Image.Image,
+    transform: np.ndarray,
+    before: Tensor | Image.Image,
+    after: Tensor | Image.Image,
+    output_crop: tuple[float, float, float, float] = WHOLE,
+    blend: Blend = "residual",
+) -> Image.Image:
+    """The upright RGB photo with the edit in it, of the photo's size.
+
+    `transform` [2, 3] takes crop to photo pixels; `before` and `after` are the unedited and the edited
+    reconstruction, tensors [3, R, R] about [-1, 1] or images R x R; `output_crop` is the part of them
+    that is picture (see `Domain.output_crop`). Blends:
+
+    - "residual": the difference of the two reconstructions is added to the photo's own pixels; where the
+      edit is strong, the photo's finer detail fades with it, so that no edge is seen twice. Without a
+      difference the photo is given back unchanged.
+    - "replace": the edited reconstruction itself, its colours matched as the unedited one needs it.
+    - "poisson": the same's gradients, with the photo's colours on the region's border
+      (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003).
+
+    Raises UsageError for another blend, or crops of different sizes.
+    """
+    image = photo if isinstance(photo, Image.Image) else photo.image
+    old, new = _pixels(before), _pixels(after)
+    if old.shape != new.shape:
+        raise UsageError(f"the crop is {new.shape[1]} px edited and {old.shape[1]} px unedited; give both in one size")
+    blend = parse_blend(blend)
+    transform = np.asarray(transform, float)
+    size = new.shape[1]
+    own = _pixels(crop_photo(image, transform, size))
+    window = feathered_window(size, output_crop)
+    more, less = _BLENDS[blend](own, old, new, window)
+    return _apply(image, transform, more, less, window)
+
+
+def feathered_window(size: int, output_crop: tuple[float, float, float, float] = WHOLE) -> np.ndarray:
+    """Weights [size, size]: 1 in the middle of `output_crop`, smoothly 0 at its border and outside."""
+    left, top, right, bottom = (share * size for share in output_crop)
+    place = np.arange(size) + 0.5
+    x = (2 * place - left - right) / (right - left)
+    y = (2 * place - top - bottom) / (bottom - top)
+    radius = (np.abs(x)[None, :] ** 2.5 + np.abs(y)[:, None] ** 2.5) ** 0.4
+    # The last two pixels are left out: interpolation reaches that far.
+    edge = 1 - 4 / min(right - left, bottom - top)
+    return _smoothstep((edge - radius) / _FEATHER).astype(np.float32)
+
+
+def _residual(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
+    change = new - old
+    # What moves edges, and not what only changes light; blurred, so that detail fades around them too.
+    moved = change - np.dstack([_blur(channel, len(change) / 10) for channel in np.moveaxis(change, -1, 0)])
+    strength = _blur(np.abs(moved).max(-1), len(change) / 40)
+    fade = _smoothstep((strength - _STRONG[0]) / (_STRONG[1] - _STRONG[0]))[..., None]
+    weight = window[..., None]
+    return weight * (change + fade * own), weight * fade
+
+
+def _replace(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
+    weight = window[..., None]
+    return weight * _match_colours(own, old, new, window), weight
+
+
+def _poisson(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
+    inside = window > 0.02
+    weight = _smoothstep(window / 0.2)[..., None]
+    new = _match_colours(own, old, new, window)
+    return weight * (new + _membrane(own - new, inside)), weight
+
+
+_BLENDS: dict[Blend, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Maps]] = {
+    "residual": _residual,
+    "replace": _replace,
+    "poisson": _poisson,
+}
+
+
+def _match_colours(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """`new` with the gain and offset of each channel that bring `old` to the photo's mean and deviation."""
+    weight = window[..., None] / window.sum()
+    mean_own, mean_old = (weight * own).sum((0, 1)), (weight * old).sum((0, 1))
+    spread_own = np.sqrt((weight * (own - mean_own) ** 2).sum((0, 1)))
+    spread_old = np.sqrt((weight * (old - mean_old) ** 2).sum((0, 1)))
+    gain = np.clip(spread_own / np.maximum(spread_old, 1.0), 0.5, 2.0)
+    return (new - mean_old) * gain + mean_own
+
+
+def _membrane(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """`values` [H, W, C] kept where not `inside`, and there the harmonic function that continues them."""
+    import scipy.sparse
+    import scipy.sparse.linalg
+
+    count = int(inside.sum())
+    number = np.full(inside.shape, -1)
+    number[inside] = np.arange(count)
+    rows, columns = np.nonzero(inside)
+    target = np.zeros((count, values.shape[2]))
+    pairs = []
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        neighbour = rows + down, columns + right
+        index = number[neighbour]
+        free = index >= 0
+        pairs.append((np.arange(count)[free], index[free]))
+        target[~free] += values[neighbour][~free]
+    row, column = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    links = scipy.sparse.coo_matrix((np.ones(len(row)), (row, column)), (count, count))
+    system = (4 * scipy.sparse.identity(count) - links).tocsc()
+    result = values.copy()
+    result[inside] = scipy.sparse.linalg.splu(system).solve(target)
+    return result
+
+
+def _apply(
+    image: Image.Image, transform: np.ndarray, more: np.ndarray, less: np.ndarray, window: np.ndarray
+) -> Image.Image:
+    result = image.copy()
+    maps = [np.ascontiguousarray(channel, np.float32) for channel in np.moveaxis(np.dstack([more, less]), -1, 0)]
+    maps, transform = _reduced(maps, transform)
+    for box in _strips(_bounds(transform, maps[0].shape, image.size)):
+        *added, taken = (_warp(channel, transform, box) for channel in maps)
+        pixels = np.asarray(image.crop(box), np.float32)
+        changed = pixels * (1 - taken[..., None]) + np.dstack(added)
+        result.paste(Image.fromarray(np.rint(np.clip(changed, 0, 255)).astype(np.uint8)), box[:2])
+    return result
+
+
+def _reduced(maps: list[np.ndarray], transform: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Maps no finer than the photo, so that warping them cannot alias, and the transform that fits them."""
+    size = len(maps[0])
+    scale = float(np.hypot(*transform[:, 0]))
+    if scale >= 1:
+        return maps, transform
+    smaller = max(1, math.ceil(size * scale))
+    ratio = size / smaller
+    shrunk = [np.asarray(Image.fromarray(m).resize((smaller, smaller), Image.Resampling.HAMMING)) for m in maps]
+    linear = transform[:, :2] * ratio
+    shift = transform[:, 2] + transform[:, :2] @ np.full(2, (ratio - 1) / 2)
+    return shrunk, np.hstack([linear, shift[:, None]])
+
+
+def _bounds(transform: np.ndarray, shape: tuple[int, ...], photo_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of the photo (left, top, right, bottom) that a crop of `shape` covers."""
+    height, width = shape
+    corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [-0.5, height - 0.5], [width - 0.5, height - 0.5]])
+    quad = corners @ transform[:, :2].T + transform[:, 2] + 0.5
+    low = np.clip(np.floor(quad.min(0)), 0, photo_size).astype(int)
+    high = np.clip(np.ceil(quad.max(0)), 0, photo_size).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _strips(box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
+    left, top, right, bottom = box
+    if left < right:
+        for start in range(top, bottom, _STRIP):
+            yield left, start, right, min(start + _STRIP, bottom)
+
+
+def _warp(channel: np.ndarray, transform: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """`channel` [R, R] of the crop as the photo's pixels in `box` see it, bicubic, 0 outside."""
+    inverse = np.linalg.inv(transform[:, :2])
+    # PIL wants output-to-input in coordinates whose pixel centres are at +0.5.
+    corner = np.array(box[:2], float) - 0.5 - transform[:, 2]
+    shift = inverse @ corner + 0.5
+    data = (inverse[0, 0], inverse[0, 1], shift[0], inverse[1, 0], inverse[1, 1], shift[1])
+    size = (box[2] - box[0], box[3] - box[1])
+    source = Image.fromarray(channel)
+    return np.asarray(source.transform(size, Image.Transform.AFFINE, data, resample=Image.Resampling.BICUBIC))
+
+
+def _pixels(picture: Tensor | Image.Image) -> np.ndarray:
+    """Float pixels [H, W, 3], 0 to 255."""
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"), np.float32)
+    values = picture.detach().cpu().float().clamp(-1, 1).permute(1, 2, 0).numpy()
+    return (values + 1) * 127.5
+
+
+def _blur(values: np.ndarray, radius: float) -> np.ndarray:
+    """A Gaussian of standard deviation `radius`, with mirrored borders."""
+    reach = math.ceil(3 * radius)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(radius, 1e-6)) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (reach, reach)
+        padded = np.pad(values, padding, mode="symmetric")
+        values = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
+    return values
+
+
+def _smoothstep(x: np.ndarray) -> np.ndarray:
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+__all__ = ["BLENDS", "WHOLE", "Blend", "feathered_window", "parse_blend", "paste_back"]

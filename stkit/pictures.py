@@ -1,0 +1,72 @@
+"""Pictures of edits for people: before and after, strips of strengths, animations."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from stkit.errors import UsageError
+from stkit.images import side_by_side
+from stkit.results import Edit
+
+_VIEW = 512  # pixels of the longer side of a view, at most
+
+
+def subject_view(edit: Edit, image: Image.Image, side: int = _VIEW) -> Image.Image:
+    """The part of `image`, of the photo's size, around the edit's subjects; at most `side` pixels long."""
+    size = edit.after.shape[-1]
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
+    transforms = [np.array(row.transform) for row in edit.latents.provenance]
+    points = np.concatenate([corners @ matrix[:, :2].T + matrix[:, 2] for matrix in transforms])
+    low, high = points.min(0), points.max(0)
+    margin = 0.25 * (high - low).max()
+    low = np.clip(np.floor(low - margin), 0, image.size).astype(int)
+    high = np.clip(np.ceil(high + margin), 0, image.size).astype(int)
+    view = image.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+    view.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return view
+
+
+def before_after(edit: Edit) -> Image.Image:
+    """Unedited beside edited: the photo around the subject where there is a photo, otherwise the aligned crops."""
+    if edit.photo is None:
+        return side_by_side([edit.unedited, edit.crop], ["before", "after"])
+    views = [subject_view(edit, image) for image in (edit.photo.image, edit.image)]
+    return side_by_side(views, ["before", "after"])
+
+
+def sweep_frames(edits: Sequence[Edit], side: int = 256) -> list[Image.Image]:
+    """One picture of each edit: around the subject in the photo, or the aligned crop."""
+    return [edit.crop if edit.photo is None else subject_view(edit, edit.image, side) for edit in edits]
+
+
+def encode_gif(frames: Sequence[Image.Image], seconds: float = 0.25) -> bytes:
+    """An endless GIF that goes through `frames` of one size and back, `seconds` each."""
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    encoded = io.BytesIO()
+    there_and_back[0].save(
+        encoded,
+        format="GIF",
+        save_all=True,
+        append_images=there_and_back[1:],
+        duration=round(seconds * 1000),
+        loop=0,
+    )
+    return encoded.getvalue()
+
+
+def parse_sweep(text: str) -> list[float]:
+    """The strengths of FIRST:LAST:COUNT, evenly spaced, 2 to 99 of them. Raises UsageError."""
+    try:
+        first, last, count = (kind(part) for kind, part in zip((float, float, int), text.split(":"), strict=True))
+    except ValueError:
+        raise UsageError(f"sweep '{text}' is not like -3:3:7: first strength, last strength, how many") from None
+    if not np.isfinite([first, last]).all() or not 2 <= count <= 99:
+        raise UsageError(f"sweep '{text}': give finite strengths and a count of 2 to 99")
+    return [round(float(strength), 6) + 0.0 for strength in np.linspace(first, last, int(count))]
+
+
+__all__ = ["before_after", "encode_gif", "parse_sweep", "subject_view", "sweep_frames"]

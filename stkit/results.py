@@ -1,0 +1,130 @@
+"""What the editor gives back: an inversion, an edit, and the photo that latents came from."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stkit.domains import Subject
+from stkit.errors import PhotoError, UsageError
+from stkit.images import Photo, load_photo, save_image
+from stkit.latents import Latents, Provenance
+from stkit.paste import Blend, paste_back
+from stkit.writeback import encode_photo, photo_suffix, save_photo
+
+logger = logging.getLogger("stkit")
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """A photo's subject found again by the generator: `crop` is what it should be, `image` what it is.
+
+    `number` is the subject's among those found, from 1 (the largest). `metrics` has "mse", of images
+    in [-1, 1] at the generator's resolution.
+    """
+
+    photo: Photo
+    subject: Subject
+    subjects_found: int
+    crop: Image.Image
+    image: Image.Image
+    latents: Latents
+    metrics: Mapping[str, float]
+    number: int = 1
+
+    def save(self, path: Path | str) -> None:
+        """Write the reconstruction; the suffix says the format. Raises UsageError, OutputError."""
+        save_image(self.image, path)
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An edit of one subject, or of several in one photo.
+
+    `image` is the whole photo with the edit in it where `photo` is known, otherwise `crop`; `crop` is the
+    aligned picture of the first subject, `unedited` its reconstruction before any edit. `before` and
+    `after` [B, 3, R, R] are the generator's images, `latents` the edited codes. `metrics` has "change",
+    the mean squared difference of the two in [-1, 1], and what the inversion measured.
+    """
+
+    latents: Latents
+    before: torch.Tensor
+    after: torch.Tensor
+    crop: Image.Image
+    unedited: Image.Image
+    photo: Photo | None
+    output_crop: tuple[float, float, float, float]
+    blend: Blend
+    metrics: Mapping[str, float]
+
+    @functools.cached_property
+    def image(self) -> Image.Image:
+        """The edited photo; the aligned crop where there is no photo. Made when first asked for."""
+        if self.photo is None:
+            return self.crop
+        image = self.photo.image
+        for row, before, after in zip(self.latents.provenance, self.before, self.after, strict=True):
+            transform = np.array(row.transform)
+            image = paste_back(image, transform, before, after, self.output_crop, self.blend)
+        return image
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the photo's own format, to save with; `.png` without a photo."""
+        return ".png" if self.photo is None else photo_suffix(self.photo)
+
+    def encode(self, path: Path) -> bytes:
+        """The bytes that `save` writes; the photo must be there. Raises UsageError, OutputError."""
+        if self.photo is None:
+            raise UsageError("this edit has no photo; save its crop")
+        return encode_photo(self.image, self.photo, path)
+
+    def save(self, path: Path | str) -> None:
+        """Write `image`: with the photo's metadata, colour space and quality where there is a photo.
+
+        The suffix of `path` says the format. Raises UsageError, OutputError.
+        """
+        if self.photo is None:
+            save_image(self.crop, path)
+        else:
+            save_photo(self.image, self.photo, path)
+
+
+def find_photo(latents: Latents) -> Photo | None:
+    """The photo that all rows of `latents` came from, read again.
+
+    None, with a warning that says why, when it is gone, has changed, cannot be read, was never noted, or
+    when the rows are of several photos.
+    """
+    rows = latents.provenance
+    reason = _why_not(rows)
+    if reason is None:
+        path = Path(str(rows[0].photo))
+        try:
+            photo = load_photo(path)
+        except PhotoError as error:
+            reason = str(error)
+        else:
+            if photo.sha256 == rows[0].photo_sha256:
+                return photo
+            reason = f"{path} has changed since"
+    logger.warning("no paste-back, only the aligned crop: %s", reason)
+    return None
+
+
+def _why_not(rows: tuple[Provenance, ...]) -> str | None:
+    if not rows or any(row.photo is None or row.transform is None for row in rows):
+        return "the latents do not say which photo they came from"
+    if len({row.photo_sha256 for row in rows}) > 1:
+        return "the latents are of several photos"
+    return None
+
+
+__all__ = ["Edit", "Inversion", "find_photo"]

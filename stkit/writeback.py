@@ -1,0 +1,246 @@
+"""An edited photo written as the photo was: its size, orientation, colour space, metadata, format and quality.
+
+Only what was edited is written anew: the change is carried into the file's own pixels, so that all
+others stay exactly what they were, whatever their colour space. What Pillow cannot hold is not kept:
+16-bit colour becomes 8-bit (16-bit grey stays), palettes become RGB, of an animation the first
+picture is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin
+
+from stkit.files import atomic_path
+from stkit.images import UPRIGHT, Photo, encode_image, full_scale, orientation
+
+_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+_SUFFIXES = {".jpg": (".jpg", ".jpeg"), ".tif": (".tif", ".tiff")}
+_BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
+_FADE = 16.0  # levels of sRGB
+_LOSSLESS_TIFF = {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
+_PLAIN = {"P": "RGB", "1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
+
+
+def photo_suffix(photo: Photo) -> str:
+    """The suffix to write an edit of `photo` with: its own where stkit writes its format, else `.png`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(photo.data)) as image:
+                suffix = _FORMATS.get(image.format or "", ".png")
+        except Exception:  # no file behind it, or HEIC, which Pillow alone does not know
+            return ".png"
+    own = photo.path.suffix
+    return own if own.lower() in _SUFFIXES.get(suffix, (suffix,)) else suffix
+
+
+def save_photo(edited: Image.Image, photo: Photo, path: Path | str) -> None:
+    """Write `edited`, the upright sRGB picture of `photo.image`'s size, as a file like the photo's own.
+
+    Raises UsageError, OutputError.
+    """
+    path = Path(path)
+    data = encode_photo(edited, photo, path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_photo(edited: Image.Image, photo: Photo, path: Path) -> bytes:
+    """The bytes of that file, in the format of the path's suffix; the photo's own bytes when nothing was edited."""
+    box = ImageChops.difference(edited, photo.image).getbbox()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(photo.data))
+            image.load()
+        except Exception:  # no file behind it, or HEIC: what is left is the picture itself
+            return encode_image(edited, path)
+        same_format = path.suffix.lower() in _names(image)
+        if box is None and same_format:
+            return photo.data
+        own = _own_pixels(image)
+        if own is None:
+            return encode_image(edited, path)
+        if box is not None:
+            _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
+        return encode_image(_fitting(own, path), path, **_parameters(image, photo.data, path, same_format))
+
+
+def _names(image: Image.Image) -> tuple[str, ...]:
+    suffix = _FORMATS.get(image.format or "", "")
+    return _SUFFIXES.get(suffix, (suffix,))
+
+
+def _own_pixels(image: Image.Image) -> Image.Image | None:
+    """The file's pixels in a mode that can be edited, without metadata; None for modes that are not ours to keep."""
+    mode = _PLAIN.get(image.mode, image.mode)
+    if image.mode == "P" and image.has_transparency_data:
+        mode = "RGBA"
+    if mode == "RGB" and "transparency" in image.info:
+        mode = "RGBA"
+    if mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "I", "F") and not mode.startswith("I;16"):
+        return None
+    own = image.convert(mode) if mode != image.mode else image.copy()
+    own.info = {}
+    return own
+
+
+def _change(
+    own: Image.Image,
+    image: Image.Image,
+    old: Image.Image,
+    new: Image.Image,
+    box: tuple[int, int, int, int],
+    upright_size: tuple[int, int],
+) -> None:
+    """Carry the step from `old` to `new`, both sRGB and upright at `box`, into `own`, in place.
+
+    What 8-bit sRGB could not say of the file's pixels (finer steps, colours out of its gamut) stays where
+    little changes and fades where much does.
+    """
+    turn = UPRIGHT.get(orientation(image))
+    if turn is not None:
+        back = _BACK.get(turn, turn)
+        old, new = old.transpose(back), new.transpose(back)
+        box = _turned_box(box, upright_size, back)
+    profile = image.info.get("icc_profile")
+    before, after = (np.asarray(_from_srgb(part, own.mode, profile), np.float32) for part in (old, new))
+    pixels = np.asarray(own.crop(box))
+    has_alpha, wide = own.mode in ("LA", "RGBA"), own.mode == "F" or own.mode.startswith("I")
+    white = full_scale(np.asarray(own)) if wide else 255.0
+    values = pixels[..., :-1].astype(np.float32).reshape(before.shape) if has_alpha else pixels.astype(np.float32)
+    rest = values - before * (white / 255)
+    if not has_alpha:  # there the rest is mostly the white that the picture was laid on
+        change = np.abs(np.asarray(new, np.float32) - np.asarray(old)).max(-1)
+        keep = np.clip(1 - change / _FADE, 0, 1)
+        rest = rest * (keep[..., None] if rest.ndim == 3 else keep)
+    changed = np.clip(after * (white / 255) + rest, 0, white)
+    if has_alpha:
+        changed = np.dstack([changed, pixels[..., -1]])
+    if pixels.dtype.kind != "f":
+        changed = np.rint(changed)
+    changed = changed.astype(pixels.dtype)
+    own.paste(Image.fromarray(changed, mode=own.mode) if own.mode == "CMYK" else Image.fromarray(changed), box[:2])
+
+
+def _turned_box(
+    box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Transpose
+) -> tuple[int, int, int, int]:
+    """Where `turn` takes `box` of a picture of `size`."""
+    (width, height), (left, top, right, bottom) = size, box
+    T = Image.Transpose
+    if turn in (T.TRANSPOSE, T.TRANSVERSE, T.ROTATE_90, T.ROTATE_270):
+        width, height, left, top, right, bottom = height, width, top, left, bottom, right
+    if turn in (T.FLIP_LEFT_RIGHT, T.ROTATE_180, T.TRANSVERSE, T.ROTATE_270):
+        left, right = width - right, width - left
+    if turn in (T.FLIP_TOP_BOTTOM, T.ROTATE_180, T.TRANSVERSE, T.ROTATE_90):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
+
+
+def _from_srgb(picture: Image.Image, mode: str, profile: bytes | None) -> Image.Image:
+    """`picture` in the colours of the file: its mode without alpha, through its profile where it has one."""
+    target = {"LA": "L", "RGBA": "RGB"}.get(mode, mode if mode in ("L", "RGB", "CMYK") else "L")
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # as in reading: as if there were none
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if target != "RGB" or "sRGB" not in ImageCms.getProfileDescription(own):
+                converted = ImageCms.profileToProfile(picture, ImageCms.createProfile("sRGB"), own, outputMode=target)
+                return converted or picture.convert(target)
+    return picture.convert(target)
+
+
+def _fitting(own: Image.Image, path: Path) -> Image.Image:
+    """`own` in a mode that the format at `path` has."""
+    suffix = path.suffix.lower()
+    allowed = {
+        ".jpg": ("L", "RGB", "CMYK"),
+        ".jpeg": ("L", "RGB", "CMYK"),
+        ".webp": ("RGB", "RGBA"),
+        ".bmp": ("L", "RGB"),
+        ".png": ("L", "LA", "RGB", "RGBA", "I;16"),
+    }.get(suffix)
+    if allowed is None or own.mode in allowed:
+        return own
+    if own.mode.startswith("I;16") and suffix == ".png":
+        return Image.fromarray(np.asarray(own).astype(np.uint16))
+    if own.mode in ("LA", "RGBA"):
+        return own.convert("RGBA" if "RGBA" in allowed else "RGB")
+    return own.convert("RGB")
+
+
+def _parameters(image: Image.Image, data: bytes, path: Path, same_format: bool) -> dict[str, Any]:
+    """What Pillow's writer needs to know to keep the photo's metadata and quality."""
+    info = image.info
+    parameters: dict[str, Any] = {key: info[key] for key in ("icc_profile", "dpi") if info.get(key)}
+    exif = _exif(image)
+    suffix = path.suffix.lower()
+    if exif and suffix != ".bmp":
+        parameters["exif"] = exif
+    if info.get("xmp") and suffix in (".jpg", ".jpeg", ".webp"):
+        parameters["xmp"] = info["xmp"]
+    if not same_format:
+        return parameters
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        parameters.update(qtables=image.quantization, quality=-1, progressive=bool(info.get("progressive")))
+        sampling = JpegImagePlugin.get_sampling(image)
+        if sampling >= 0:
+            parameters["subsampling"] = sampling
+        if info.get("comment"):
+            parameters["comment"] = info["comment"]
+    if image.format == "TIFF" and info.get("compression") in _LOSSLESS_TIFF:
+        parameters["compression"] = info["compression"]
+    if image.format == "WEBP":
+        parameters["lossless"] = b"VP8L" in data[:65536]  # the chunk of lossless pixels
+    return parameters
+
+
+def _exif(image: Image.Image) -> bytes | Image.Exif | None:
+    """The photo's EXIF without its thumbnail, which would show the photo before the edit."""
+    try:
+        exif = image.getexif()
+        if not exif:
+            return None
+        if image.format == "TIFF":
+            return _tiff_exif(exif)
+        raw = image.info.get("exif")
+        return raw if raw and not exif.get_ifd(ExifTags.IFD.IFD1) else exif.tobytes()
+    except Exception:  # damaged EXIF is no reason to refuse
+        return None
+
+
+def _tiff_exif(exif: Image.Exif) -> Image.Exif:
+    """TIFF keeps its layout in the same tags: only those that describe the photo are taken over."""
+    kept = Image.Exif()
+    for tag in _DESCRIPTIVE:
+        if tag in exif:
+            kept[tag] = exif[tag]
+    return kept
+
+
+_DESCRIPTIVE = tuple(
+    int(getattr(ExifTags.Base, name))
+    for name in (
+        "ImageDescription",
+        "Make",
+        "Model",
+        "Software",
+        "DateTime",
+        "Artist",
+        "HostComputer",
+        "Copyright",
+        "Orientation",
+    )
+)
+
+__all__ = ["encode_photo", "photo_suffix", "save_photo"]

@@ -1,0 +1,116 @@
+"""Paste-back: what is not edited stays, what is edited lands where it belongs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stkit.alignment import crop_photo
+from stkit.errors import UsageError
+from stkit.images import to_tensor
+from stkit.paste import BLENDS, Blend, feathered_window, paste_back
+
+
+def photo(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def similarity(scale: float, degrees: float, x: float, y: float) -> np.ndarray:
+    a, b = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
+    return np.array([[a, -b, x], [b, a, y]])
+
+
+transforms = st.builds(
+    similarity,
+    st.floats(0.2, 4.0),
+    st.floats(-40, 40),
+    st.floats(-40, 90),
+    st.floats(-40, 90),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(transforms, st.integers(0, 99))
+def test_without_a_change_the_photo_comes_back(transform: np.ndarray, seed: int) -> None:
+    picture, crop = photo(seed=seed), to_tensor(photo(32, 32, seed + 1))[0]
+    pasted = paste_back(picture, transform, crop, crop)
+    assert np.array_equal(np.asarray(pasted), np.asarray(picture))
+
+
+@settings(max_examples=25, deadline=None)
+@given(transforms, st.sampled_from(BLENDS))
+def test_outside_of_the_crop_nothing_changes(transform: np.ndarray, blend: Blend) -> None:
+    picture = photo()
+    before, after = to_tensor(photo(32, 32, 1))[0], to_tensor(photo(32, 32, 2))[0]
+    pasted = paste_back(picture, transform, before, after, blend=blend)
+    x, y = np.meshgrid(np.arange(picture.width), np.arange(picture.height))
+    inverse = np.linalg.inv(transform[:, :2])
+    place = (np.stack([x, y], -1) - transform[:, 2]) @ inverse.T
+    outside = ((place < -0.5) | (place > 31.5)).any(-1)
+    assert np.array_equal(np.asarray(pasted)[outside], np.asarray(picture)[outside])
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
+@pytest.mark.parametrize("blend", BLENDS)
+def test_the_edit_lands_in_its_place(scale: float, blend: Blend) -> None:
+    """A spot of the edited crop is found, in the photo, where the transform says."""
+    picture = Image.new("RGB", (300, 260), (100, 110, 120))
+    transform = similarity(scale, 20, 120, 60)
+    before = np.full((64, 64, 3), (100, 110, 120), np.uint8)
+    after = before.copy()
+    after[36:44, 24:32] += 90
+    pasted = paste_back(picture, transform, Image.fromarray(before), Image.fromarray(after), blend=blend)
+    change = np.asarray(pasted, float).sum(-1) - np.asarray(picture, float).sum(-1)
+    weights = np.where(change > 30, change, 0)
+    y, x = np.indices(change.shape)
+    found = np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum()
+    wanted = transform @ [27.5, 39.5, 1]
+    assert np.abs(found - wanted).max() < 0.5 + 0.2 * scale
+    assert change.max() > 120
+
+
+@pytest.mark.parametrize("blend", ["replace", "poisson"])
+def test_no_seam_when_the_crop_has_other_colours(blend: Blend) -> None:
+    """The reconstruction is darker and flatter than the photo; replaced, it keeps the photo's colours."""
+    picture = photo(200, 200)
+    transform = similarity(3.0, 0, 4, 4)
+    own = np.asarray(crop_photo(picture, transform, 64), float)
+    darker = Image.fromarray((own * 0.7 + 10).astype(np.uint8))
+    pasted = np.asarray(paste_back(picture, transform, darker, darker, blend=blend), float)
+    assert np.abs(pasted - np.asarray(picture)).mean() < 4
+
+
+def test_strong_edits_fade_the_photos_detail() -> None:
+    """An edge that the edit moves is not seen twice."""
+    own = np.full((64, 64, 3), 200, np.uint8)
+    own[30:34, 16:48] = 40
+    moved = np.full((64, 64, 3), 200, np.uint8)
+    moved[38:42, 16:48] = 40
+    # The reconstruction knows the edge, but blurred: adding the difference alone leaves half of it.
+    before, after = (
+        Image.fromarray(pixels).resize((32, 32), Image.Resampling.BOX).resize((64, 64), Image.Resampling.BICUBIC)
+        for pixels in (own, moved)
+    )
+    pasted = np.asarray(paste_back(Image.fromarray(own), similarity(1, 0, 0, 0), before, after), float)
+    assert pasted[31:33, 28:36].mean() > 185
+    assert pasted[39:41, 28:36].mean() < 70
+
+
+def test_window_is_smooth_and_inside_the_output_crop() -> None:
+    window = feathered_window(128, (0.0, 0.25, 1.0, 0.75))
+    assert window[64, 64] == 1
+    assert not window[:32].any() and not window[96:].any() and not window[:, 0].any()
+    assert np.abs(np.diff(window, axis=0)).max() < 0.2
+
+
+def test_wrong_calls() -> None:
+    crop = torch.zeros(3, 16, 16)
+    with pytest.raises(UsageError, match="residual, replace, poisson"):
+        paste_back(photo(), similarity(1, 0, 0, 0), crop, crop, blend="mix")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="32 px edited and 16 px"):
+        paste_back(photo(), similarity(1, 0, 0, 0), crop, torch.zeros(3, 32, 32))
