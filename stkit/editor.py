@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.alignment import crop_photo, outside_share
-from stkit.domains import Domain, Subject
+from stkit.alignment import frame_photo, outside_share, picture_transform
+from stkit.domains import Domain, Subject, picture_box
 from stkit.editing import EditContext
 from stkit.errors import StkitError, SubjectError, UsageError
-from stkit.images import Photo, load_photo, to_image, to_tensor
+from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
 from stkit.inversion import InversionContext
 from stkit.latents import Latents, Provenance
 from stkit.models.inference import FrozenGenerator, freeze_generator
@@ -34,7 +34,11 @@ DEFAULT_INVERTER = "style-transformer"
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """A photo's subject found again by the generator: `crop` is what it should be, `image` what it is."""
+    """A photo's subject found again by the generator: `crop` is what it should be, `image` what it is.
+
+    Both are the picture alone, without the bars of domains whose pictures are not square.
+    `metrics` are of the picture.
+    """
 
     photo: Photo
     subject: Subject
@@ -47,7 +51,7 @@ class Inversion:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An edit: its image and its codes."""
+    """An edit: its picture and its codes."""
 
     image: Image.Image
     latents: Latents
@@ -63,17 +67,23 @@ class Editor:
         self.domain: Domain = registry.domain(weights.domain)
 
     def crop(self, photo: Photo, subject: Subject) -> tuple[Image.Image, np.ndarray]:
-        """The subject's aligned crop, R x R, and its crop-to-photo matrix [2, 3]."""
+        """The subject's aligned crop, R x R with its bars black, and its crop-to-photo matrix [2, 3]."""
         size = self.weights.resolution
         matrix = self.domain.transform(subject, self.weights.alignment, size)
-        outside = outside_share(matrix, size, size, photo.image.size)
+        box = picture_box(self.domain.output_crop, size)
+        inner = picture_transform(matrix, box)
+        outside = outside_share(inner, box[2] - box[0], box[3] - box[1], photo.image.size)
         if outside > 0.2:
             logger.warning(
                 "%.0f%% of the %s's crop lies outside the photo and is mirrored; expect a poor result there",
                 100 * outside,
                 self.domain.noun,
             )
-        return crop_photo(photo.image, matrix, size), matrix
+        return frame_photo(photo.image, matrix, size, self.domain.output_crop), matrix
+
+    def picture(self, image: torch.Tensor) -> Image.Image:
+        """What to show of a generated image [3, R, R], about [-1, 1]: its picture part."""
+        return to_image(picture_part(image, self.domain.output_crop))
 
     def locate(self, photo: Photo) -> list[Subject]:
         """The photo's subjects, largest first. Raises SubjectError when there is none."""
@@ -107,8 +117,9 @@ class Editor:
         )
         latents = dataclasses.replace(latents, provenance=(provenance,))
         output = self.generate(latents)
-        error = float((output.clamp(-1, 1) - pixels).square().mean())
-        return Inversion(photo, subjects[0], len(subjects), crop, to_image(output[0]), latents, {"mse": error})
+        error = float(picture_part(output.clamp(-1, 1) - pixels, self.domain.output_crop).square().mean())
+        images = self.picture(pixels[0]), self.picture(output[0])
+        return Inversion(photo, subjects[0], len(subjects), *images, latents, {"mse": error})
 
     @torch.inference_mode()
     def generate(self, latents: Latents) -> torch.Tensor:
@@ -163,7 +174,7 @@ class Editor:
         edited = chosen.edit(latents, build_options(chosen.Options, dict(options or {})), context)
         if not torch.isfinite(edited.codes).all():
             raise StkitError(f"method '{method}' gave codes that are not finite; try a smaller strength")
-        return Edit(to_image(self.generate(edited)[0]), edited)
+        return Edit(self.picture(self.generate(edited)[0]), edited)
 
     def _warn_outside_safe_range(self, method: str, context: EditContext) -> None:
         for attribute in self.registry.editing_method(method).attributes(context):

@@ -79,7 +79,6 @@ def run(
 def _open(editor: Editor, source: Path, inverter: str, out: Path) -> tuple[Path, dict[str, Image.Image], Latents]:
     """Where to write, the pictures to show beside the edit, and the latents of a photo or a latent file."""
     from stkit.errors import PhotoError, UsageError
-    from stkit.images import to_image
     from stkit.latents import load_latents
 
     if not source.is_file() and source.suffix == ".safetensors":
@@ -92,7 +91,7 @@ def _open(editor: Editor, source: Path, inverter: str, out: Path) -> tuple[Path,
     latents = load_latents(source)
     if len(latents) != 1:
         raise UsageError(f"{source} holds {len(latents)} codes; give a file of one")
-    before = to_image(editor.generate(latents)[0])
+    before = editor.picture(editor.generate(latents)[0])
     name = source.name.removesuffix(_LATENTS_SUFFIX).removesuffix(".safetensors")
     return source.with_name(name), {"before": before}, latents
 
