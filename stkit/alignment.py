@@ -11,7 +11,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from stkit.domains import AlignmentTemplate
+from stkit.domains import AlignmentTemplate, picture_box
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -53,6 +53,43 @@ def ffhq_transform(eyes: np.ndarray, mouth: np.ndarray, resolution: int) -> np.n
     x_axis /= np.hypot(*x_axis)
     x_axis *= max(np.hypot(*across) * 2.0, np.hypot(*down) * 1.8)
     return quad_transform(eye_centre + down * 0.1, x_axis, resolution)
+
+
+def box_transform(
+    box: tuple[float, float, float, float], template: AlignmentTemplate, resolution: int, max_cut: float
+) -> np.ndarray:
+    """Crop-to-photo matrix [2, 3] that fits `box` (photo pixels) to the template's picture by uniform scale, centred.
+
+    The box covers the picture, but at most a share `max_cut` of its width or height is cut away for that
+    (shared/data/README.md, cars, step 3).
+    """
+    left, top, right, bottom = box
+    size = np.array([right - left, bottom - top])
+    picture = np.asarray(template.points) * (resolution / template.size)  # [2, 2]: two corners
+    scales = (picture[1] - picture[0]) / size  # crop pixels a photo pixel, by width and by height
+    scale = max(scales) if max_cut >= 1 else min(max(scales), min(scales) / (1 - max_cut))
+    centre = np.array([left + right, top + bottom]) / 2
+    # Corners are pixel borders, the matrix is between pixel centres.
+    shift = centre - 0.5 - (picture.mean(0) - 0.5) / scale
+    return np.hstack([np.eye(2) / scale, shift[:, None]])
+
+
+def frame_photo(
+    image: Image.Image, transform: np.ndarray, resolution: int, output_crop: tuple[float, float, float, float]
+) -> Image.Image:
+    """The square crop that `transform` describes, black outside its picture part `output_crop`."""
+    box = picture_box(output_crop, resolution)
+    canvas = Image.new("RGB", (resolution, resolution))
+    picture = crop_photo(image, picture_transform(transform, box), box[2] - box[0], box[3] - box[1])
+    canvas.paste(picture, box[:2])
+    return canvas
+
+
+def picture_transform(transform: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Matrix [2, 3] from pixels of the part `box` of the crop to photo pixels."""
+    moved = transform.copy()
+    moved[:, 2] += transform[:, :2] @ np.array(box[:2])
+    return moved
 
 
 def crop_photo(image: Image.Image, transform: np.ndarray, width: int, height: int | None = None) -> Image.Image:
@@ -109,10 +146,13 @@ def outside_share(transform: np.ndarray, width: int, height: int, photo_size: tu
 
 
 __all__ = [
+    "box_transform",
     "crop_photo",
     "ffhq_transform",
     "fit_similarity",
+    "frame_photo",
     "outside_share",
+    "picture_transform",
     "points_transform",
     "quad_transform",
 ]

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""The `output_crop` of domains whose square images are picture all over."""
+
+
 @dataclass(frozen=True)
 class AlignmentTemplate:
     """How a domain's crops are framed; it belongs to the weights.
 
     `points`: landmark targets in pixels of a `size` x `size` frame (kind "points"); kind "ffhq" is
-    the oriented square of Karras et al. 2019 and needs no points; kind "box" fits the subject's box.
+    the oriented square of Karras et al. 2019 and needs no points; kind "box" fits the subject's box to
+    the picture, whose left top and right bottom corners in that frame are its two points.
     """
 
     kind: Literal["points", "ffhq", "box"]
@@ -73,8 +78,11 @@ class Domain(ABC):
     """The framing of this domain's own training data; weights may carry another one."""
     resolution: ClassVar[int]
     """Crop size in pixels of this domain's own training data."""
-    output_crop: ClassVar[tuple[float, float, float, float]] = (0.0, 0.0, 1.0, 1.0)
-    """Part of the square generator image that is picture: (left, top, right, bottom) as shares of its side."""
+    output_crop: ClassVar[tuple[float, float, float, float]] = WHOLE
+    """Part of the square generator image that is picture: (left, top, right, bottom) as shares of its side.
+
+    What lies outside it is black in training data and in crops (see stkit.alignment.frame_photo).
+    """
 
     @abstractmethod
     def locate(self, photo: Image.Image) -> list[Subject]:
@@ -109,4 +117,50 @@ class Domain(ABC):
         return None
 
 
-__all__ = ["AlignmentTemplate", "Domain", "Subject"]
+class BoxDomain(Domain):
+    """A domain without a detector: the subject is the whole photo, or a box that the user gives.
+
+    The template is of kind "box". `max_cut` is the share (0 to 1) of the box's width or height that may
+    be cut away where its shape is not the picture's; what is then still missing is the photo around the
+    box, mirrored at the photo's borders.
+    """
+
+    max_cut: ClassVar[float]
+
+    def locate(self, photo: Image.Image) -> list[Subject]:
+        """One subject, the whole photo."""
+        return [box_subject((0.0, 0.0, float(photo.width), float(photo.height)))]
+
+    def subject_from_box(self, photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
+        """The subject in a box (left, top, right, bottom) that the user gives."""
+        return box_subject(box)
+
+    def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
+        """Crop-to-photo matrix [2, 3] that fits the box to the template's picture by uniform scale.
+
+        Raises UsageError for a template of another kind.
+        """
+        from stkit.alignment import box_transform
+
+        if template.kind != "box" or len(template.points) != 2:
+            raise UsageError(
+                f"the domain '{self.name}' fits boxes, but these weights are framed by '{template.kind}'; "
+                "use weights that were trained with this domain"
+            )
+        return box_transform(subject.box, template, resolution, self.max_cut)
+
+
+def box_subject(box: tuple[float, float, float, float]) -> Subject:
+    """The subject in a box (left, top, right, bottom) of photo pixels, without landmarks."""
+    import numpy as np
+
+    return Subject(box, np.empty((0, 2)), 1.0)
+
+
+def picture_box(output_crop: tuple[float, float, float, float], resolution: int) -> tuple[int, int, int, int]:
+    """`output_crop` in whole pixels (left, top, right, bottom) of a square of `resolution`."""
+    left, top, right, bottom = (round(share * resolution) for share in output_crop)
+    return left, top, right, bottom
+
+
+__all__ = ["WHOLE", "AlignmentTemplate", "BoxDomain", "Domain", "Subject", "box_subject", "picture_box"]

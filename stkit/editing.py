@@ -65,6 +65,12 @@ class EditingMethod(ABC, Generic[OptionsT]):
     def edit(self, latents: Latents, options: OptionsT, context: EditContext) -> Latents:
         """Edited codes, same shape, space and order as `latents`; strength 0 gives the codes back."""
 
+    def prepare(self, weights: Weights, device: torch.device) -> None:
+        """Write to the folder of newly trained weights what this method can make of them without labels.
+
+        Called by `stkit train domain`. Raises StkitError when it cannot.
+        """
+
 
 def find_attribute(method: EditingMethod, context: EditContext) -> Attribute:
     """The attribute that `context` asks for; raises UsageError listing those that exist."""

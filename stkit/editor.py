@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.alignment import crop_photo, outside_share
+from stkit.alignment import frame_photo, outside_share, picture_transform
 from stkit.chain import EditStep, apply_steps, parse_step
-from stkit.domains import Domain, Subject
+from stkit.domains import Domain, Subject, picture_box
 from stkit.errors import UsageError
-from stkit.images import Photo, load_photo, to_image, to_tensor
+from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
 from stkit.inversion import InversionContext
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.models.inference import FrozenGenerator, freeze_generator
@@ -45,17 +45,23 @@ class Editor:
         self.domain: Domain = registry.domain(weights.domain)
 
     def crop(self, photo: Photo, subject: Subject) -> tuple[Image.Image, np.ndarray]:
-        """The subject's aligned crop, R x R, and its crop-to-photo matrix [2, 3]."""
+        """The subject's aligned crop, R x R with its bars black, and its crop-to-photo matrix [2, 3]."""
         size = self.weights.resolution
         matrix = self.domain.transform(subject, self.weights.alignment, size)
-        outside = outside_share(matrix, size, size, photo.image.size)
+        box = picture_box(self.domain.output_crop, size)
+        inner = picture_transform(matrix, box)
+        outside = outside_share(inner, box[2] - box[0], box[3] - box[1], photo.image.size)
         if outside > 0.2:
             logger.warning(
                 "%.0f%% of the %s's crop lies outside the photo and is mirrored; expect a poor result there",
                 100 * outside,
                 self.domain.noun,
             )
-        return crop_photo(photo.image, matrix, size), matrix
+        return frame_photo(photo.image, matrix, size, self.domain.output_crop), matrix
+
+    def picture(self, image: torch.Tensor) -> Image.Image:
+        """What to show of a generated image [3, R, R], about [-1, 1]: its picture part."""
+        return to_image(picture_part(image, self.domain.output_crop))
 
     def locate(self, photo: Photo) -> list[Subject]:
         """The photo's subjects, largest first; the list may be empty."""
@@ -118,14 +124,10 @@ class Editor:
         )
         latents = dataclasses.replace(latents, provenance=(provenance,))
         output = self.generate(latents)
-        error = float((output.clamp(-1, 1) - pixels).square().mean())
+        error = float(picture_part(output.clamp(-1, 1) - pixels, self.domain.output_crop).square().mean())
         warn_if_unusual(self.weights, error, photo.path)
-        metrics = {"mse": error}
-        return Inversion(photo, subject, subjects_found, crop, self.picture(output[0]), latents, metrics, number)
-
-    def picture(self, image: torch.Tensor) -> Image.Image:
-        """What to show of a generated image [3, R, R], about [-1, 1]."""
-        return to_image(image)
+        images = self.picture(pixels[0]), self.picture(output[0])
+        return Inversion(photo, subject, subjects_found, *images, latents, {"mse": error}, number)
 
     @torch.inference_mode()
     def generate(self, latents: Latents) -> torch.Tensor:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
+from stkit.domains import picture_box
 from stkit.errors import OutputError, PhotoError, UsageError
 from stkit.files import atomic_path
 
@@ -112,14 +113,20 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def resize_batch(images: torch.Tensor, resolution: int) -> torch.Tensor:
-    """Square images [N, 3, H, H] bilinearly resized to `resolution`, antialiased where they shrink."""
+def resize_batch(images: torch.Tensor, width: int) -> torch.Tensor:
+    """Images [N, 3, H, W] bilinearly resized to `width`, in their own shape, antialiased where they shrink."""
     import torch.nn.functional as F
 
-    if images.shape[-1] == resolution:
+    if images.shape[-1] == width:
         return images
-    shrinks = images.shape[-1] > resolution
-    return F.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=shrinks)
+    size = (round(images.shape[-2] * width / images.shape[-1]), width)
+    return F.interpolate(images, size=size, mode="bilinear", antialias=images.shape[-1] > width)
+
+
+def picture_part(images: torch.Tensor, output_crop: tuple[float, float, float, float]) -> torch.Tensor:
+    """The part of square images [..., R, R] that is picture (see `Domain.output_crop`): a view."""
+    left, top, right, bottom = picture_box(output_crop, images.shape[-1])
+    return images[..., top:bottom, left:right]
 
 
 def to_image(tensor: torch.Tensor) -> Image.Image:
@@ -338,6 +345,7 @@ __all__ = [
     "image_grid",
     "load_photo",
     "orientation",
+    "picture_part",
     "resize_batch",
     "save_image",
     "side_by_side",

@@ -11,9 +11,11 @@ from stkit.errors import UsageError
 from stkit.options import Options
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from stkit.latents import Latents
+    from stkit.weights import Weights
 
 
 class GANSpaceOptions(Options):
@@ -76,6 +78,12 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
             step = step - offsets.mean(1, keepdim=True) @ direction[:, None]
         codes[:, layers] += step * direction
         return latents.replace(codes, edit=f"ganspace:{attribute.name}={context.strength:+g}")
+
+    def prepare(self, weights: Weights, device: torch.device) -> None:
+        """Fit the components of w and keep them as the weights' own file."""
+        from stkit_ganspace.components import fit_components, save_components
+
+        save_components(weights.path("ganspace"), fit_components(weights), weights)
 
     def _basis(self, name: str, options: GANSpaceOptions, context: EditContext) -> tuple[Tensor, Tensor, Tensor]:
         """Directions [K, w_dim], units [K] and mean [w_dim] of the components that `name` is one of."""

@@ -1,4 +1,4 @@
-"""MSE and LPIPS as plugins."""
+"""MSE and LPIPS of pairs, Frechet and sliced Wasserstein distances of sets."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ from stkit.metrics import Metric
 def register_metrics() -> Sequence[Metric]:
     """The metrics of this package."""
     from stkit_metrics.paired import LPIPSMetric, MSEMetric
+    from stkit_metrics.sets import FrechetMetric, SWDMetric
 
-    return [MSEMetric(), LPIPSMetric()]
+    return [MSEMetric(), LPIPSMetric(), FrechetMetric(), SWDMetric()]

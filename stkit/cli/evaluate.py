@@ -27,27 +27,33 @@ def run(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Note the usual MSE in the weights, for the warning of unusual photos.")
     ] = False,
+    frechet: Annotated[
+        int, typer.Option("--frechet", min=0, help="Frechet distance of this many samples, say 5000 (lite0 features).")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: DeviceFlag = "auto",
 ) -> None:
     """Reconstruction errors on held-out images, beside those of the mean training image (MSE and LPIPS at 256 px)."""
     from stkit.images import save_image
     from stkit.training.data import load_image_set
-    from stkit.training.evaluate import evaluate_reconstruction, mean_image, reconstruction_grid
+    from stkit.training.evaluate import evaluate_reconstruction, evaluate_samples, mean_image, reconstruction_grid
 
     editor = open_editor(domain, weights, device)
     size = editor.weights.resolution
 
     def read(split: str) -> ImageSet:
         with progress_bar(f"reading {split}") as on_progress:
-            return load_image_set(data, size, split, labels, on_progress)
+            return load_image_set(data, size, split, labels, on_progress, editor.domain.output_crop)
 
-    held_out, mean = read(split), mean_image(read("train"))
+    held_out, train_set = read(split), read("train")
     embedder = editor.domain.load_embedder(editor.weights.alignment, editor.device) if identity else None
     with progress_bar("reconstructing") as on_progress:
         report = evaluate_reconstruction(
-            editor.weights, held_out, mean, editor.device, embedder, on_progress=on_progress
+            editor.weights, held_out, mean_image(train_set), editor.device, embedder, on_progress=on_progress
         )
+    if frechet:
+        with progress_bar("features") as on_progress:
+            report["lite0"] = evaluate_samples(editor.weights, held_out, train_set, editor.device, frechet, on_progress)
     if grid:
         worst = [row["file"] for row in report["worst"]]
         save_image(reconstruction_grid(editor.weights, held_out, worst, editor.device), grid)
@@ -62,6 +68,12 @@ def run(
     console.print(f"{report['images']} images of the split '{split}', weights '{editor.weights.name}'")
     for name, label in (("reconstruction", "reconstruction"), ("mean_image", "mean image")):
         console.print(f"{label:15s}" + "  ".join(f"{key} {value:.4f}" for key, value in report[name].items()))
+    if frechet:
+        figures = report["lite0"]
+        console.print(
+            f"Frechet distance to the split '{split}', lite0 features (not FID): {figures['frechet']:.2f} of "
+            f"{figures['samples']} samples, {figures['floor']:.2f} of {figures['train_images']} training images"
+        )
     if grid:
         console.print(str(grid))
 

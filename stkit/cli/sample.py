@@ -24,12 +24,12 @@ def run(
 ) -> None:
     """Draw random images from the generator as one grid, with their latents."""
     numbers = parse_seeds(seeds)
-    from stkit.images import image_grid, save_image, to_image
+    from stkit.images import image_grid, save_image
     from stkit.latents import save_latents
 
     editor = open_editor(domain, weights, device)
     latents = editor.sample(numbers, trunc)
-    images = [to_image(image) for image in editor.generate(latents)]
+    images = [editor.picture(image) for image in editor.generate(latents)]
     grid = image_grid(images, columns=math.ceil(math.sqrt(len(images))), captions=[f"seed {n}" for n in numbers])
     base = out / f"sample-{editor.weights.name}-{seeds.replace(',', '_')}-trunc{trunc:g}"
     grid_path, latents_path = base.with_name(base.name + ".png"), base.with_name(base.name + ".latents.safetensors")

@@ -47,6 +47,10 @@ class AugmentConfig:
     saturation_std: float = 1.0
 
 
+DIFF_AUGMENT = AugmentConfig(rotate=0, scale=0, anisotropy=0, translate=0, luma_flip=0, hue=0)
+"""Colour and translation, in the manner of DiffAugment (Zhao et al., NeurIPS 2020); meant for p = 1."""
+
+
 def draw_augmentation(
     config: AugmentConfig, p: float, count: int, resolution: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -200,4 +204,4 @@ def _hue_rotation(angle: Tensor) -> Tensor:
     return torch.eye(3) + cross * _each(angle.sin()) + cross @ cross * _each(1 - angle.cos())
 
 
-__all__ = ["AugmentConfig", "AugmentController", "apply_augmentation", "draw_augmentation"]
+__all__ = ["DIFF_AUGMENT", "AugmentConfig", "AugmentController", "apply_augmentation", "draw_augmentation"]

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stkit.alignment import crop_photo
+from stkit.alignment import frame_photo
 from stkit.domains import Domain
 from stkit.errors import LabelsError, OutputError, StkitError, SubjectError
 from stkit.files import atomic_path
@@ -29,6 +29,7 @@ from stkit.images import upright_rgb
 from stkit.inversion import InversionContext, Inverter
 from stkit.labels import Labels, match_photos
 from stkit.options import LatentSpace, Options
+from stkit.plugins import load_plugins
 from stkit.training.data import ImageFiles, decode_image
 from stkit.weights import Weights, cache_folder, load_header
 
@@ -117,6 +118,7 @@ def invert_files(
     without an inverter.
     """
     cache = _Cache(weights, inverter, domain)
+    output_crop = load_plugins().domain(weights.domain).output_crop
     keys: list[str] = []
     broken: set[str] = set()
     waiting: list[tuple[str, Tensor]] = []
@@ -136,7 +138,8 @@ def invert_files(
                 data = files.read(name)
                 key = hashlib.sha256(data).hexdigest()
                 if key not in cache and key not in (other for other, _ in waiting):
-                    pixels = _crop(data, weights, domain) if domain else decode_image(data, weights.resolution)
+                    framed = _crop(data, weights, domain) if domain else None
+                    pixels = decode_image(data, weights.resolution, output_crop) if framed is None else framed
                     waiting.append((key, torch.tensor(pixels).permute(2, 0, 1)))
                 keys.append(key)
             except Exception as error:  # decoders and damaged zips raise anything
@@ -160,7 +163,7 @@ def _crop(data: bytes, weights: Weights, domain: Domain) -> np.ndarray:
     if not subjects:
         raise SubjectError(f"no {domain.noun} found")
     transform = domain.transform(subjects[0], weights.alignment, weights.resolution)
-    return np.array(crop_photo(photo, transform, weights.resolution))
+    return np.array(frame_photo(photo, transform, weights.resolution, domain.output_crop))
 
 
 class _Cache:

@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from stkit.domains import WHOLE, picture_box
 from stkit.errors import PhotoError, StkitError
 from stkit.images import upright_rgb
 
@@ -25,11 +26,15 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images [N, 3, R, R] uint8 with their names, and what could not be read."""
+    """Images [N, 3, R, R] uint8 with their names, and what could not be read.
+
+    `output_crop` is the part of them that is picture (see `Domain.output_crop`); the rest is black.
+    """
 
     images: Tensor
     names: tuple[str, ...]
     broken: tuple[str, ...] = ()
+    output_crop: tuple[float, float, float, float] = WHOLE
 
     def __len__(self) -> int:
         return len(self.names)
@@ -46,8 +51,9 @@ def load_image_set(
     split: str | None = None,
     labels: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    output_crop: tuple[float, float, float, float] = WHOLE,
 ) -> ImageSet:
-    """Read a folder or zip of images, centre-cropped to squares and resized to `resolution`.
+    """Read a folder or zip of images, centre-cropped and resized to the part `output_crop` of R x R squares.
 
     `split` keeps the rows of a CSV (`labels`, by default the file beside the source with the suffix
     .csv) whose `split` column says so; without a CSV there is no split and everything is kept.
@@ -63,7 +69,7 @@ def load_image_set(
         kept, broken, pixels = [], [], []
         for i, name in enumerate(names):
             try:
-                pixels.append(decode_image(files.read(name), resolution))
+                pixels.append(decode_image(files.read(name), resolution, output_crop))
                 kept.append(name)
             except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
                 logger.warning("skipped %s: %s", name, error)
@@ -72,55 +78,80 @@ def load_image_set(
     if not kept:
         raise StkitError(f"no readable images in {source}" + (f" for the split '{split}'" if split else ""))
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(stacked, tuple(kept), tuple(broken))
+    return ImageSet(stacked, tuple(kept), tuple(broken), output_crop)
 
 
 def load_train_val(
-    source: Path, resolution: int, on_progress: Callable[[int, int], None] = lambda done, total: None
+    source: Path,
+    resolution: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    output_crop: tuple[float, float, float, float] = WHOLE,
 ) -> tuple[ImageSet, ImageSet]:
     """The splits train and val of `source`; without a CSV beside it, every 25th image is for validation.
 
     Raises StkitError as `load_image_set` does, and when there are fewer than two images.
     """
     if source.with_suffix(".csv").exists():
-        train = load_image_set(source, resolution, "train", on_progress=on_progress)
-        return train, load_image_set(source, resolution, "val", on_progress=on_progress)
-    everything = load_image_set(source, resolution, on_progress=on_progress)
+        train, val = (
+            load_image_set(source, resolution, split, on_progress=on_progress, output_crop=output_crop)
+            for split in ("train", "val")
+        )
+        return train, val
+    everything = load_image_set(source, resolution, on_progress=on_progress, output_crop=output_crop)
     if len(everything) < 2:
         raise StkitError(f"{source} has one readable image; training and validation need one each")
     index = torch.arange(len(everything))
     chosen = index % 25 == min(24, len(everything) - 1)
     parts = [
-        ImageSet(everything.images[keep], tuple(everything.names[i] for i in index[keep]), broken)
+        ImageSet(everything.images[keep], tuple(everything.names[i] for i in index[keep]), broken, output_crop)
         for keep, broken in ((~chosen, everything.broken), (chosen, ()))
     ]
     return parts[0], parts[1]
 
 
-def _split_names(path: Path, split: str | None, required: bool) -> set[str] | None:
-    if split is None or not (required or path.exists()):
-        return None
+def read_splits(path: Path) -> dict[str, str]:
+    """The split of each file that a CSV with the columns `file` and `split` names. Raises StkitError."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise StkitError(f"cannot read labels {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StkitError(f"cannot read labels {path}: {getattr(error, 'strerror', None) or error}") from error
     if not rows or "file" not in rows[0] or "split" not in rows[0]:
         raise StkitError(f"{path} needs a header with the columns file and split")
-    names = {row["file"] for row in rows if row["split"] == split}
+    return {row["file"]: row["split"] for row in rows}
+
+
+def _split_names(path: Path, split: str | None, required: bool) -> set[str] | None:
+    if split is None or not (required or path.exists()):
+        return None
+    splits = read_splits(path)
+    names = {name for name, its in splits.items() if its == split}
     if not names:
-        known = ", ".join(sorted({row["split"] for row in rows}))
-        raise StkitError(f"{path} has no rows of the split '{split}'; it has: {known}")
+        raise StkitError(
+            f"{path} has no rows of the split '{split}'; it has: {', '.join(sorted(set(splits.values())))}"
+        )
     return names
 
 
-def decode_image(data: bytes, resolution: int) -> np.ndarray:
-    """An image file's bytes as uint8 [R, R, 3], centre-cropped to a square. Raises anything that decoders raise."""
+def read_rgb(data: bytes) -> Image.Image:
+    """An image file's bytes as upright 8-bit sRGB. Raises anything that decoders raise."""
     with Image.open(io.BytesIO(data)) as image:
-        rgb = upright_rgb(image)
-    if rgb.size != (resolution, resolution):
-        rgb = ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS)
-    return np.asarray(rgb)
+        return upright_rgb(image)
+
+
+def decode_image(data: bytes, resolution: int, output_crop: tuple[float, float, float, float] = WHOLE) -> np.ndarray:
+    """An image file's bytes as uint8 [R, R, 3], centre-cropped to the part `output_crop`, black outside it.
+
+    Raises anything that decoders raise.
+    """
+    rgb = read_rgb(data)
+    left, top, right, bottom = picture_box(output_crop, resolution)
+    size = (right - left, bottom - top)
+    if rgb.size != size:
+        rgb = ImageOps.fit(rgb, size, Image.Resampling.LANCZOS)
+    canvas = np.zeros((resolution, resolution, 3), np.uint8)
+    canvas[top:bottom, left:right] = np.asarray(rgb)
+    return canvas
 
 
 class ImageFiles:
@@ -130,14 +161,13 @@ class ImageFiles:
         self.source = source
         self.zip: zipfile.ZipFile | None = None
         if source.is_dir():
-            paths = (path for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES)
-            self.names = sorted(path.relative_to(source).as_posix() for path in paths)
+            self.names = _image_names(path.relative_to(source).as_posix() for path in source.rglob("*"))
             return
         try:
             self.zip = zipfile.ZipFile(source)
         except (zipfile.BadZipFile, OSError) as error:
             raise PhotoError(f"{source} is neither a folder nor a readable zip: {error}") from error
-        self.names = sorted(name for name in self.zip.namelist() if Path(name).suffix.lower() in _SUFFIXES)
+        self.names = _image_names(self.zip.namelist())
 
     def read(self, name: str) -> bytes:
         """The bytes of one of `names`."""
@@ -149,6 +179,13 @@ class ImageFiles:
     def __exit__(self, *_: object) -> None:
         if self.zip:
             self.zip.close()
+
+
+def _image_names(names: Iterable[str]) -> list[str]:
+    """Sorted, without hidden files such as those that macOS adds to zips."""
+    return sorted(
+        name for name in names if Path(name).suffix.lower() in _SUFFIXES and not Path(name).name.startswith(".")
+    )
 
 
 def batch_indices(count: int, batch: int, seed: int, step: int) -> Tensor:
@@ -184,4 +221,6 @@ __all__ = [
     "flip_some",
     "load_image_set",
     "load_train_val",
+    "read_rgb",
+    "read_splits",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from stkit.errors import UsageError
-from stkit.images import image_grid, resize_batch, to_image
+from stkit.images import image_grid, picture_part, resize_batch, to_image
+from stkit.models.efficientnet import load_lite0
 from stkit.models.lpips import load_lpips
 from stkit.training.data import ImageSet, batches
+from stkit.training.distributions import frechet_distance, lite0_features
 from stkit.training.losses import paired_errors
 from stkit.weights import Weights
 
@@ -31,8 +33,9 @@ def evaluate_reconstruction(
     """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
 
     Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and
-    `lpips` (Alex; both at 256 px, in [-1, 1]) and, with an embedder (`Domain.load_embedder`), of the
-    cosine `identity`; and `worst`, the files with the highest MSE, each as `file`, `mse`, `lpips`.
+    `lpips` (Alex; both of the picture part, 256 px wide, in [-1, 1]) and, with an embedder
+    (`Domain.load_embedder`), of the cosine `identity`; and `worst`, the files with the highest MSE, each
+    as `file`, `mse`, `lpips`.
     Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
     """
     _require_size(weights, image_set)
@@ -42,7 +45,7 @@ def evaluate_reconstruction(
         images = image_set.batch(indices, device)
         outputs = {"reconstruction": reconstruct(weights, images), "mean_image": mean.to(device).expand_as(images)}
         for name, output in outputs.items():
-            errors = paired_errors(output, images, lpips)
+            errors = paired_errors(output, images, lpips, image_set.output_crop)
             if embedder is not None:
                 with torch.no_grad():
                     errors["identity"] = (embedder(output.clamp(-1, 1)) * embedder(images)).sum(1)
@@ -63,9 +66,54 @@ def evaluate_reconstruction(
     }
 
 
+def evaluate_samples(
+    weights: Weights,
+    test_set: ImageSet,
+    train_set: ImageSet,
+    device: torch.device,
+    samples: int = 5000,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Frechet distances of lite0 features to the pictures of `test_set`: `samples` random images, and the floor.
+
+    Gives `frechet`, of `samples` images without truncation, and `floor`, of as many training images as there are, up
+    to the same number; with `samples` and `train_images` the two numbers. Raises UsageError, MissingPackageError.
+    """
+    _require_size(weights, test_set)
+    network = load_lite0(device)
+    generator = weights.generator(device)
+    crop = test_set.output_crop
+    z = torch.randn(samples, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
+    chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[:samples]
+    total, done = len(test_set) + len(chosen) + samples, 0
+
+    def pictures(rows: Tensor, make: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        nonlocal done
+        for part in batches(rows, _BATCH):
+            yield picture_part(make(part), crop)
+            done += len(part)
+            on_progress(done, total)
+
+    with torch.no_grad():
+        held_out, seen, made = (
+            lite0_features(network, pictures(rows, make))
+            for rows, make in (
+                (torch.arange(len(test_set)), lambda part: test_set.batch(part, device)),
+                (chosen, lambda part: train_set.batch(part, device)),
+                (z, lambda part: generator.synthesize(generator.map(part.to(device)))),
+            )
+        )
+    return {
+        "frechet": frechet_distance(made, held_out),
+        "floor": frechet_distance(seen, held_out),
+        "samples": samples,
+        "train_images": len(chosen),
+    }
+
+
 @torch.no_grad()
 def reconstruction_mse(weights: Weights, image_set: ImageSet, device: torch.device) -> Tensor:
-    """MSE [N] of each image's reconstruction, clamped, in [-1, 1] at the generator's resolution.
+    """MSE [N] of the picture part of each reconstruction, clamped, in [-1, 1] at the generator's resolution.
 
     Raises UsageError when the images are not of that size, WeightsError without an inverter.
     """
@@ -73,7 +121,8 @@ def reconstruction_mse(weights: Weights, image_set: ImageSet, device: torch.devi
     errors = []
     for indices in batches(torch.arange(len(image_set)), _BATCH):
         images = image_set.batch(indices, device)
-        errors.append((reconstruct(weights, images).clamp(-1, 1) - images).square().mean((1, 2, 3)).cpu())
+        error = picture_part(reconstruct(weights, images).clamp(-1, 1) - images, image_set.output_crop)
+        errors.append(error.square().mean((1, 2, 3)).cpu())
     return torch.cat(errors)
 
 
@@ -106,7 +155,7 @@ def reconstruction_grid(
     for indices in (random, torch.tensor([image_set.names.index(name) for name in worst])):
         images = image_set.batch(indices, device)
         outputs = torch.cat([reconstruct(weights, part) for part in batches(images, _BATCH)])
-        tiles += [to_image(image) for image in [*images, *outputs]]
+        tiles += [to_image(picture_part(image, image_set.output_crop)) for image in [*images, *outputs]]
     return image_grid(tiles, columns=len(random))
 
 
@@ -116,4 +165,11 @@ def _require_size(weights: Weights, image_set: ImageSet) -> None:
         raise UsageError(f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px")
 
 
-__all__ = ["evaluate_reconstruction", "mean_image", "reconstruct", "reconstruction_grid", "reconstruction_mse"]
+__all__ = [
+    "evaluate_reconstruction",
+    "evaluate_samples",
+    "mean_image",
+    "reconstruct",
+    "reconstruction_grid",
+    "reconstruction_mse",
+]

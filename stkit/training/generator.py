@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.images import image_grid, save_image, to_image
+from stkit.images import image_grid, picture_part, save_image, to_image
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
@@ -39,17 +41,20 @@ class AdversarialConfig:
     """The two networks and how they are trained.
 
     `r1_gamma` None is StyleGAN2-ADA's rule, 0.0002 * pixels / batch; the penalty is taken every
-    `d_reg_interval` steps. `ema_images` is the half-life of the averaged weights. The augmentation
-    probability starts at `augment_p`; with `ada_target` None it stays there, else it goes from 0 to 1
-    in `ada_images` images at the earliest. `dtype` is that of the features.
+    `d_reg_interval` steps; a projected discriminator has no penalty, and the hinge loss in place of the
+    logistic one. For the first `d_warmup` steps the discriminator alone learns. `ema_images` is the
+    half-life of the averaged weights. The augmentation probability starts at `augment_p`; with
+    `ada_target` None it stays there, else it goes from 0 to 1 in `ada_images` images at the earliest.
+    `dtype` is that of the features.
     """
 
     generator: GeneratorConfig
-    discriminator: DiscriminatorConfig
+    discriminator: DiscriminatorConfig | ProjectedConfig
     g_learning_rate: float = 2e-3
     d_learning_rate: float = 2e-3
     r1_gamma: float | None = None
     d_reg_interval: int = 16
+    d_warmup: int = 0
     ema_images: float = 10_000
     style_mixing: float = 0.9
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -87,23 +92,26 @@ class GeneratorRun:
     device: torch.device
     init: Mapping[str, Tensor] | None = None
     generator: Generator = field(init=False)
-    discriminator: Discriminator = field(init=False)
+    discriminator: Discriminator | ProjectedDiscriminator = field(init=False)
     ema: Ema = field(init=False)
 
     def __post_init__(self) -> None:
         config, batch = self.config, self.loop.batch
-        config.discriminator.require_batch(batch)
+        share = parallel.require_shares(batch)
+        if isinstance(config.discriminator, DiscriminatorConfig):
+            config.discriminator.require_batch(share)
         torch.manual_seed(self.loop.seed)
         self.generator = channels_last(Generator(config.generator).to(self.device))
-        self.discriminator = channels_last(Discriminator(config.discriminator).to(self.device))
+        self.discriminator = channels_last(_build_discriminator(config.discriminator).to(self.device))
+        self._d_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
         if self.init is not None:
             load_initial(self.generator, self.init, "generator")
         self.ema = Ema(self.generator, copy.deepcopy(self.generator), 0.5 ** (batch / config.ema_images))
         self.controller = AugmentController(config.ada_target, config.augment_p, images=config.ada_images)
         # The penalty's steps come on top of the others: the optimiser's pace is set back accordingly (appendix B).
-        pace = config.d_reg_interval / (config.d_reg_interval + 1)
-        self.g_optimizer = _adam(self.generator, config.g_learning_rate, 1.0)
-        self.d_optimizer = _adam(self.discriminator, config.d_learning_rate, pace)
+        pace = config.d_reg_interval / (config.d_reg_interval + 1) if self._penalised else 1.0
+        self.g_optimizer = _adam(list(self.generator.parameters()), config.g_learning_rate, 1.0)
+        self.d_optimizer = _adam(self._d_parameters, config.d_learning_rate, pace)
         compiled: Callable[[Callable], Callable] = torch.compile if config.compile else lambda function: function
         self._render, self._score = compiled(self._render_eager), compiled(self._score_eager)
         self._r1 = torch.zeros(())
@@ -125,10 +133,10 @@ class GeneratorRun:
         """One optimiser step of each network, and every `d_reg_interval` steps one of R1."""
         random = step_generator(self.loop, step)
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
-        reals = flip_some(self.train_set.batch(indices, self.device), random)
-        g_loss = self._generator_step(random)
+        reals = parallel.shard(flip_some(self.train_set.batch(indices, self.device), random))
+        g_loss = self._generator_step(random, moves=step >= self.config.d_warmup)
         d_loss, real_scores, fake_scores = self._discriminator_step(reals, random)
-        if step % self.config.d_reg_interval == 0:
+        if self._penalised and step % self.config.d_reg_interval == 0:
             self._r1 = self._r1_step(reals, random)
         self.ema.update(self.generator, step)
         losses = {
@@ -140,7 +148,7 @@ class GeneratorRun:
             "real_sign": real_scores.sign().mean(),
             "augment_p": torch.tensor(self.controller.p),
         }
-        self.controller.update(real_scores)
+        self.controller.update(parallel.gather(real_scores))
         return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
@@ -150,55 +158,70 @@ class GeneratorRun:
         assert isinstance(model, Generator)
         z = torch.randn(32, self.config.generator.z_dim, generator=torch.Generator().manual_seed(self.loop.seed))
         images = [model(part.to(self.device), truncation_psi=0.7, dtype=self.config.dtype) for part in z.split(8)]
-        grid = image_grid([to_image(image) for image in torch.cat(images)], columns=8)
+        crop = self.train_set.output_crop
+        grid = image_grid([to_image(picture_part(image, crop)) for image in torch.cat(images)], columns=8)
         save_image(grid, self.loop.out / "samples" / f"{step:07d}.png")
         return {}
 
-    def _generator_step(self, random: torch.Generator) -> Tensor:
-        self.discriminator.requires_grad_(False)
+    @property
+    def _penalised(self) -> bool:
+        return isinstance(self.config.discriminator, DiscriminatorConfig)
+
+    def _generator_step(self, random: torch.Generator, moves: bool) -> Tensor:
+        self._train_discriminator(False)
         w_plus = self._codes(random)
         with torch.no_grad():
-            self.generator.get_buffer("w_avg").lerp_(w_plus[:, 0].mean(0), W_AVG_RATE)
-        loss = F.softplus(-self._score(self._render(w_plus), *self._changes(random))).mean()
-        _descend(self.g_optimizer, loss)
-        self.discriminator.requires_grad_(True)
+            self.generator.get_buffer("w_avg").lerp_(parallel.gather(w_plus[:, 0]).mean(0), W_AVG_RATE)
+        scores = self._score(self._render(w_plus), *self._changes(random))
+        loss = F.softplus(-scores).mean() if self._penalised else -scores.mean()
+        if moves:
+            _descend(self.g_optimizer, loss)
+        self._train_discriminator(True)
         return loss
+
+    def _train_discriminator(self, on: bool) -> None:
+        for parameter in self._d_parameters:
+            parameter.requires_grad_(on)
 
     def _discriminator_step(self, reals: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
             fakes = self._render(self._codes(random))
         fake_scores = self._score(fakes, *self._changes(random))
         real_scores = self._score(reals, *self._changes(random))
-        loss = F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
+        if self._penalised:
+            loss = F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
+        else:
+            loss = F.relu(1 + fake_scores).mean() + F.relu(1 - real_scores).mean()
         _descend(self.d_optimizer, loss)
         return loss, real_scores, fake_scores
 
     def _r1_step(self, reals: Tensor, random: torch.Generator) -> Tensor:
         # Of the augmented images, which are what the discriminator sees.
         images = apply_augmentation(reals, *self._changes(random))
+        assert isinstance(self.discriminator, Discriminator)
         penalty = r1_penalty(self.discriminator, images, self.config.dtype)
         gamma = self.config.r1_gamma
         if gamma is None:
-            gamma = 0.0002 * reals.shape[-1] ** 2 / len(reals)
+            gamma = 0.0002 * reals.shape[-1] ** 2 / self.loop.batch
         _descend(self.d_optimizer, penalty * (gamma / 2 * self.config.d_reg_interval))
         return penalty
 
     def _codes(self, random: torch.Generator) -> Tensor:
-        """w_plus [batch, num_ws, w_dim] of random z, some of them mixed from two at a random layer."""
+        """w_plus [this process's rows, num_ws, w_dim] of random z, some of them mixed from two at a random layer."""
         config, batch = self.config, self.loop.batch
         num_ws = config.generator.num_ws
-        z = torch.randn(2, batch, config.generator.z_dim, generator=random).to(self.device)
+        z = torch.randn(batch, 2, config.generator.z_dim, generator=random)
         cutoff = torch.randint(1, num_ws, (batch,), generator=random)
         mixed = torch.rand(batch, generator=random) < config.style_mixing
         first = torch.arange(num_ws) < torch.where(mixed, cutoff, num_ws)[:, None]  # [batch, num_ws]
-        w = self.generator.mapping(z)[:, :, None]
-        return torch.where(first.to(self.device)[:, :, None], w[0], w[1])
+        w = self.generator.mapping(parallel.shard(z).to(self.device))[:, :, None]  # [rows, 2, 1, w_dim]
+        return torch.where(parallel.shard(first).to(self.device)[:, :, None], w[:, 0], w[:, 1])
 
     def _changes(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         config, p = self.config, self.controller.p
         resolution = config.generator.img_resolution
         geometry, colour = draw_augmentation(config.augment, p, self.loop.batch, resolution, random)
-        return geometry.to(self.device), colour.to(self.device)
+        return parallel.shard(geometry).to(self.device), parallel.shard(colour).to(self.device)
 
     def _render_eager(self, w_plus: Tensor) -> Tensor:
         return self.generator.synthesize(w_plus, noise="random", dtype=self.config.dtype)
@@ -207,13 +230,18 @@ class GeneratorRun:
         return self.discriminator(apply_augmentation(images, geometry, colour), self.config.dtype)
 
 
-def _adam(model: nn.Module, learning_rate: float, pace: float) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), learning_rate * pace, betas=(0.0, 0.99**pace), fused=True)
+def _build_discriminator(config: DiscriminatorConfig | ProjectedConfig) -> Discriminator | ProjectedDiscriminator:
+    return Discriminator(config) if isinstance(config, DiscriminatorConfig) else ProjectedDiscriminator(config)
+
+
+def _adam(parameters: list[nn.Parameter], learning_rate: float, pace: float) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, learning_rate * pace, betas=(0.0, 0.99**pace), fused=True)
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
+    parallel.average_gradients(p for group in optimizer.param_groups for p in group["params"])
     optimizer.step()
 
 

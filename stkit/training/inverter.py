@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.images import image_grid, resize_batch, save_image, to_image
+from stkit.images import image_grid, picture_part, resize_batch, save_image, to_image
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator
+from stkit.training import parallel
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
 from stkit.training.loop import (
@@ -68,6 +69,7 @@ class _Objective:
     lpips: LPIPS
     embedder: Embedder | None
     config: InverterConfig
+    output_crop: tuple[float, float, float, float]
 
     def __call__(self, images: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
         config = self.config
@@ -78,7 +80,8 @@ class _Objective:
         loss = config.l2 * losses["mse"]
         with autocast(images.device, config.dtype):
             if config.lpips:
-                losses["lpips"] = self.lpips(output, images).float().mean()
+                views = (picture_part(canvas, self.output_crop) for canvas in (output, images))
+                losses["lpips"] = self.lpips(*views).float().mean()
                 loss = loss + config.lpips * losses["lpips"]
             if config.identity and self.embedder is not None:
                 losses["identity"] = 1 - _likeness(self.embedder, output, images).mean()
@@ -129,10 +132,13 @@ class InverterRun:
         self.generator = copy.deepcopy(self.generator).eval().requires_grad_(False).to(self.device)
         self.model = channels_last(StyleTransformer(config.inverter).to(self.device))
         self._start()
+        parallel.require_shares(self.loop.batch)
+        parallel.sync_batch_norms(self.model)
         self.ema = Ema(self.model, copy.deepcopy(self.model), config.ema_decay)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=True)
         self.lpips = channels_last(load_lpips(self.device))
-        objective = _Objective(self.model, self.generator, self.lpips, self.embedder, config)
+        crop = self.train_set.output_crop
+        objective = _Objective(self.model, self.generator, self.lpips, self.embedder, config, crop)
         self.objective = torch.compile(objective) if config.compile else objective
 
     def _check(self) -> None:
@@ -189,21 +195,22 @@ class InverterRun:
         self.optimizer.zero_grad()
         losses = self.objective(images, codes)
         losses["loss"].backward()
+        parallel.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update(self.model, step)
         return {name: value.detach() for name, value in losses.items()}
 
     def _batch(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Photos, or samples with their codes in a share `latent` of the steps."""
+        """This process's photos, or in a share `latent` of the steps samples with their codes."""
         share = self.config.latent
         if int((step + 1) * share) > int(step * share):
             z = torch.randn(self.loop.batch, self.generator.config.z_dim, generator=random).to(self.device)
             with torch.no_grad():
-                codes = self.generator.map(z)
+                codes = self.generator.map(parallel.shard(z))
                 return _render(self.generator, codes, self.config).clamp(-1, 1), codes
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
-        return flip_some(self.train_set.batch(indices, self.device), random), None
+        return parallel.shard(flip_some(self.train_set.batch(indices, self.device), random)), None
 
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:
@@ -221,9 +228,10 @@ class InverterRun:
             if self.embedder is not None:
                 likeness.append(_likeness(self.embedder, outputs[-1].clamp(-1, 1), part))
         output = torch.cat(outputs)
-        tiles = [to_image(image) for image in torch.cat([images[:12], output[:12]])]
+        crop = self.val_set.output_crop
+        tiles = [to_image(picture_part(image, crop)) for image in torch.cat([images[:12], output[:12]])]
         save_image(image_grid(tiles, columns=min(12, len(images))), self.loop.out / "samples" / f"{step:07d}.png")
-        errors = paired_errors(output, images, self.lpips)
+        errors = paired_errors(output, images, self.lpips, crop)
         if likeness:
             errors["identity"] = torch.cat(likeness)
         return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 import pickle
 import signal
@@ -20,8 +19,10 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from stkit.errors import OutputError, StkitError, UsageError
-from stkit.files import atomic_path, write_text
+from stkit.errors import StkitError, UsageError
+from stkit.files import atomic_path
+from stkit.training import parallel
+from stkit.training.log import RunLog
 
 
 class Stateful(Protocol):
@@ -61,10 +62,13 @@ def run_loop(
     `step` trains once and returns named scalars; `sample` writes pictures and returns validation
     figures. All randomness must come from `step_generator` or torch's global generator, which is
     seeded before every step, so that a resumed run repeats the run that was never interrupted.
-    SIGINT and SIGTERM end the loop after the step under way, with a checkpoint.
+    SIGINT and SIGTERM end the loop after the step under way, with a checkpoint. Of several processes
+    (see stkit.training.parallel) the first one alone writes.
     """
     done = _restore(config, state)
-    log = _Log(config.out / "log.jsonl", done)
+    if parallel.rank():
+        return _follow(config, done, step)
+    log = RunLog(config.out, done)
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -77,8 +81,7 @@ def run_loop(
     with Progress(*columns) as progress, _interruptible() as interrupted:
         task = progress.add_task(config.out.name, total=config.steps, completed=done, note="")
         while done < config.steps and not interrupted():
-            torch.manual_seed(config.seed * 1_000_003 + done)
-            losses = step(done)
+            losses = _step(config, done, step)
             done += 1
             now = time.monotonic()
             save_due = now - saved >= config.save_seconds
@@ -93,15 +96,33 @@ def run_loop(
                 logged, logged_step = now, done
             if now - sampled >= config.sample_seconds:
                 log.write(step=done, **sample(done))
+                log.plot()
                 sampled = time.monotonic()
             if save_due:
                 _save(config, state, done)
                 saved = time.monotonic()
         if done > first or not config.checkpoint.exists():
             log.write(step=done, **sample(done))
+            log.plot()
             _save(config, state, done)
+        log.close()
         if done < config.steps:
             progress.console.print(f"stopped at step {done} of {config.steps}; go on with --resume --out {config.out}")
+    return done
+
+
+def _step(config: LoopConfig, done: int, step: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    # Processes draw different noise within a step; the first one's is that of a run of one process.
+    torch.manual_seed(config.seed * 1_000_003 + done + parallel.rank() * 15_485_863)
+    return parallel.average_values(step(done))
+
+
+def _follow(config: LoopConfig, done: int, step: Callable[[int], Mapping[str, Tensor]]) -> int:
+    """The loop of all processes but the first: it trains, and stops when any process is told to."""
+    with _interruptible() as interrupted:
+        while done < config.steps and not interrupted():
+            _step(config, done, step)
+            done += 1
     return done
 
 
@@ -148,29 +169,6 @@ def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
     return int(saved["step"])
 
 
-class _Log:
-    """One JSON object a line; on resume the lines past the checkpoint are dropped, with one cut short by a crash."""
-
-    def __init__(self, path: Path, done: int) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if done and path.exists() else []
-        write_text(path, "".join(line + "\n" for line in lines if _logged_step(line) <= done))
-
-    def write(self, **values: float) -> None:
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(values) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}; make room, then --resume") from error
-
-
-def _logged_step(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return math.inf
-
-
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag; a second signal acts as usual."""
@@ -185,7 +183,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, note)
     try:
-        yield lambda: bool(received)
+        yield lambda: parallel.any_process(bool(received))
     finally:
         for key, handler in previous.items():
             signal.signal(key, handler)

@@ -8,7 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from stkit.images import resize_batch
+from stkit.domains import WHOLE
+from stkit.images import picture_part, resize_batch
 from stkit.models.lpips import LPIPS
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -25,8 +26,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 @torch.no_grad()
-def paired_errors(images: Tensor, references: Tensor, lpips: LPIPS) -> dict[str, Tensor]:
-    """MSE and LPIPS-Alex of each image, [N] each: at 256 px, in [-1, 1], images clamped."""
+def paired_errors(
+    images: Tensor, references: Tensor, lpips: LPIPS, output_crop: tuple[float, float, float, float] = WHOLE
+) -> dict[str, Tensor]:
+    """MSE and LPIPS-Alex of each image's picture part, [N] each: 256 px wide, in [-1, 1], images clamped."""
+    images, references = picture_part(images, output_crop), picture_part(references, output_crop)
     mse, distance = [], []
     for a, b in zip(images.split(16), references.split(16), strict=True):
         a, b = resize_batch(a.clamp(-1, 1), 256), resize_batch(b, 256)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
-from stkit.images import image_grid, save_image, to_image
+from stkit.images import image_grid, picture_part, save_image, to_image
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.ops import upsample2d
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.training import parallel
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial
 from stkit.training.generator import export_generator
@@ -84,11 +85,15 @@ class Autoencoder(nn.Module):
 
 @dataclass
 class _Objective:
-    """The loss as one function of tensors, so that all of it compiles into one graph."""
+    """The loss as one function of tensors, so that all of it compiles into one graph.
+
+    L2 sees the whole canvas, so that its bars become black, LPIPS the picture alone.
+    """
 
     model: Autoencoder
     lpips: LPIPS
     config: ReconstructionConfig
+    output_crop: tuple[float, float, float, float]
 
     def __call__(self, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
         config = self.config
@@ -99,14 +104,16 @@ class _Objective:
         noisy = torch.cat([mean, codes[part:]]) + config.code_noise * noise
         output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype)
         with autocast(images.device, config.dtype):
-            views = (zoomed(output), zoomed(images)) if config.zoom else (output, images)
+            views = [picture_part(canvas, self.output_crop) for canvas in (output, images)]
+            if config.zoom:
+                views = [zoomed(view) for view in views]
             distance = self.lpips(*views).float()
         error = (output - images).square().mean((1, 2, 3))
         norm = codes.square().mean()
         loss = config.l2 * error.mean() + config.lpips * distance.mean() + config.code_norm * norm
         return {
             "loss": loss,
-            "mse_w": error[:part].mean(),
+            **({"mse_w": error[:part].mean()} if part else {}),
             "mse": error[part:].mean(),
             "lpips": distance.mean(),
             "norm": norm,
@@ -114,10 +121,10 @@ class _Objective:
 
 
 def zoomed(images: Tensor) -> Tensor:
-    """One of nine overlapping crops of half the size of each of `images` [B, 3, R, R], doubled: [B, 3, R, R]."""
-    size = images.shape[-1] // 2
-    offsets = [(y, x) for y in (0, size // 2, size) for x in (0, size // 2, size)]
-    crops = [images[i::9, :, y : y + size, x : x + size] for i, (y, x) in enumerate(offsets)]
+    """One of nine overlapping crops of half the size of each of `images` [B, 3, H, W], doubled: [B, 3, H, W]."""
+    height, width = images.shape[2] // 2, images.shape[3] // 2
+    offsets = [(y, x) for y in (0, height // 2, height) for x in (0, width // 2, width)]
+    crops = [images[i::9, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)]
     return upsample2d(torch.cat(crops))
 
 
@@ -142,11 +149,13 @@ class ReconstructionRun:
         self.model = channels_last(Autoencoder(self.config).to(self.device))
         if self.init is not None:
             load_initial(self.model, self.init, "networks")
+        parallel.require_shares(self.loop.batch)
+        parallel.sync_batch_norms(self.model)
         self.ema = Ema(self.model, copy.deepcopy(self.model), self.config.ema_decay)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
         self.lpips = channels_last(load_lpips(self.device))
-        objective = _Objective(self.model, self.lpips, self.config)
+        objective = _Objective(self.model, self.lpips, self.config, self.train_set.output_crop)
         self.objective = torch.compile(objective) if self.config.compile else objective
 
     def train(self) -> int:
@@ -164,13 +173,14 @@ class ReconstructionRun:
         generator = step_generator(self.loop, step)
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
         images = flip_some(self.train_set.batch(indices, self.device), generator)
-        shape = (len(images), self.config.generator.num_ws, self.config.generator.w_dim)
+        shape = (self.loop.batch, self.config.generator.num_ws, self.config.generator.w_dim)
         noise = torch.randn(shape, generator=generator).to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * cosine_warmup(step, self.loop.steps)
         self.optimizer.zero_grad()
-        losses = self.objective(images, noise)
+        losses = self.objective(parallel.shard(images), parallel.shard(noise))
         losses["loss"].backward()
+        parallel.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update(self.model, step)
@@ -183,9 +193,10 @@ class ReconstructionRun:
         assert isinstance(model, Autoencoder)
         images = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
         outputs = torch.cat([model(part, self.config.dtype) for part in images.split(32)])
-        tiles = [to_image(image) for image in torch.cat([images[:12], outputs[:12]])]
+        crop = self.val_set.output_crop
+        tiles = [to_image(picture_part(image, crop)) for image in torch.cat([images[:12], outputs[:12]])]
         save_image(image_grid(tiles, columns=min(12, len(images))), self.loop.out / "samples" / f"{step:07d}.png")
-        errors = paired_errors(outputs, images, self.lpips)
+        errors = paired_errors(outputs, images, self.lpips, crop)
         return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}
 
 

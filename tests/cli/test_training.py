@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.weights import find_weights
+from stkit.weights import find_weights, verify_weights
 
 TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"]
 QUICK = ["--batch", "4", "--precision", "fp32", "--no-compile", "--device", "cpu"]
@@ -69,7 +69,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert find_weights(str(again)).header.config == weights.header.config
 
     second = tmp_path / "second"
-    options = ["--weights", first, "--identity", 0, "--init", "--steps", 2, *QUICK]
+    options = ["--weights", first, "--identity", 0, "--init", first, "--steps", 2, *QUICK]
     stkit("train", "inverter", photos, "--out", second, *options)
     assert find_weights(str(second)).fingerprint == weights.fingerprint
 
@@ -120,5 +120,51 @@ def test_bad_training_input(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     said = stkit("train", "generator", *arguments, code=code)
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path))
+    command = ["train", "domain", photos, "--name", "mydogs", "--steps", 2, "--sharpen", 1, *TINY, *QUICK]
+    said = stkit(*command)
+    assert "30 photos aligned, 1 left out" in said and "30.png: cannot be read" in said
+    folder = tmp_path / "weights" / "mydogs"
+    weights = find_weights(str(folder))
+    assert weights.kinds() == ["ganspace", "generator", "inverter"]
+    assert (weights.domain, weights.resolution) == ("plain", 32)
+    assert set(verify_weights(weights).values()) == {"ok"}
+    edit = ["--weights", "mydogs", "--method", "ganspace", "--attribute", "pc1", "--out", tmp_path / "out"]
+    stkit("edit", photos / "09.png", *edit)
+    assert (tmp_path / "out" / "09" / "09.ganspace-pc1+1.png").is_file()
+
+    assert "go on with --resume" in stkit(*command, code=2)
+    work = tmp_path / "training" / "mydogs"
+    (work / "inverter" / "inverter.safetensors").unlink()  # as if killed before its export
+    steps = (work / "reconstruction" / "log.jsonl").read_text()
+    stkit(*command, "--resume")
+    assert (work / "reconstruction" / "log.jsonl").read_text() == steps
+    assert find_weights(str(folder)).fingerprint == weights.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["empty", "--name", "mine"], 1, "no usable photos in empty"),
+        (["empty", "--name", "../mine"], 2, "is no name for weights"),
+        (["empty", "--name", "faces"], 2, "choose another"),
+        (["few", "--name", "mine", *TINY, *QUICK], 1, "10 are the least"),
+    ],
+)
+def test_bad_photos_for_a_domain(
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("few").mkdir()
+    for i in range(4):
+        Image.new("RGB", (32, 32), (50 * i, 0, 0)).save(f"few/{i}.png")
+    said = stkit("train", "domain", *arguments, code=code)
     assert says in said
     assert "Traceback" not in said

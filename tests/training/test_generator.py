@@ -21,9 +21,10 @@ from stkit.training.generator import AdversarialConfig, GeneratorRun, export_gen
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights, verify_weights
 
+TINY_DISCRIMINATOR = DiscriminatorConfig(16, channel_base=128, channel_max=8)
 TINY = AdversarialConfig(
     generator=GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8),
-    discriminator=DiscriminatorConfig(16, channel_base=128, channel_max=8),
+    discriminator=TINY_DISCRIMINATOR,
     d_reg_interval=2,
     ada_images=200,
     augment_p=0.5,
@@ -128,7 +129,7 @@ def test_r1_of_a_linear_score_is_the_squared_slope() -> None:
 
 def test_r1_matches_finite_differences() -> None:
     torch.manual_seed(0)
-    model = Discriminator(dataclasses.replace(TINY.discriminator, mbstd_group_size=1)).double()
+    model = Discriminator(dataclasses.replace(TINY_DISCRIMINATOR, mbstd_group_size=1)).double()
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     step = 1e-6
     offsets = step * torch.eye(images[0].numel(), dtype=torch.float64).reshape(-1, 3, 16, 16)
@@ -140,7 +141,7 @@ def test_r1_matches_finite_differences() -> None:
 
 def test_r1_has_gradients_for_the_discriminator() -> None:
     torch.manual_seed(0)
-    model = Discriminator(TINY.discriminator)
+    model = Discriminator(TINY_DISCRIMINATOR)
     r1_penalty(model, torch.randn(4, 3, 16, 16)).backward()
     gradient = model.blocks[0].conv0.weight.grad  # type: ignore[union-attr]
     assert isinstance(gradient, Tensor) and gradient.abs().sum() > 0

@@ -58,12 +58,13 @@ def feature_dtype(precision: str) -> torch.dtype:
     return names[precision]
 
 
-def image_sets(data: Path, resolution: int) -> tuple[ImageSet, ImageSet]:
-    """The splits train and val; without a CSV of splits, the last 4% of the images (at least one) are val."""
+def image_sets(data: Path, resolution: int, domain: str) -> tuple[ImageSet, ImageSet]:
+    """The splits train and val, in the picture part of the domain's squares; see `load_train_val`."""
     from stkit.training.data import load_train_val
 
+    output_crop = load_plugins().domain(domain).output_crop
     with progress_bar("reading images") as on_progress:
-        train_set, val_set = load_train_val(data, resolution, on_progress)
+        train_set, val_set = load_train_val(data, resolution, on_progress, output_crop)
     broken = len(train_set.broken) + len(val_set.broken)
     console.print(f"{len(train_set)} images to train, {len(val_set)} to validate, {broken} could not be read")
     return train_set, val_set
@@ -140,6 +141,22 @@ def run_notes(data: Path, train_set: ImageSet, loop: LoopConfig) -> dict[str, An
     return {"data": data.name, "images": len(train_set), "steps": loop.steps, "batch": loop.batch}
 
 
+def training_device(name: str) -> torch.device:
+    """The device to train on; under torchrun the processes join here."""
+    from stkit.editor import resolve_device
+    from stkit.training import parallel
+
+    device = resolve_device(name)
+    parallel.start(device)
+    return device
+
+
+def is_first_process() -> bool:
+    from stkit.training import parallel
+
+    return parallel.rank() == 0
+
+
 def tell_done(out: Path) -> None:
     console.print(f"done; use it with --weights {out}")
 
@@ -168,9 +185,11 @@ __all__ = [
     "feature_dtype",
     "image_sets",
     "inverted",
+    "is_first_process",
     "loop_config",
     "origin",
     "require_room",
     "run_notes",
     "tell_done",
+    "training_device",
 ]

@@ -26,11 +26,14 @@ from stkit.cli.train.common import (
     WDimFlag,
     feature_dtype,
     image_sets,
+    is_first_process,
     loop_config,
     origin,
     run_notes,
     tell_done,
+    training_device,
 )
+from stkit.errors import UsageError
 
 
 def run(
@@ -46,6 +49,10 @@ def run(
     init: Annotated[str | None, typer.Option("--init", help="Weights whose generator to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of both networks.")] = 2e-3,
     r1_gamma: Annotated[float | None, typer.Option("--r1-gamma", help="By default StyleGAN2-ADA's rule.")] = None,
+    discriminator: Annotated[str, typer.Option("--discriminator", help="stylegan2 or projected.")] = "stylegan2",
+    warmup: Annotated[
+        int, typer.Option("--warmup", min=0, help="Steps at the start in which the discriminator alone learns.")
+    ] = 0,
     ada: Annotated[bool, typer.Option("--ada/--no-ada", help="Adaptive discriminator augmentation.")] = True,
     domain: DomainFlag = "faces",
     licence: LicenceFlag = "unknown",
@@ -57,10 +64,11 @@ def run(
     sample_seconds: SampleFlag = 300,
     device: DeviceFlag = "auto",
 ) -> None:
-    """Train a StyleGAN2 generator against a discriminator (non-saturating loss, lazy R1, EMA, ADA)."""
-    from stkit.editor import resolve_device
+    """Train a StyleGAN2 generator against a discriminator: StyleGAN2's own with ADA, or a projected one."""
     from stkit.models.discriminator import DiscriminatorConfig
+    from stkit.models.projected import ProjectedConfig
     from stkit.models.stylegan2 import Generator, GeneratorConfig
+    from stkit.training.augment import DIFF_AUGMENT, AugmentConfig
     from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
     from stkit.weights import find_weights
 
@@ -70,19 +78,27 @@ def run(
         first = find_weights(init).generator()
         shape, start = first.config, first.state_dict()
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
+    if discriminator not in ("stylegan2", "projected"):
+        raise UsageError(f"discriminator '{discriminator}' is not stylegan2 or projected")
+    projected = discriminator == "projected"
     config = AdversarialConfig(
         shape,
-        DiscriminatorConfig(shape.img_resolution, shape.channel_base, shape.channel_max),
+        ProjectedConfig(shape.img_resolution)
+        if projected
+        else DiscriminatorConfig(shape.img_resolution, shape.channel_base, shape.channel_max),
+        d_warmup=warmup,
+        augment=DIFF_AUGMENT if projected else AugmentConfig(),
+        augment_p=1.0 if projected else 0.0,
         g_learning_rate=learning_rate,
         d_learning_rate=learning_rate,
         r1_gamma=r1_gamma,
-        ada_target=0.6 if ada else None,
+        ada_target=0.6 if ada and not projected else None,
         dtype=feature_dtype(precision),
         compile=compile,
     )
-    train_set, _ = image_sets(data, shape.img_resolution)
-    run = GeneratorRun(config, loop, train_set, resolve_device(device), start)
-    if run.train() == steps:
+    train_set, _ = image_sets(data, shape.img_resolution, domain)
+    run = GeneratorRun(config, loop, train_set, training_device(device), start)
+    if run.train() == steps and is_first_process():
         averaged = run.ema.model
         assert isinstance(averaged, Generator)
         export_generator(averaged, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))

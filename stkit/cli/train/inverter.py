@@ -21,9 +21,11 @@ from stkit.cli.train.common import (
     StepsFlag,
     feature_dtype,
     image_sets,
+    is_first_process,
     loop_config,
     run_notes,
     tell_done,
+    training_device,
 )
 from stkit.plugins import load_plugins
 
@@ -34,7 +36,7 @@ def run(
     weights: Annotated[str, typer.Option("--weights", help="Weights whose generator to invert.")] = "faces",
     steps: StepsFlag = 20_000,
     batch: BatchFlag = 8,
-    init: Annotated[bool, typer.Option("--init/--fresh", help="Start from the weights' own inverter.")] = False,
+    init: Annotated[str | None, typer.Option("--init", help="Weights whose inverter to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-4,
     l2: Annotated[float, typer.Option("--l2", help="Weight of the L2 loss; 0 leaves it out.")] = 1.0,
     lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
@@ -49,17 +51,16 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Train the Style Transformer for a generator that stays as it is (L2, LPIPS, identity)."""
-    from stkit.editor import resolve_device
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
     from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
     from stkit.weights import find_weights
 
     found = find_weights(weights)
-    chosen_device = resolve_device(device)
+    chosen_device = training_device(device)
     generator = found.generator()
     shape, start = StyleTransformerConfig.small(generator.config), None
-    if init:
-        first = found.style_transformer()
+    if init is not None:
+        first = find_weights(init).style_transformer()
         shape, start = first.config, first.state_dict()
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = InverterConfig(
@@ -72,10 +73,10 @@ def run(
         dtype=feature_dtype(precision),
         compile=compile,
     )
-    train_set, val_set = image_sets(data, shape.input_resolution)
+    train_set, val_set = image_sets(data, shape.input_resolution, found.domain)
     embedder = load_plugins().domain(found.domain).load_embedder(found.alignment, chosen_device) if identity else None
     run = InverterRun(config, generator, loop, train_set, val_set, chosen_device, embedder, start)
-    if run.train() == steps:
+    if run.train() == steps and is_first_process():
         averaged = run.ema.model
         assert isinstance(averaged, StyleTransformer)
         export_inverter(

@@ -26,11 +26,14 @@ from stkit.cli.train.common import (
     WDimFlag,
     feature_dtype,
     image_sets,
+    is_first_process,
     loop_config,
     origin,
     run_notes,
     tell_done,
+    training_device,
 )
+from stkit.errors import StkitError
 
 
 def run(
@@ -60,7 +63,6 @@ def run(
     """Train a generator and its inverter together by reconstruction: the quickest start, also on a CPU."""
     import torch
 
-    from stkit.editor import resolve_device
     from stkit.models.style_transformer import StyleTransformerConfig
     from stkit.models.stylegan2 import GeneratorConfig
     from stkit.training.mapping import fit_mapping, mean_codes
@@ -90,10 +92,12 @@ def run(
         dtype=feature_dtype(precision),
         compile=compile,
     )
-    train_set, val_set = image_sets(data, generator.img_resolution)
-    chosen_device = resolve_device(device)
+    train_set, val_set = image_sets(data, generator.img_resolution, domain)
+    if len(train_set) < 10:
+        raise StkitError(f"{data} has {len(train_set)} images to train on; 10 are the least, hundreds make a model")
+    chosen_device = training_device(device)
     run = ReconstructionRun(config, loop, train_set, val_set, chosen_device, start)
-    if run.train() == steps:
+    if run.train() == steps and is_first_process():
         model = run.ema.model
         assert isinstance(model, Autoencoder)
         with progress_bar("fitting the mapping network") as on_progress:

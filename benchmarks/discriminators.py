@@ -1,0 +1,114 @@
+"""StyleGAN2's discriminator with ADA against a projected one, under the same generator and for the same wall time.
+
+    python -m benchmarks.discriminators faces128.zip --seconds 3600 --out runs/discriminators
+
+prints a table of Frechet distances (lite0 features) between samples and the split `test` (without a CSV, the
+validation images), beside that of the training images. A run goes on when the command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stkit.domains import AlignmentTemplate
+from stkit.editor import resolve_device
+from stkit.models.discriminator import DiscriminatorConfig
+from stkit.models.projected import ProjectedConfig
+from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.plugins import load_plugins
+from stkit.training.augment import DIFF_AUGMENT
+from stkit.training.data import load_image_set, load_train_val
+from stkit.training.evaluate import evaluate_samples
+from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
+from stkit.training.loop import LoopConfig
+from stkit.weights import find_weights
+
+Step = Callable[[int], Mapping[str, Tensor]]
+
+
+def main() -> None:
+    """Train both and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=3600, help="of training for each, compiling included")
+    parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--channel-base", type=int, default=6144)
+    parser.add_argument("--channel-max", type=int, default=256)
+    parser.add_argument("--domain", default="faces")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--fp32", action="store_true", help="in place of bf16")
+    parser.add_argument("--no-compile", action="store_true")
+    arguments = parser.parse_args()
+
+    device = resolve_device(arguments.device)
+    crop = load_plugins().domain(arguments.domain).output_crop
+    train_set, test_set = load_train_val(arguments.data, arguments.resolution, output_crop=crop)
+    if arguments.data.with_suffix(".csv").exists():
+        test_set = load_image_set(arguments.data, arguments.resolution, "test", output_crop=crop)
+    size, base, widest = arguments.resolution, arguments.channel_base, arguments.channel_max
+    generator = GeneratorConfig(size, 256, 256, 4, base, widest)
+    dtype = torch.float32 if arguments.fp32 else torch.bfloat16
+    shared: dict[str, Any] = {"dtype": dtype, "compile": not arguments.no_compile}
+    configs = {
+        "stylegan2": AdversarialConfig(generator, DiscriminatorConfig(size, base, widest), **shared),
+        "projected": AdversarialConfig(
+            generator, ProjectedConfig(size), augment=DIFF_AUGMENT, augment_p=1.0, ada_target=None, **shared
+        ),
+    }
+    rows = []
+    for name, config in configs.items():
+        loop = LoopConfig(arguments.out / name, 10**9, arguments.batch, resume=True)
+        run = GeneratorRun(config, loop, train_set, device)
+        steps = train_for(run, arguments.seconds)
+        averaged = run.ema.model
+        assert isinstance(averaged, Generator)
+        folder = arguments.out / f"{name}-weights"
+        export_generator(
+            averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"
+        )
+        figures = evaluate_samples(find_weights(str(folder)), test_set, train_set, device, arguments.samples)
+        rows.append((name, steps, steps * arguments.batch, figures["frechet"], figures["floor"]))
+    print(
+        f"{os.cpu_count()} CPU cores, device {device}, {arguments.seconds:g} s each, {size} px, {len(test_set)} images"
+    )
+    print("| discriminator | steps | images seen | Frechet distance (lite0) | of training images |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, steps, images, distance, floor in rows:
+        print(f"| {name} | {steps} | {images} | {distance:.2f} | {floor:.2f} |")
+
+
+def train_for(run: GeneratorRun, seconds: float) -> int:
+    """Train for `seconds` of wall time, earlier runs from the same folder included; the steps done in all."""
+    spent = run.loop.out / "seconds.txt"
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    if before >= seconds:
+        run.loop = LoopConfig(run.loop.out, 0, run.loop.batch, resume=True)  # only loads the checkpoint
+        return run.train()
+    started = time.monotonic()
+    step = run.step
+
+    def timed(number: int) -> Mapping[str, Tensor]:
+        if before + time.monotonic() - started >= seconds:
+            signal.raise_signal(signal.SIGTERM)  # the loop ends after this step, with a checkpoint
+        return step(number)
+
+    run.step = timed  # type: ignore[method-assign,assignment]
+    done = run.train()
+    spent.write_text(str(before + time.monotonic() - started))
+    return done
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""`stkit train domain`: from a folder of photos to weights that `--weights NAME` finds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stkit.cli.common import DeviceFlag, console, progress_bar
+from stkit.cli.train import generator, inverter, reconstruction
+from stkit.cli.train.common import (
+    BaseFlag,
+    BatchFlag,
+    CompileFlag,
+    LayersFlag,
+    LicenceFlag,
+    MaxFlag,
+    PrecisionFlag,
+    ResolutionFlag,
+    ResumeFlag,
+    SampleFlag,
+    SaveFlag,
+    SeedFlag,
+    StepsFlag,
+    WDimFlag,
+)
+from stkit.errors import UsageError
+from stkit.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from stkit.weights import Weights
+
+
+def run(
+    photos: Annotated[Path, typer.Argument(help="A folder or a zip of photos, as they are.")],
+    name: Annotated[str, typer.Option("--name", help="What the weights will be called.")],
+    domain: Annotated[str, typer.Option("--domain", help="Who aligns the photos; see `stkit domains`.")] = "plain",
+    aligned: Annotated[bool, typer.Option("--aligned", help="The photos are aligned for the domain already.")] = False,
+    resolution: ResolutionFlag = 128,
+    steps: StepsFlag = 3000,
+    sharpen: Annotated[
+        int, typer.Option("--sharpen", min=0, help="Adversarial steps after it, then as many for the inverter.")
+    ] = 0,
+    batch: BatchFlag = 32,
+    w_dim: WDimFlag = 256,
+    mapping_layers: LayersFlag = 4,
+    channel_base: BaseFlag = 6144,
+    channel_max: MaxFlag = 256,
+    licence: LicenceFlag = "unknown",
+    resume: ResumeFlag = False,
+    seed: SeedFlag = 0,
+    precision: PrecisionFlag = "bf16",
+    compile: CompileFlag = True,
+    save_seconds: SaveFlag = 120,
+    sample_seconds: SampleFlag = 300,
+    device: DeviceFlag = "auto",
+) -> None:
+    """Train everything for photos of your own: generator, inverter and what editing methods need without labels."""
+    from stkit.editor import resolve_device
+    from stkit.weights import find_weights, user_folder, weights_names
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("`train domain` is one process; give its steps (reconstruction, ...) to torchrun one by one")
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"'{name}' is no name for weights; use letters, digits, '-', '_' and '.'")
+    target, work = user_folder() / name, user_folder().parent / "training" / name
+    if not resume and (name in weights_names() or work.exists()):
+        raise UsageError(f"there are weights or a training called '{name}'; go on with --resume or choose another")
+    chosen_device = resolve_device(device)
+    data = photos if aligned else _prepare(photos, domain, resolution, work)
+
+    first = work / "reconstruction"
+    every: dict[str, Any] = {"batch": batch, "resume": True, "seed": seed, "precision": precision, "compile": compile}
+    every |= {"save_seconds": save_seconds, "sample_seconds": sample_seconds, "device": device}
+    shape: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "mapping_layers": mapping_layers}
+    shape |= {"channel_base": channel_base, "channel_max": channel_max}
+    if not _done(first, steps):
+        reconstruction.run(data, first, steps, **shape, domain=domain, licence=licence, **every)
+    final = first
+    if sharpen and _done(first, steps):
+        sharpened, final = work / "generator", work / "inverter"
+        if not _done(sharpened, sharpen):
+            generator.run(data, sharpened, sharpen, init=str(first), domain=domain, licence=licence, **every)
+        if _done(sharpened, sharpen) and not _done(final, sharpen, "inverter"):
+            aligner = load_plugins().domain(domain)
+            identity = 0.1 if aligner.load_embedder(aligner.template, chosen_device) else 0.0
+            inverter.run(data, final, str(sharpened), sharpen, init=str(first), identity=identity, **every)
+    if not _done(final, sharpen if final != first else steps, "inverter"):
+        return  # interrupted: the loop has said how to go on
+    weights = find_weights(str(final))
+    for method in load_plugins().editing_methods.values():
+        method.prepare(weights, chosen_device)
+    _install(weights, target)
+    console.print(f"done; use it with --weights {name}, it is in {target}")
+
+
+def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:
+    from stkit.files import write_text
+    from stkit.training.prepare import prepare_photos
+
+    with progress_bar("aligning photos") as on_progress:
+        prepared = prepare_photos(
+            photos, load_plugins().domain(domain), resolution, work / f"photos-{resolution}", on_progress
+        )
+    console.print(f"{prepared.count} photos aligned, {len(prepared.skipped)} left out")
+    lines = [f"{name}: {reason}" for name, reason in prepared.skipped.items()]
+    lines += [f"{name}: has a label, but is not among the photos" for name in prepared.unmatched]
+    if lines:
+        write_text(work / "left-out.txt", "\n".join(lines) + "\n")
+        for line in lines[:5]:
+            console.print(f"  {line}", markup=False)
+        if len(lines) > 5:
+            console.print(f"  ... all {len(lines)} in {work / 'left-out.txt'}")
+    return prepared.folder
+
+
+def _done(folder: Path, steps: int, kind: str = "generator") -> bool:
+    """Whether a stage has left its weights after `steps` steps."""
+    from stkit.weights import load_header
+
+    path = folder / f"{kind}.safetensors"
+    # Both files: a stage that was killed between them is exported again.
+    complete = path.is_file() and (folder / "generator.safetensors").is_file()
+    return complete and load_header(path).notes.get("steps") == steps
+
+
+def _install(weights: Weights, target: Path) -> None:
+    """Copy a weights folder; the generator, by which a folder is found, comes last."""
+    from stkit.files import atomic_path
+
+    for kind in sorted(weights.kinds(), key=lambda kind: kind == "generator"):
+        with atomic_path(target / weights.path(kind).name) as temporary:
+            shutil.copyfile(weights.path(kind), temporary)
+
+
+__all__ = ["run"]

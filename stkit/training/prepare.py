@@ -1,0 +1,84 @@
+"""A person's own photos made into training data: found, aligned as a domain says, and kept as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stkit.alignment import frame_photo
+from stkit.domains import Domain, picture_box
+from stkit.errors import StkitError
+from stkit.files import write_text
+from stkit.images import save_image
+from stkit.training.data import ImageFiles, read_rgb, read_splits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`folder` holds `count` aligned pictures; `skipped` says why other files (by name) are not among them.
+
+    `unmatched` are the rows of the labels whose file is not among the photos.
+    """
+
+    folder: Path
+    count: int
+    skipped: dict[str, str]
+    unmatched: tuple[str, ...]
+
+
+def prepare_photos(
+    source: Path,
+    domain: Domain,
+    resolution: int,
+    folder: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prepared:
+    """Write the largest subject of each photo of `source` (a folder or zip) to `folder` as a PNG.
+
+    Pictures that are there already are kept, so that it can be interrupted. Splits of a CSV beside the source are
+    carried over to one beside `folder`. Raises StkitError when no photo is usable.
+    """
+    if not source.exists():
+        raise StkitError(f"no photos at {source}; give a folder or a zip of images")
+    splits = read_splits(source.with_suffix(".csv")) if source.with_suffix(".csv").exists() else {}
+    skipped: dict[str, str] = {}
+    rows: list[tuple[str, str]] = []
+    with ImageFiles(source) as files:
+        for i, name in enumerate(files.names):
+            target = folder / (name.replace("/", "__") + ".png")
+            reason = None if target.exists() else _prepare(files, name, domain, resolution, target)
+            if reason is None:
+                rows.append((target.name, splits.get(Path(name).name, "")))
+            else:
+                skipped[name] = reason
+            on_progress(i + 1, len(files.names))
+        present = {Path(name).name for name in files.names}
+    if not rows:
+        first = next((f"; {name}: {reason}" for name, reason in skipped.items()), "")
+        raise StkitError(f"no usable photos in {source}{first}; give a folder or a zip of JPEG or PNG photos")
+    if splits:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("file", "split"), *rows])
+        write_text(folder.with_suffix(".csv"), text.getvalue())
+    return Prepared(folder, len(rows), skipped, tuple(sorted(splits.keys() - present)))
+
+
+def _prepare(files: ImageFiles, name: str, domain: Domain, resolution: int, target: Path) -> str | None:
+    """Write one picture, or say why not."""
+    try:
+        image = read_rgb(files.read(name))
+    except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
+        return f"cannot be read ({' '.join(str(error).split())})"
+    subjects = domain.locate(image)
+    if not subjects:
+        return f"no {domain.noun} found"
+    matrix = domain.transform(subjects[0], domain.template, resolution)
+    canvas = frame_photo(image, matrix, resolution, domain.output_crop)
+    save_image(canvas.crop(picture_box(domain.output_crop, resolution)), target)
+    return None
+
+
+__all__ = ["Prepared", "prepare_photos"]
