@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,18 @@ from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.domains import Domain, Subject, picture_box
 from stkit.errors import UsageError
 from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
-from stkit.inversion import InversionContext
+from stkit.inversion import InversionContext, ignore_progress
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.models.inference import FrozenGenerator, freeze_generator
-from stkit.models.stylegan2 import add_style_offsets
+from stkit.models.stylegan2 import SynthesisNetwork, add_style_offsets
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.paste import Blend
 from stkit.plugins import Registry, load_plugins
 from stkit.quality import warn_if_unusual
+from stkit.refinement import refine_latents
 from stkit.results import Edit, Inversion
 from stkit.subjects import Box, find_subjects
+from stkit.tuning import Tuning, tuned_generator
 from stkit.weights import Weights, find_weights
 
 logger = logging.getLogger("stkit")
@@ -43,6 +44,7 @@ class Editor:
         self.registry = registry
         self.device = device
         self.domain: Domain = registry.domain(weights.domain)
+        self._ready: dict[str, FrozenGenerator | SynthesisNetwork] = {}
 
     def crop(self, photo: Photo, subject: Subject) -> tuple[Image.Image, np.ndarray]:
         """The subject's aligned crop, R x R with its bars black, and its crop-to-photo matrix [2, 3]."""
@@ -76,11 +78,14 @@ class Editor:
         face: str | int = "largest",
         landmarks: np.ndarray | None = None,
         box: Box | None = None,
+        refine: Sequence[str] = (),
+        on_progress: Callable[[int, int], None] = ignore_progress,
     ) -> Inversion:
         """Invert one subject of a photo, the largest unless `face` says otherwise; see `invert_all`."""
         if face == "all":
             raise UsageError("invert gives one inversion; use invert_all for every subject")
-        return self.invert_all(photo, inverter, options, face=face, landmarks=landmarks, box=box)[0]
+        chosen: dict[str, Any] = {"face": face, "landmarks": landmarks, "box": box}
+        return self.invert_all(photo, inverter, options, **chosen, refine=refine, on_progress=on_progress)[0]
 
     def invert_all(
         self,
@@ -91,14 +96,21 @@ class Editor:
         face: str | int = "all",
         landmarks: np.ndarray | None = None,
         box: Box | None = None,
+        refine: Sequence[str] = (),
+        on_progress: Callable[[int, int], None] = ignore_progress,
     ) -> list[Inversion]:
         """Invert the chosen subjects of a photo, by default all of them; `stkit.subjects.find_subjects` chooses.
 
-        Raises PhotoError, SubjectError, WeightsError, UsageError.
+        `refine` names inverters that go on from the codes, with their steps: ["optimize:100", "pti"]. What
+        takes long calls `on_progress` with (steps done, steps in all). Raises PhotoError, SubjectError,
+        WeightsError, UsageError.
         """
         photo = photo if isinstance(photo, Photo) else load_photo(Path(photo))
         subjects, found = find_subjects(self.domain, photo, str(face), landmarks, box)
-        return [self.invert_subject(photo, subject, inverter, options, number, found) for number, subject in subjects]
+        return [
+            self.invert_subject(photo, subject, inverter, options, number, found, refine, on_progress)
+            for number, subject in subjects
+        ]
 
     def invert_subject(
         self,
@@ -108,44 +120,58 @@ class Editor:
         options: Mapping[str, Any] | None = None,
         number: int = 1,
         subjects_found: int = 1,
+        refine: Sequence[str] = (),
+        on_progress: Callable[[int, int], None] = ignore_progress,
     ) -> Inversion:
         """Invert a subject that was located before. Raises WeightsError, UsageError."""
         method = self.registry.inverter(inverter)
         chosen = build_options(method.Options, dict(options or {}))
         crop, matrix = self.crop(photo, subject)
         pixels = to_tensor(crop)
-        latents = method.invert(pixels.to(self.device), chosen, InversionContext(self.weights, self.device))
+        context = InversionContext(self.weights, self.device, on_progress=on_progress)
+        latents = method.invert(pixels.to(self.device), chosen, context)
+        latents, gains = refine_latents(self, latents, pixels, refine, on_progress)
         provenance = Provenance(
             photo=str(photo.path.absolute()),
             photo_sha256=photo.sha256,
             transform=tuple(tuple(float(x) for x in row) for row in matrix),
             weights=self.weights.name,
-            inverter=inverter,
+            inverter="+".join([inverter, *refine]),
         )
         latents = dataclasses.replace(latents, provenance=(provenance,))
         output = self.generate(latents)
         error = float(picture_part(output.clamp(-1, 1) - pixels, self.domain.output_crop).square().mean())
         warn_if_unusual(self.weights, error, photo.path)
         images = self.picture(pixels[0]), self.picture(output[0])
-        return Inversion(photo, subject, subjects_found, *images, latents, {"mse": error}, number)
+        return Inversion(photo, subject, subjects_found, *images, latents, {"mse": error}, number, tuple(gains))
 
     @torch.inference_mode()
     def generate(self, latents: Latents) -> torch.Tensor:
         """Images [B, 3, R, R] of `latents`, on the CPU, about [-1, 1]. Raises LatentsError for another generator's."""
         latents.require_generator(self.weights.fingerprint, self.weights.name)
-        generator = self.weights.generator(self.device)
         codes = latents.codes.to(self.device)
-        w_plus = generator.broadcast(codes) if latents.space is LatentSpace.W else codes
-        network = self._frozen if self.device.type == "cpu" else generator
-        styles = (self._frozen if self.device.type == "cpu" else generator.synthesis).styles(w_plus)
+        if latents.space is LatentSpace.W:
+            codes = self.weights.generator(self.device).broadcast(codes)
+        network = self._synthesis(latents.tuning)
+        styles = network.styles(codes)
         if latents.style_offsets is not None:
             styles = add_style_offsets(styles, latents.style_offsets.to(self.device))
-        return network.synthesis(styles).cpu()
+        images = network.synthesis(styles) if isinstance(network, FrozenGenerator) else network(styles)
+        return images.cpu()
 
-    @functools.cached_property
-    def _frozen(self) -> FrozenGenerator:
-        """The generator as a CPU runs it fastest: image by image, with weights of its own for each."""
-        return freeze_generator(self.weights.generator(self.device))
+    def _synthesis(self, tuning: Tuning | None) -> FrozenGenerator | SynthesisNetwork:
+        """The synthesis network, tuned or not; on a CPU as that runs it fastest, with weights for each image.
+
+        The weights' own and the tuned one asked for last are kept.
+        """
+        key = tuning.fingerprint if tuning else ""
+        if key not in self._ready:
+            generator = self.weights.generator(self.device)
+            if tuning is not None:
+                generator = tuned_generator(generator, tuning)
+                self._ready = {name: kept for name, kept in self._ready.items() if not name}
+            self._ready[key] = freeze_generator(generator) if self.device.type == "cpu" else generator.synthesis
+        return self._ready[key]
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], truncation_psi: float = 1.0) -> Latents:

@@ -23,7 +23,8 @@ class UnknownNameError(UsageError):
 
     def __init__(self, noun: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        begin = [other for other in known if name and other.startswith(name)]
+        near = list(dict.fromkeys(begin + difflib.get_close_matches(name, known, n=3, cutoff=0.5)))[:3]
         if near:
             mend = f"did you mean {' or '.join(near)}?"
         elif known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic
 
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
     from stkit.weights import Weights
 
 
+def ignore_progress(done: int, total: int) -> None:
+    """What is called with (done, total) when nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class InversionContext:
-    """What an inverter may use: the weights (generator and what lies beside it) and where to run."""
+    """What an inverter may use: the weights (generator and what lies beside it) and where to run.
+
+    `start` holds codes of the same crops, one row each, for an inverter that `refines` to go on from.
+    An inverter that takes seconds calls `on_progress` with (steps done, steps in all).
+    """
 
     weights: Weights
     device: torch.device
     seed: int = 0
+    start: Latents | None = None
+    on_progress: Callable[[int, int], None] = ignore_progress
 
 
 class Inverter(ABC, Generic[OptionsT]):
@@ -29,6 +40,8 @@ class Inverter(ABC, Generic[OptionsT]):
 
     name: ClassVar[str]
     description: ClassVar[str]
+    refines: ClassVar[bool] = False
+    """Whether it goes on from `context.start`, for `--refine NAME`; then its Options have `steps`."""
     Options: type[Options] = Options
 
     @abstractmethod
@@ -39,4 +52,4 @@ class Inverter(ABC, Generic[OptionsT]):
         """
 
 
-__all__ = ["InversionContext", "Inverter"]
+__all__ = ["InversionContext", "Inverter", "ignore_progress"]

@@ -16,6 +16,7 @@ import torch
 from stkit.errors import LatentsError
 from stkit.files import atomic_path
 from stkit.options import LatentSpace
+from stkit.tuning import Tuning, load_tuning, save_tuning
 
 _FORMAT = "stkit-latents-1"
 
@@ -45,6 +46,7 @@ class Latents:
     float32 [B, channels of all style layers], is added to the styles that the codes give (StyleSpace,
     Wu et al. 2021), in the order of `SynthesisNetwork.styles`; None is no offset. `base`, of the
     shape of `codes`, is what the codes were before the first edit; None when they are not edited.
+    `tuning` is what PTI changed in the generator for them.
     """
 
     codes: torch.Tensor
@@ -53,6 +55,7 @@ class Latents:
     provenance: tuple[Provenance, ...] = ()
     style_offsets: torch.Tensor | None = None
     base: torch.Tensor | None = None
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         dims = {LatentSpace.W: 2, LatentSpace.W_PLUS: 3}[self.space]
@@ -81,7 +84,7 @@ class Latents:
         """The same rows as they were before any edit."""
         rows = tuple(dataclasses.replace(row, edits=()) for row in self.provenance)
         codes = self.codes if self.base is None else self.base
-        return Latents(codes, self.generator, self.space, rows)
+        return Latents(codes, self.generator, self.space, rows, tuning=self.tuning)
 
     def require_generator(self, fingerprint: str, name: str) -> None:
         """Raise LatentsError unless these codes belong to the generator `name`."""
@@ -93,8 +96,10 @@ class Latents:
 
 
 def join_latents(parts: Sequence[Latents]) -> Latents:
-    """The rows of all `parts` in one batch. Raises LatentsError unless they share generator and space."""
+    """The rows of all `parts` in one batch. Raises LatentsError unless they share generator, tuning and space."""
     first = parts[0]
+    if len({part.tuning.fingerprint if part.tuning else None for part in parts}) > 1:
+        raise LatentsError("latents with generators tuned for each (PTI) cannot be joined; edit them one by one")
     if any((part.generator, part.space) != (first.generator, first.space) for part in parts):
         raise LatentsError("latents of several generators or spaces cannot be joined; invert the photos with one")
     rows = [row for part in parts for row in part.provenance or (Provenance(),) * len(part)]
@@ -109,24 +114,33 @@ def join_latents(parts: Sequence[Latents]) -> Latents:
         offsets = torch.cat(
             [none.expand(len(part), -1) if part.style_offsets is None else part.style_offsets for part in parts]
         )
-    return Latents(codes, first.generator, first.space, tuple(rows), offsets, base)
+    return Latents(codes, first.generator, first.space, tuple(rows), offsets, base, first.tuning)
 
 
 def save_latents(latents: Latents, path: Path) -> None:
-    """Write `latents` to a safetensors file, complete or not at all. Raises OutputError."""
+    """Write `latents` to a safetensors file, complete or not at all, and their tuning beside it. Raises OutputError."""
+    save_latents_tuning(latents, path.parent)
     with atomic_path(path) as temporary:
         # Not save_file: its errors on a full disk are no OSError.
         temporary.write_bytes(encode_latents(latents))
 
 
+def save_latents_tuning(latents: Latents, folder: Path) -> None:
+    """Write the tuning of `latents`, if they have one, to the folder of their file. Raises OutputError."""
+    if latents.tuning is not None:
+        save_tuning(latents.tuning, folder)
+
+
 def encode_latents(latents: Latents) -> bytes:
-    """The bytes of a latent file."""
+    """The bytes of a latent file; `save_latents_tuning` writes what belongs beside it."""
     header = {
         "format": _FORMAT,
         "space": str(latents.space),
         "generator": latents.generator,
         "provenance": json.dumps([dataclasses.asdict(row) for row in latents.provenance]),
     }
+    if latents.tuning is not None:
+        header["tuning"] = latents.tuning.fingerprint
     tensors = {"codes": latents.codes}
     if latents.style_offsets is not None:
         tensors["style_offsets"] = latents.style_offsets
@@ -156,7 +170,9 @@ def load_latents(path: Path) -> Latents:
             offsets = file.get_tensor("style_offsets") if "style_offsets" in names else None
             base = file.get_tensor("base") if "base" in names else None
             rows = [_provenance(row) for row in json.loads(header["provenance"])]
-            latents = Latents(codes, header["generator"], LatentSpace(header["space"]), tuple(rows), offsets, base)
+            generator, space, tuned = header["generator"], LatentSpace(header["space"]), header.get("tuning")
+            tuning = load_tuning(path.parent, tuned, generator) if tuned else None
+            latents = Latents(codes, generator, space, tuple(rows), offsets, base, tuning)
     except LatentsError:
         raise
     except Exception as error:  # a damaged header is any JSON at all, and fails in as many ways
@@ -175,4 +191,12 @@ def _provenance(row: dict) -> Provenance:
     return Provenance(**{**row, "edits": tuple(row["edits"])}, transform=matrix)
 
 
-__all__ = ["Latents", "Provenance", "encode_latents", "join_latents", "load_latents", "save_latents"]
+__all__ = [
+    "Latents",
+    "Provenance",
+    "encode_latents",
+    "join_latents",
+    "load_latents",
+    "save_latents",
+    "save_latents_tuning",
+]

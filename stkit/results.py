@@ -17,6 +17,7 @@ from stkit.errors import PhotoError, UsageError
 from stkit.images import Photo, load_photo, save_image
 from stkit.latents import Latents, Provenance
 from stkit.paste import Blend, paste_back
+from stkit.refinement import Gain
 from stkit.writeback import encode_photo, photo_suffix, save_photo
 
 logger = logging.getLogger("stkit")
@@ -38,6 +39,8 @@ class Inversion:
     latents: Latents
     metrics: Mapping[str, float]
     number: int = 1
+    gains: tuple[Gain, ...] = ()
+    """What each refinement did."""
 
     def save(self, path: Path | str) -> None:
         """Write the reconstruction; the suffix says the format. Raises UsageError, OutputError."""

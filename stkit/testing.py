@@ -47,7 +47,11 @@ _FACES = AlignmentTemplate("points", 128, ((37.7, 36.8), (89.3, 36.8), (40.0, 88
 def make_tiny_weights(
     folder: Path, domain: str = "faces", seed: int = 0, alignment: AlignmentTemplate = _FACES
 ) -> Weights:
-    """Write a 16 px generator and its Style Transformer, randomly initialised, to `folder`, and open them."""
+    """Write a 16 px generator and inverters for it, randomly initialised, to `folder`, and open them.
+
+    The Style Transformer is the weights' own; pSp, e4e and ReStyle encoders lie beside it.
+    """
+    from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
     from stkit.models.stylegan2 import Generator, GeneratorConfig
 
@@ -69,6 +73,7 @@ def make_tiny_weights(
             )
         )
         inverter.latent_avg.copy_(generator.w_avg)
+        rivals = [PSPEncoder(PSPEncoderConfig.small(name, generator.config)) for name in ("psp", "e4e", "restyle")]
     header = Header(
         kind="generator",
         architecture="stylegan2",
@@ -86,6 +91,11 @@ def make_tiny_weights(
         generator=written.fingerprint,
     )
     save_tensors(folder / "inverter.safetensors", inverter.state_dict(), header)
+    for rival in rivals:
+        name = rival.config.architecture
+        rival.latent_avg.copy_(generator.w_avg)
+        header = dataclasses.replace(header, architecture=name, config=dataclasses.asdict(rival.config))
+        save_tensors(folder / f"inverter-{name}.safetensors", rival.state_dict(), header)
     return find_weights(str(folder))
 
 
@@ -171,14 +181,16 @@ def check_scorer(scorer: Scorer) -> None:
         assert np.allclose(alone[name], values[1:2], atol=1e-4, equal_nan=True), f"'{name}' differs in a batch"
 
 
-def check_inverter(inverter: Inverter, weights: Weights) -> None:
-    """Check an inverter on random crops at the resolution of `weights`, with default options.
+def check_inverter(inverter: Inverter, weights: Weights, **chosen: object) -> None:
+    """Check an inverter on random crops at the resolution of `weights`, with default options but those `chosen`.
 
     It gives finite float32 w_plus codes [B, num_ws, w_dim] with the generator's fingerprint; a batch of
-    two equals two batches of one; the crops stay as they were; unknown options are refused.
+    two equals two batches of one; the crops stay as they were; unknown options are refused. One that
+    `refines` takes `steps` and goes on from given codes.
     """
     _check_words(inverter, "name", "description")
-    options = _default_options(inverter.Options)
+    _default_options(inverter.Options)
+    options = build_options(inverter.Options, chosen)
     context = InversionContext(weights, _CPU)
     crops = _random_images(2, weights.resolution)
     before = crops.clone()
@@ -192,6 +204,12 @@ def check_inverter(inverter: Inverter, weights: Weights) -> None:
         alone = inverter.invert(crops[row : row + 1], options, context).codes
         difference = (alone - latents.codes[row : row + 1]).abs().max().item()
         assert difference <= 1e-4, f"crop {row} alone gives other codes than in a batch of 2 (by {difference:.1e})"
+    if inverter.refines:
+        build_options(inverter.Options, {"steps": 1})
+        start = random_latents(weights, 2)
+        refined = inverter.invert(crops, options, dataclasses.replace(context, start=start))
+        _check_codes(refined.codes, start.codes)
+        assert not torch.equal(refined.codes, latents.codes), "refines is set, but the start makes no difference"
 
 
 def check_domain(domain: Domain, photo: Image.Image | None = None) -> None:

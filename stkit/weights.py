@@ -124,11 +124,34 @@ class Weights:
         from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 
         return self.load(
-            "inverter",
+            self.inverter_kind("style-transformer"),
             "style-transformer",
             lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
             device,
         )
+
+    def inverters(self) -> dict[str, str]:
+        """Architecture and kind of the inverters: the weights' own is `inverter`, others are `inverter-NAME`.
+
+        Raises WeightsError for a file that is no weights.
+        """
+        kinds = [kind for kind in self.kinds() if kind == "inverter" or kind.startswith("inverter-")]
+        return {load_header(self.path(kind)).architecture: kind for kind in reversed(kinds)}
+
+    def own_inverter(self) -> str:
+        """The architecture of the weights' own inverter, or of the first other. Raises WeightsError."""
+        kinds = {kind: architecture for architecture, kind in self.inverters().items()}
+        if not kinds:
+            raise WeightsError(f"weights '{self.name}' have no inverter; train one: `stkit train inverter`")
+        return kinds[min(kinds)]
+
+    def inverter_kind(self, architecture: str) -> str:
+        """The kind of file that holds the inverter of `architecture`. Raises WeightsError when there is none."""
+        known = self.inverters()
+        if architecture not in known:
+            there = f"they have: {', '.join(sorted(known))}; choose with --inverter" if known else "they have none"
+            raise WeightsError(f"weights '{self.name}' have no {architecture} inverter; {there}")
+        return known[architecture]
 
     def load(
         self,

@@ -138,3 +138,25 @@ def test_headers_need_no_model(tiny_weights: Weights) -> None:
     header = load_header(tiny_weights.path("generator"))
     assert header.generator == header.fingerprint
     assert Generator(GeneratorConfig(**header.config)).config.img_resolution == 16
+
+
+def test_several_inverters_lie_beside_one_generator(tmp_path: Path) -> None:
+    weights = make_tiny_weights(tmp_path / "several")
+    assert weights.own_inverter() == "style-transformer"
+    assert weights.inverters() == {
+        "style-transformer": "inverter",
+        "psp": "inverter-psp",
+        "e4e": "inverter-e4e",
+        "restyle": "inverter-restyle",
+    }
+    weights.path("inverter").unlink()
+    weights.path("inverter-e4e").unlink()
+    assert weights.own_inverter() == "psp"
+    with pytest.raises(WeightsError, match="have no e4e inverter; they have: psp, restyle; choose with --inverter"):
+        weights.inverter_kind("e4e")
+    for path in weights.folder.glob("inverter*"):
+        path.unlink()
+    with pytest.raises(WeightsError, match="have no style-transformer inverter; they have none"):
+        weights.style_transformer()
+    with pytest.raises(WeightsError, match="have no inverter; train one"):
+        weights.own_inverter()

@@ -17,8 +17,9 @@ from stkit.plugins import load_plugins
 if TYPE_CHECKING:
     from stkit.editor import Editor
 
-console = Console(soft_wrap=True, highlight=False)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+# Without emoji: "optimize:100: done" has one.
+console = Console(soft_wrap=True, highlight=False, emoji=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def print_error(message: str) -> None:
@@ -44,12 +45,21 @@ def open_editor(domain: str, weights: str | None, device: str) -> Editor:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, moved by calls with (done, total)."""
+    """A progress bar on stderr, there from the first call with (done, total) on."""
     from rich.progress import Progress
 
-    with Progress(console=errors, transient=True) as progress:
-        task = progress.add_task(text)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(console=errors, transient=True)
+    task = progress.add_task(text)
+
+    def move(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield move
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 DomainFlag = Annotated[str, typer.Option("--domain", help="What the photo shows; see `stkit domains`.")]
@@ -58,6 +68,14 @@ WeightsFlag = Annotated[
     typer.Option("--weights", help="Weights by name or folder; the domain's default otherwise. See `stkit weights`."),
 ]
 InverterFlag = Annotated[str, typer.Option("--inverter", help="How to invert; see `stkit inverters`.")]
+QualityFlag = Annotated[
+    str,
+    typer.Option("--quality", help="fast: the inverter alone; balanced: codes refined; best: the generator as well."),
+]
+RefineFlag = Annotated[
+    list[str] | None,
+    typer.Option("--refine", metavar="NAME[:STEPS]", help="optimize:100 or pti, in turn; instead of --quality."),
+]
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 OutFlag = Annotated[Path, typer.Option("--out", help="Folder for what is made.")]
 OptionFlag = Annotated[
@@ -99,6 +117,8 @@ __all__ = [
     "OptionFlag",
     "OutFlag",
     "OverwriteFlag",
+    "QualityFlag",
+    "RefineFlag",
     "ReplaceFlag",
     "WeightsFlag",
     "console",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,8 @@ from stkit.cli.common import (
     OptionFlag,
     OutFlag,
     OverwriteFlag,
+    QualityFlag,
+    RefineFlag,
     WeightsFlag,
     console,
     open_editor,
@@ -62,6 +64,8 @@ def run(
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
     inverter: InverterFlag = "style-transformer",
+    quality: QualityFlag = "fast",
+    refine: RefineFlag = None,
     option: OptionFlag = None,
     out: OutFlag = Path("out"),
     overwrite: OverwriteFlag = False,
@@ -73,10 +77,12 @@ def run(
     """Edit a photo, or its latents without inverting again; write the edited photo and the edited latents."""
     from stkit.chain import chain_label
     from stkit.files import write_all
-    from stkit.latents import join_latents
+    from stkit.latents import join_latents, save_latents_tuning
     from stkit.paste import parse_blend
     from stkit.pictures import parse_sweep
+    from stkit.refinement import quality_refinements
 
+    refinements = quality_refinements(quality, refine)
     chosen_blend = parse_blend(blend)
     strengths = parse_sweep(sweep) if sweep else []
     if animate and not sweep:
@@ -88,7 +94,7 @@ def run(
     if strengths and len(steps) != 1:
         raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
 
-    base, latents, photo, metrics, inversions = _open(editor, source, inverter, face, landmarks, box, out)
+    base, latents, photo, metrics, inversions = _open(editor, source, inverter, face, landmarks, box, refinements, out)
     if crop_only:
         photo = None
 
@@ -104,6 +110,7 @@ def run(
     for inversion in inversions:
         if overwrite or not _report(out, inversion).exists():
             save_inversion(editor, inversion, out, overwrite)
+    save_latents_tuning(latents, base.parent)
     write_all(files, overwrite)
     if preview:
         print_preview(picture)
@@ -141,7 +148,14 @@ def _steps(
 
 
 def _open(
-    editor: Editor, source: Path, inverter: str, face: str, landmarks: Path | None, box: str | None, out: Path
+    editor: Editor,
+    source: Path,
+    inverter: str,
+    face: str,
+    landmarks: Path | None,
+    box: str | None,
+    refinements: Sequence[str],
+    out: Path,
 ) -> tuple[Path, Latents, Photo | None, dict[str, float], list[Inversion]]:
     """Beginning of the names to write, and latents, photo, metrics and inversions of a photo or a latent file."""
     from stkit.latents import join_latents, load_latents
@@ -155,7 +169,7 @@ def _open(
             raise UsageError(f"{source} holds {len(latents)} codes of several pictures; give a file of one")
         name = source.name.removesuffix(_LATENTS_SUFFIX).removesuffix(".safetensors")
         return source.with_name(name), latents, find_photo(latents), {}, []
-    inversions = invert_photo(editor, source, inverter, [], face, landmarks, box)
+    inversions = invert_photo(editor, source, inverter, [], face, landmarks, box, refinements)
     base = inversion_base(out, inversions[0])
     if face == "all":
         base = base.with_name(f"{base.name}.all")

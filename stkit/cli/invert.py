@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,12 @@ from stkit.cli.common import (
     OptionFlag,
     OutFlag,
     OverwriteFlag,
+    QualityFlag,
+    RefineFlag,
     WeightsFlag,
     console,
     open_editor,
+    progress_bar,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ def run(
     weights: WeightsFlag = None,
     inverter: InverterFlag = "style-transformer",
     option: OptionFlag = None,
+    quality: QualityFlag = "fast",
+    refine: RefineFlag = None,
     face: FaceFlag = "largest",
     landmarks: LandmarksFlag = None,
     box: BoxFlag = None,
@@ -43,8 +49,11 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/."""
+    from stkit.refinement import quality_refinements
+
+    refinements = quality_refinements(quality, refine)
     editor = open_editor(domain, weights, device)
-    for inversion in invert_photo(editor, photo, inverter, option or [], face, landmarks, box):
+    for inversion in invert_photo(editor, photo, inverter, option or [], face, landmarks, box, refinements):
         paths = save_inversion(editor, inversion, out, overwrite)
         console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
         for path in paths:
@@ -59,27 +68,34 @@ def invert_photo(
     face: str = "largest",
     landmarks: Path | None = None,
     box: str | None = None,
+    refinements: Sequence[str] = (),
 ) -> list[Inversion]:
-    """Invert the chosen subjects, with the inverter's options given as KEY=VALUE tokens."""
+    """Invert the chosen subjects, with the inverter's options given as KEY=VALUE tokens, and refine the codes.
+
+    A bar shows the progress of what takes long.
+    """
     from stkit.options import parse_options
     from stkit.subjects import parse_box, read_landmarks
 
     options = parse_options(editor.registry.inverter(inverter).Options, pairs)
-    return editor.invert_all(
-        photo,
-        inverter,
-        options.model_dump(exclude_unset=True),
-        face=face,
-        landmarks=read_landmarks(landmarks) if landmarks else None,
-        box=parse_box(box) if box else None,
-    )
+    with progress_bar("inverting") as on_progress:
+        return editor.invert_all(
+            photo,
+            inverter,
+            options.model_dump(exclude_unset=True),
+            face=face,
+            landmarks=read_landmarks(landmarks) if landmarks else None,
+            box=parse_box(box) if box else None,
+            refine=refinements,
+            on_progress=on_progress,
+        )
 
 
 def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: bool = False) -> list[Path]:
     """Write everything about `inversion` to out/STEM/; the paths written. Raises OutputError, UsageError."""
     from stkit.files import write_all
     from stkit.images import encode_image, side_by_side
-    from stkit.latents import encode_latents
+    from stkit.latents import encode_latents, save_latents_tuning
 
     photo = inversion.photo
     base = inversion_base(out, inversion)
@@ -97,6 +113,7 @@ def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: b
         "inverter": inversion.latents.provenance[0].inverter,
         "resolution": editor.weights.resolution,
         "metrics": {name: round(value, 6) for name, value in inversion.metrics.items()},
+        "refinements": [gain.to_dict() for gain in inversion.gains],
     }
     pair = side_by_side([inversion.crop, inversion.image], ["photo", "reconstruction"])
     pictures = {".crop.png": inversion.crop, ".reconstruction.png": inversion.image, ".side-by-side.png": pair}
@@ -104,6 +121,7 @@ def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: b
     contents = {paths[end]: encode_image(image, paths[end]) for end, image in pictures.items()}
     contents[base.with_name(base.name + ".latents.safetensors")] = encode_latents(inversion.latents)
     contents[base.with_name(base.name + ".json")] = (json.dumps(report, indent=2) + "\n").encode()
+    save_latents_tuning(inversion.latents, base.parent)
     write_all(contents, overwrite)
     return list(contents)
 

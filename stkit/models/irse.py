@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -56,28 +57,43 @@ class ResidualUnit(nn.Module):
 class IRSEBackbone(nn.Module):
     """IR-SE backbone. `depths` and `widths` give units and channels of its four stages; (3, 4, 14, 3) is IR-SE50."""
 
-    def __init__(self, depths: Sequence[int] = (3, 4, 14, 3), widths: Sequence[int] = (64, 128, 256, 512)) -> None:
+    def __init__(
+        self,
+        depths: Sequence[int] = (3, 4, 14, 3),
+        widths: Sequence[int] = (64, 128, 256, 512),
+        in_channels: int = 3,
+    ) -> None:
         super().__init__()
         stem = widths[0]
-        self.input_layer = nn.Sequential(nn.Conv2d(3, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem))
-        units, channels, ends = [], stem, []
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.PReLU(stem)
+        )
+        units, channels = [], stem
         for depth, width in zip(depths, widths, strict=True):
             for i in range(depth):
                 units.append(ResidualUnit(channels, width, 2 if i == 0 else 1))
                 channels = width
-            ends.append(len(units) - 1)
         self.body = nn.ModuleList(units)
-        self.stage_ends = tuple(ends)
+        self.stage_ends = stage_ends(depths)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] to the maps after each stage, at 1/2, 1/4, 1/8 and 1/16 of H and W."""
-        x = self.input_layer(x)
-        maps = []
-        for i, unit in enumerate(self.body):
-            x = unit(x)
-            if i in self.stage_ends:
-                maps.append(x)
-        return maps
+        """[B, in_channels, H, W] to the maps after each stage, at 1/2, 1/4, 1/8 and 1/16 of H and W."""
+        return staged(self.input_layer(x), self.body, self.stage_ends)
 
 
-__all__ = ["IRSEBackbone", "ResidualUnit", "SqueezeExcite"]
+def stage_ends(depths: Sequence[int]) -> tuple[int, ...]:
+    """The index of the last unit of each stage."""
+    return tuple(end - 1 for end in itertools.accumulate(depths))
+
+
+def staged(x: Tensor, body: Iterable[nn.Module], ends: Sequence[int]) -> list[Tensor]:
+    """`x` through the units of `body`; the maps after those at `ends`."""
+    maps = []
+    for i, unit in enumerate(body):
+        x = unit(x)
+        if i in ends:
+            maps.append(x)
+    return maps
+
+
+__all__ = ["IRSEBackbone", "ResidualUnit", "SqueezeExcite", "stage_ends", "staged"]

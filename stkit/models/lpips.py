@@ -56,9 +56,13 @@ class LPIPS(nn.Module):
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
         """Distance [B] between `images` and `references`, [B, 3, H, W] each in [-1, 1], at least 32 px."""
+        return self.distance(self.features(images), self.features(references))
+
+    def distance(self, maps: list[Tensor], references: list[Tensor]) -> Tensor:
+        """Distance [B] between images of which `features` gave `maps` and `references`."""
         distances = [
             F.conv2d((a - b).square(), head).mean((1, 2, 3))
-            for a, b, head in zip(self.features(images), self.features(references), self.heads, strict=True)
+            for a, b, head in zip(maps, references, self.heads, strict=True)
         ]
         return torch.stack(distances).sum(0)
 

@@ -30,6 +30,16 @@ class StyleTransformerConfig:
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
 
+    @property
+    def architecture(self) -> str:
+        """What the header of a weights file calls it."""
+        return "style-transformer"
+
+    @property
+    def w_dim(self) -> int:
+        """Width of the codes."""
+        return self.d_model
+
     @classmethod
     def small(cls, generator: GeneratorConfig) -> StyleTransformerConfig:
         """The shape that this project ships, for a generator: 9 units, input at the generator's own resolution."""

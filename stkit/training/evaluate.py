@@ -10,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from stkit.errors import UsageError
-from stkit.images import image_grid, picture_part, resize_batch, to_image
+from stkit.images import image_grid, picture_part, to_image
+from stkit.inversion import InversionContext
 from stkit.models.efficientnet import load_lite0
 from stkit.models.lpips import load_lpips
+from stkit.plugins import load_plugins
 from stkit.training.data import ImageSet, batches
 from stkit.training.distributions import frechet_distance, lite0_features
 from stkit.training.losses import paired_errors
@@ -128,10 +130,13 @@ def reconstruction_mse(weights: Weights, image_set: ImageSet, device: torch.devi
 
 @torch.no_grad()
 def reconstruct(weights: Weights, images: Tensor) -> Tensor:
-    """Reconstructions [B, 3, R, R] of `images` [B, 3, R, R] in [-1, 1], on their device. Raises WeightsError."""
-    inverter = weights.style_transformer(images.device)
-    codes = inverter(resize_batch(images, inverter.config.input_resolution))
-    return weights.generator(images.device).synthesize(codes)
+    """Reconstructions [B, 3, R, R] of `images` [B, 3, R, R] in [-1, 1] by the weights' own inverter, on their device.
+
+    Raises WeightsError.
+    """
+    inverter = load_plugins().inverter(weights.own_inverter())
+    latents = inverter.invert(images, inverter.Options(), InversionContext(weights, images.device))
+    return weights.generator(images.device).synthesize(latents.codes.to(images.device))
 
 
 def mean_image(image_set: ImageSet) -> Tensor:

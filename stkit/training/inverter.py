@@ -1,17 +1,18 @@
-"""Style Transformer training beside a frozen generator (Hu et al., CVPR 2022, section 3.2 and its appendix).
+"""Training of an inverter beside a frozen generator (Hu et al., CVPR 2022, section 3.2 and its appendix).
 
-L2, LPIPS and identity between a photo and its reconstruction; the encoder, its z and its copy of the
-mapping network are trained. Codes that are known, of the generator's own samples, can be mixed in.
+L2, LPIPS and identity between a photo and its reconstruction, the same for every architecture; of a
+Style Transformer the encoder, its z and its copy of the mapping network are trained. Codes that are
+known, of the generator's own samples, can be mixed in. e4e adds its own losses.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,12 @@ from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.images import image_grid, picture_part, resize_batch, save_image, to_image
 from stkit.models.lpips import LPIPS, load_lpips
+from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator
 from stkit.training import parallel
 from stkit.training.data import ImageSet, batch_indices, flip_some
+from stkit.training.e4e import E4EConfig, E4ELosses
 from stkit.training.export import load_initial, save_module
 from stkit.training.loop import (
     Ema,
@@ -39,6 +42,7 @@ from stkit.training.losses import autocast, channels_last, paired_errors
 from stkit.weights import Header, tensors_fingerprint
 
 Embedder = Callable[[Tensor], Tensor]
+Network: TypeAlias = StyleTransformer | PSPEncoder
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class InverterConfig:
     known; `dtype` is that of the features.
     """
 
-    inverter: StyleTransformerConfig
+    inverter: StyleTransformerConfig | PSPEncoderConfig
     learning_rate: float = 1e-4
     l2: float = 1.0
     lpips: float = 0.8
@@ -64,18 +68,41 @@ class InverterConfig:
 class _Objective:
     """The loss as one function of tensors, so that all of it compiles into one graph."""
 
-    inverter: StyleTransformer
+    inverter: Network
     generator: Generator
     lpips: LPIPS
     embedder: Embedder | None
     config: InverterConfig
     output_crop: tuple[float, float, float, float]
+    e4e: E4ELosses | None = None
 
-    def __call__(self, images: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor, codes: Tensor | None, stage: int | None = None) -> dict[str, Tensor]:
+        """The mean over the passes of what each loses, `loss` and its parts; one pass but for ReStyle."""
+        passes = [self._losses(*made, images, codes, stage) for made in self._passes(images, stage)]
+        return {name: torch.stack([losses[name] for losses in passes]).mean() for name in passes[0]}
+
+    def _passes(self, images: Tensor, stage: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Codes and what the generator makes of them; each pass of ReStyle begins anew from the one before."""
+        network, config = self.inverter, self.config
+        if not isinstance(network, PSPEncoder) or network.config.iterations == 1:
+            with autocast(images.device, config.dtype):
+                predicted = network(images, stage) if isinstance(network, PSPEncoder) else network(images)
+            yield predicted, _render(self.generator, predicted, config)
+            return
+        predicted = network.latent_avg.expand(len(images), -1, -1)
+        with torch.no_grad():
+            output = _render(self.generator, predicted[:1], config).expand_as(images)
+        for _ in range(network.config.iterations):
+            with autocast(images.device, config.dtype):
+                offsets = network.offsets(torch.cat([images, output.detach()], 1), stage)
+            predicted = predicted.detach() + offsets
+            output = _render(self.generator, predicted, config)
+            yield predicted, output
+
+    def _losses(
+        self, predicted: Tensor, output: Tensor, images: Tensor, codes: Tensor | None, stage: int | None
+    ) -> dict[str, Tensor]:
         config = self.config
-        with autocast(images.device, config.dtype):
-            predicted = self.inverter(images)
-        output = _render(self.generator, predicted, config)
         losses = {"mse": (output - images).square().mean()}
         loss = config.l2 * losses["mse"]
         with autocast(images.device, config.dtype):
@@ -86,6 +113,10 @@ class _Objective:
             if config.identity and self.embedder is not None:
                 losses["identity"] = 1 - _likeness(self.embedder, output, images).mean()
                 loss = loss + config.identity * losses["identity"]
+        if self.e4e is not None and stage is not None:
+            near_w = self.e4e.losses(predicted, stage)
+            loss = loss + self.e4e.weighted(near_w)
+            losses.update(near_w)
         if codes is not None:
             losses["latent"] = (predicted - codes).square().mean()
             loss = loss + losses["latent"]
@@ -97,6 +128,19 @@ def _render(generator: Generator, codes: Tensor, config: InverterConfig) -> Tens
     return resize_batch(generator.synthesize(codes, dtype=config.dtype), config.inverter.input_resolution)
 
 
+@torch.no_grad()
+def _predict(
+    network: Network, generator: Generator, images: Tensor, config: InverterConfig, stage: int | None
+) -> Tensor:
+    """The codes [B, num_ws, w_dim] of `images`, after all passes."""
+    with autocast(images.device, config.dtype):
+        if not isinstance(network, PSPEncoder):
+            return network(images)
+        if network.config.iterations == 1:
+            return network(images, stage)
+        return encode_iteratively(network, generator, images, stage=stage, dtype=config.dtype)[-1]
+
+
 def _likeness(embedder: Embedder, images: Tensor, references: Tensor) -> Tensor:
     """Cosine of the embeddings, row by row, [B]; gradients reach `images` alone."""
     with torch.no_grad():
@@ -106,12 +150,14 @@ def _likeness(embedder: Embedder, images: Tensor, references: Tensor) -> Tensor:
 
 @dataclass
 class InverterRun:
-    """A resumable run: `train()` leaves the averaged StyleTransformer in `ema.model` and in the checkpoint under `ema`.
+    """A resumable run: `train()` leaves the averaged network in `ema.model` and in the checkpoint under `ema`.
 
-    The image sets are at the inverter's input resolution. `embedder` comes from `Domain.load_embedder`;
-    `init` is the state dict of an inverter of the same config to start from, otherwise the mapping
-    network and `latent_avg` are the generator's and the rest is random. Raises UsageError when the parts
-    do not fit each other, WeightsError when `init` does not fit the config.
+    The network is what the config is of: a StyleTransformer or a PSPEncoder. `e4e` are the settings of
+    a progressive encoder's own losses, by default the paper's. The image sets are at the inverter's
+    input resolution. `embedder` comes from `Domain.load_embedder`; `init` is the state dict of an
+    inverter of the same config to start from, otherwise the mapping network and `latent_avg` are the
+    generator's and the rest is random. Raises UsageError when the parts do not fit each other,
+    WeightsError when `init` does not fit the config.
     """
 
     config: InverterConfig
@@ -122,7 +168,8 @@ class InverterRun:
     device: torch.device
     embedder: Embedder | None = None
     init: Mapping[str, Tensor] | None = None
-    model: StyleTransformer = field(init=False)
+    e4e: E4EConfig | None = None
+    model: Network = field(init=False)
     ema: Ema = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,22 +177,26 @@ class InverterRun:
         config = self.config
         torch.manual_seed(self.loop.seed)
         self.generator = copy.deepcopy(self.generator).eval().requires_grad_(False).to(self.device)
-        self.model = channels_last(StyleTransformer(config.inverter).to(self.device))
+        self.model = channels_last(_build(config.inverter).to(self.device))
         self._start()
         parallel.require_shares(self.loop.batch)
         parallel.sync_batch_norms(self.model)
+        progressive = isinstance(config.inverter, PSPEncoderConfig) and config.inverter.progressive
+        if progressive and parallel.world_size() > 1:
+            raise UsageError("e4e's latent discriminator trains in one process only; start it without torchrun")
+        self.near_w = E4ELosses(self.e4e or E4EConfig(), self.generator, self.device) if progressive else None
         self.ema = Ema(self.model, copy.deepcopy(self.model), config.ema_decay)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=True)
         self.lpips = channels_last(load_lpips(self.device))
         crop = self.train_set.output_crop
-        objective = _Objective(self.model, self.generator, self.lpips, self.embedder, config, crop)
+        objective = _Objective(self.model, self.generator, self.lpips, self.embedder, config, crop, self.near_w)
         self.objective = torch.compile(objective) if config.compile else objective
 
     def _check(self) -> None:
         ours, theirs = self.config.inverter, self.generator.config
         for name, mine, wanted in (
             ("num_ws", ours.num_ws, theirs.num_ws),
-            ("d_model", ours.d_model, theirs.w_dim),
+            ("width of w", ours.w_dim, theirs.w_dim),
         ):
             if mine != wanted:
                 raise UsageError(f"the inverter's {name} is {mine}, but the generator needs {wanted}")
@@ -165,6 +216,8 @@ class InverterRun:
             load_initial(self.model, self.init, "inverter")
             return
         self.model.get_buffer("latent_avg").copy_(self.generator.w_avg)
+        if isinstance(self.model, PSPEncoder):
+            return
         try:
             self.model.mapping.load_state_dict(self.generator.mapping.state_dict())
         except RuntimeError as error:
@@ -178,12 +231,11 @@ class InverterRun:
         """Train to the last step; returns the number of steps done."""
         settings = run_settings(self.config, self.loop)
         settings["generator"] = tensors_fingerprint(self.generator.state_dict())
-        state: dict[str, Stateful] = {
-            "config": Unchanged(settings),
-            "model": self.model,
-            "ema": self.ema,
-            "optimizer": self.optimizer,
-        }
+        state: dict[str, Stateful] = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+        if self.near_w is not None:
+            settings["e4e"] = dataclasses.asdict(self.near_w.config)
+            state.update(self.near_w.state())
+        state = {"config": Unchanged(settings), **state}
         return run_loop(self.loop, state, self.step, self.sample)
 
     def step(self, step: int) -> Mapping[str, Tensor]:
@@ -193,13 +245,23 @@ class InverterRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * cosine_warmup(step, self.loop.steps)
         self.optimizer.zero_grad()
-        losses = self.objective(images, codes)
+        stage = self._stage(step)
+        losses = self.objective(images, codes, stage)
         losses["loss"].backward()
         parallel.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update(self.model, step)
+        if self.near_w is not None and stage is not None:
+            fakes = _predict(self.model, self.generator, images, self.config, stage)
+            losses["discriminator"] = self.near_w.train_discriminator(fakes, stage, step, random)
         return {name: value.detach() for name, value in losses.items()}
+
+    def _stage(self, step: int) -> int | None:
+        """e4e's progress: the last layer with an offset of its own."""
+        if self.near_w is None:
+            return None
+        return self.near_w.config.stage(step, self.loop.steps, self.config.inverter.num_ws)
 
     def _batch(self, step: int, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """This process's photos, or in a share `latent` of the steps samples with their codes."""
@@ -219,11 +281,11 @@ class InverterRun:
         MSE, LPIPS and, with an embedder, the mean cosine of the embeddings as `val_identity`.
         """
         model = self.ema.model
+        assert isinstance(model, (StyleTransformer, PSPEncoder))
         images = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
         outputs, likeness = [], []
         for part in images.split(32):
-            with autocast(self.device, self.config.dtype):
-                codes = model(part)
+            codes = _predict(model, self.generator, part, self.config, self._stage(step))
             outputs.append(_render(self.generator, codes, self.config))
             if self.embedder is not None:
                 likeness.append(_likeness(self.embedder, outputs[-1].clamp(-1, 1), part))
@@ -237,8 +299,12 @@ class InverterRun:
         return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}
 
 
+def _build(config: StyleTransformerConfig | PSPEncoderConfig) -> Network:
+    return PSPEncoder(config) if isinstance(config, PSPEncoderConfig) else StyleTransformer(config)
+
+
 def export_inverter(
-    inverter: StyleTransformer,
+    inverter: Network,
     folder: Path,
     *,
     generator: str,
@@ -253,7 +319,7 @@ def export_inverter(
     """
     header = Header(
         kind="inverter",
-        architecture="style-transformer",
+        architecture=inverter.config.architecture,
         config=dataclasses.asdict(inverter.config),
         domain=domain,
         alignment=alignment,

@@ -32,6 +32,46 @@ def test_invert_writes_everything(cli: Cli, portrait: Path, tiny_weights: Weight
     assert latents.provenance[0].photo_sha256 == report["sha256"]
 
 
+def test_refining_is_reported_and_edits_use_the_tuned_generator(
+    cli: Cli, portrait: Path, tiny_weights: Weights, tmp_path: Path
+) -> None:
+    flags = ["--refine", "optimize:6", "--refine", "pti:2"]
+    result = cli("invert", portrait, "--weights", tiny_weights.folder, *flags)
+    assert result.code == 0, result.err
+    assert "note: optimize:6: MSE " in result.err and "note: pti:2: MSE " in result.err
+    folder = tmp_path / "out" / "grace"
+    report = json.loads((folder / "grace.json").read_text())
+    assert report["inverter"] == "style-transformer+optimize:6+pti:2"
+    first, second = report["refinements"]
+    assert first["errors_after"]["mse"] < first["errors_before"]["mse"]
+    assert (second["steps"], second["errors_after"]["mse"]) == (2, report["metrics"]["mse"])
+    latents = folder / "grace.latents.safetensors"
+    tuning = load_latents(latents).tuning
+    assert tuning is not None and (folder / tuning.filename).is_file()
+
+    edit = ["edit", latents, "--weights", tiny_weights.folder, "--method", "ganspace", "--attribute", "pc1"]
+    assert cli(*edit).code == 0
+    (folder / tuning.filename).unlink()
+    assert "copy it beside the latents" in error_line(cli(*edit))
+
+
+def test_quality_and_refine_that_are_unknown(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
+    for flags, says in (
+        (["--quality", "top"], "quality 'top' is not one of fast, balanced, best"),
+        (["--refine", "style-transformer:5"], "cannot refine codes; those that can: optimize, pti"),
+    ):
+        result = cli("invert", portrait, "--weights", tiny_weights.folder, *flags)
+        assert result.code == 2 and says in error_line(result)
+
+
+@pytest.mark.parametrize("inverter", ["psp", "e4e", "restyle"])
+def test_rival_inverters(cli: Cli, inverter: str, portrait: Path, tiny_weights: Weights, tmp_path: Path) -> None:
+    result = cli("invert", portrait, "--weights", tiny_weights.folder, "--inverter", inverter)
+    assert result.code == 0, result.err
+    latents = load_latents(tmp_path / "out" / "grace" / "grace.latents.safetensors")
+    assert latents.provenance[0].inverter == inverter
+
+
 def test_edit_of_latents_needs_no_photo_and_is_reversible(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
     common = ("--weights", tiny_weights.folder, "--method", "ganspace", "--attribute", "pc1")
     assert cli("edit", portrait, *common, "--strength", 2).code == 0

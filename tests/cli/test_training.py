@@ -73,6 +73,16 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     stkit("train", "inverter", photos, "--out", second, *options)
     assert find_weights(str(second)).fingerprint == weights.fingerprint
 
+    rival = tmp_path / "rival"
+    options = ["--architecture", "e4e", "--weights", first, "--identity", 0, "--steps", 2, *QUICK]
+    stkit("train", "inverter", photos, "--out", rival, *options)
+    assert find_weights(str(rival)).inverters() == {"e4e": "inverter"}
+    assert "have no e4e inverter; they have: style-transformer" in stkit(
+        *("train", "inverter", photos, "--out", tmp_path / "none", "--init", *options), code=1
+    )
+    said = stkit("evaluate-quick", photos, "--weights", rival, "--no-identity")
+    assert "reconstruction" in said
+
     grid = tmp_path / "grid.png"
     said = stkit("evaluate-quick", photos, "--weights", second, "--no-identity", "--json", "--grid", grid)
     report = json.loads(said[said.index("{") : said.rindex("}") + 1])

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
+from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively, load_psp_encoder
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.data import ImageSet
+from stkit.training.e4e import E4EConfig, E4ELosses, LatentDiscriminator
 from stkit.training.export import save_module
 from stkit.training.generator import export_generator
 from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
@@ -36,6 +38,7 @@ NETWORK = StyleTransformerConfig(
     widths=(16, 16, 16, 16),
 )
 TINY = InverterConfig(NETWORK, learning_rate=1e-2, dtype=torch.float32, compile=False)
+RIVALS = {name: PSPEncoderConfig.small(name, GENERATOR) for name in ("psp", "e4e", "restyle")}
 L2_ALONE = dataclasses.replace(TINY, lpips=0.0, identity=0.0)
 TEMPLATE = AlignmentTemplate("points", 128, ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.5)))
 
@@ -140,6 +143,7 @@ def test_training_learns_to_invert(tmp_path: Path) -> None:
 
 def test_a_new_inverter_starts_from_the_generators_mapping_and_mean(tmp_path: Path) -> None:
     run = make_run(tmp_path)
+    assert isinstance(run.model, StyleTransformer)
     assert torch.equal(run.model.latent_avg, run.generator.w_avg)
     assert torch.equal(run.model.queries(), run.generator.mapping(run.model.z))
 
@@ -207,7 +211,7 @@ def test_a_generator_larger_than_the_inverter_is_compared_at_its_size(tmp_path: 
         ),
         (
             {"generator": make_generator(0, dataclasses.replace(GENERATOR, w_dim=8, z_dim=8))},
-            "d_model is 16, but the generator needs 8",
+            "width of w is 16, but the generator needs 8",
         ),
         (
             {"generator": make_generator(0, dataclasses.replace(GENERATOR, mapping_layers=3))},
@@ -257,3 +261,92 @@ def test_values_beyond_half_floats_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="latent_avg holds values that float16 cannot"):
         save_module(tmp_path / "other.safetensors", model, header)
     assert not (tmp_path / "other.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_trains_and_resumes_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, inverter=RIVALS[name], lpips=0.0)
+    quick = {"e4e": E4EConfig(first_share=0.2, last_share=0.6)} if name == "e4e" else {}
+    straight = make_run(tmp_path / "straight", 5, config, **quick)
+    start = {key: value.clone() for key, value in straight.model.state_dict().items()}
+    assert straight.train() == 5
+    changed = {key for key, value in straight.model.state_dict().items() if not torch.equal(value, start[key])}
+    assert changed >= {"input_layer.0.weight", "styles.0.linear.weight", f"styles.{GENERATOR.num_ws - 1}.linear.weight"}
+    stopped = make_run(tmp_path / "stopped", 5, config, **quick)
+    stop_after(stopped, 3)
+    assert stopped.train() == 3
+    torch.manual_seed(99)
+    resumed = make_run(tmp_path / "stopped", 5, config, resume=True, **quick)
+    assert resumed.train() == 5
+    expected, got = tensors(straight), tensors(resumed)
+    assert [key for key in expected if not torch.equal(expected[key], got[key])] == []
+    critics = [run.near_w.discriminator.state_dict() for run in (straight, resumed) if run.near_w is not None]
+    assert len(critics) == (2 if name == "e4e" else 0)
+    assert all(torch.equal(value, critics[1][key]) for key, value in (critics[0] if critics else {}).items())
+
+    export_generator(straight.generator, tmp_path / "out", domain="faces", alignment=TEMPLATE, licence="CC0-1.0")
+    fingerprint = find_weights(str(tmp_path / "out")).fingerprint
+    model = straight.ema.model
+    assert isinstance(model, PSPEncoder)
+    export_inverter(
+        model, tmp_path / "out", generator=fingerprint, domain="faces", alignment=TEMPLATE, licence="CC0-1.0"
+    )
+    weights = find_weights(str(tmp_path / "out"))
+    assert (weights.own_inverter(), weights.inverters()) == (name, {name: "inverter"})
+    images = torch.zeros(1, RIVALS[name].in_channels, 32, 32)
+    loaded = load_psp_encoder(weights, RIVALS[name].architecture)
+    torch.testing.assert_close(loaded(images), model(images), atol=1e-2, rtol=1e-2)
+
+
+def test_a_rival_learns_to_invert(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 60, dataclasses.replace(L2_ALONE, inverter=RIVALS["restyle"]), embedder=None)
+    before = run.sample(0)
+    run.train()
+    assert run.sample(60)["val_mse"] < 0.8 * before["val_mse"]
+
+
+def test_e4e_lets_the_offsets_in_stage_by_stage(tmp_path: Path) -> None:
+    stages = [E4EConfig().stage(step, 1000, 18) for step in range(1000)]
+    assert stages == sorted(stages) and set(stages) == set(range(18))
+    assert (stages[99], stages[100], stages[269], stages[270]) == (0, 1, 16, 17)
+    run = make_run(tmp_path, 10, dataclasses.replace(L2_ALONE, inverter=RIVALS["e4e"]))
+    first, last = run.step(0), run.step(9)
+    assert first.keys() == {"loss", "mse", "adversarial", "discriminator"} and last.keys() == {*first.keys(), "delta"}
+
+
+def test_e4e_losses_keep_codes_near_w() -> None:
+    near_w = E4ELosses(E4EConfig(), make_generator(), torch.device("cpu"))
+    codes = torch.zeros(2, 8, 16)
+    codes[:, 3] = 1.0  # a distance of 4 from layer 0
+    losses = near_w.losses(codes, 7)
+    assert losses["delta"] == pytest.approx(4.0)
+    expected = nn.functional.softplus(-near_w.discriminator(codes)).mean()
+    assert losses["adversarial"] == pytest.approx(float(expected))
+    assert near_w.weighted(losses) == pytest.approx(0.1 * float(expected) + 2e-4 * 4.0)
+    assert near_w.losses(codes, 0).keys() == {"adversarial"}
+
+
+def test_the_latent_discriminator_learns_to_tell_codes_from_w() -> None:
+    torch.manual_seed(0)
+    generator = make_generator()
+    config = E4EConfig(d_learning_rate=3e-3, r1=0.1)
+    near_w = E4ELosses(config, generator, torch.device("cpu"))
+    random = torch.Generator().manual_seed(0)
+    for step in range(60):
+        fakes = generator.w_avg + torch.randn(16, 8, 16, generator=random) * 3
+        near_w.train_discriminator(fakes, 2, step, random)
+    with torch.no_grad():
+        reals = generator.mapping(torch.randn(64, 16, generator=random))
+        fakes = generator.w_avg + torch.randn(64, 16, generator=random) * 3
+        assert near_w.discriminator(reals).mean() > near_w.discriminator(fakes).mean() + 1
+    assert LatentDiscriminator(16)(torch.zeros(2, 8, 16)).shape == (2, 8)
+
+
+def test_each_pass_of_restyle_is_judged(tmp_path: Path) -> None:
+    run = make_run(tmp_path, config=dataclasses.replace(L2_ALONE, inverter=RIVALS["restyle"]))
+    run.model.eval()
+    images = make_set().batch(torch.arange(4), torch.device("cpu"))
+    assert isinstance(run.model, PSPEncoder)
+    passes = encode_iteratively(run.model, run.generator, images)
+    errors = [(run.generator.synthesize(codes) - images).square().mean().item() for codes in passes]
+    assert run.objective(images, None)["mse"].item() == pytest.approx(sum(errors) / 3, rel=1e-4)

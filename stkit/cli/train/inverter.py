@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import shutil
 from typing import Annotated
 
@@ -30,10 +31,22 @@ from stkit.cli.train.common import (
 from stkit.plugins import load_plugins
 
 
+class Architecture(str, enum.Enum):
+    """What an inverter can be."""
+
+    STYLE_TRANSFORMER = "style-transformer"
+    PSP = "psp"
+    E4E = "e4e"
+    RESTYLE = "restyle"
+
+
 def run(
     data: DataArgument,
     out: OutFlag,
     weights: Annotated[str, typer.Option("--weights", help="Weights whose generator to invert.")] = "faces",
+    architecture: Annotated[
+        Architecture, typer.Option("--architecture", help="What to train, in about the same small size.")
+    ] = Architecture.STYLE_TRANSFORMER,
     steps: StepsFlag = 20_000,
     batch: BatchFlag = 8,
     init: Annotated[str | None, typer.Option("--init", help="Weights whose inverter to start from.")] = None,
@@ -50,7 +63,8 @@ def run(
     sample_seconds: SampleFlag = 300,
     device: DeviceFlag = "auto",
 ) -> None:
-    """Train the Style Transformer for a generator that stays as it is (L2, LPIPS, identity)."""
+    """Train an inverter for a generator that stays as it is (L2, LPIPS, identity; e4e's own losses for e4e)."""
+    from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
     from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
     from stkit.weights import find_weights
@@ -58,10 +72,16 @@ def run(
     found = find_weights(weights)
     chosen_device = training_device(device)
     generator = found.generator()
-    shape, start = StyleTransformerConfig.small(generator.config), None
-    if init is not None:
-        first = find_weights(init).style_transformer()
-        shape, start = first.config, first.state_dict()
+    origin = find_weights(init) if init else None
+    shape: StyleTransformerConfig | PSPEncoderConfig
+    first: StyleTransformer | PSPEncoder | None
+    if architecture is Architecture.STYLE_TRANSFORMER:
+        first = origin.style_transformer() if origin else None
+        shape = first.config if first else StyleTransformerConfig.small(generator.config)
+    else:
+        first = load_psp_encoder(origin, architecture.value) if origin else None
+        shape = first.config if first else PSPEncoderConfig.small(architecture.value, generator.config)
+    start = first.state_dict() if first else None
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = InverterConfig(
         shape,
@@ -78,7 +98,7 @@ def run(
     run = InverterRun(config, generator, loop, train_set, val_set, chosen_device, embedder, start)
     if run.train() == steps and is_first_process():
         averaged = run.ema.model
-        assert isinstance(averaged, StyleTransformer)
+        assert isinstance(averaged, (StyleTransformer, PSPEncoder))
         export_inverter(
             averaged,
             out,

@@ -1,0 +1,84 @@
+"""What the optimisations minimise: L2 and LPIPS to one crop."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stkit.errors import MissingPackageError
+from stkit.images import resize_batch
+from stkit.models.lpips import LPIPS, load_lpips
+from stkit.training.losses import autocast, channels_last
+
+_log = logging.getLogger("stkit")
+
+
+@dataclass(eq=False)
+class Objective:
+    """`l2` times the mean squared error plus `lpips` times LPIPS-Alex to one crop [1, 3, R, R] in [-1, 1].
+
+    LPIPS sees the images at `size` pixels and needs `network`; without it L2 is all.
+    """
+
+    crop: Tensor
+    l2: float
+    lpips: float
+    network: LPIPS | None
+    size: int
+    dtype: torch.dtype
+    maps: list[Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.maps = self._features(self.crop)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The loss of `image` [1, 3, R, R], a scalar; gradients flow to it."""
+        loss = self.l2 * (image - self.crop).square().mean()
+        if self.network is None:
+            return loss
+        return loss + self.lpips * self.network.distance(self._features(image), self.maps).mean()
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        if self.network is None:
+            return []
+        with autocast(image.device, self.dtype):
+            maps = self.network.features(resize_batch(image, self.size))
+        return [value.float() for value in maps]
+
+
+def perceptual_size(resolution: int) -> int:
+    """The size at which LPIPS sees images of `resolution`: twice as large, up to the 256 px that metrics use."""
+    return max(min(2 * resolution, 256), 32)
+
+
+def load_network(weight: float, device: torch.device) -> LPIPS | None:
+    """LPIPS-Alex; None, with a warning where it was wanted, when its weights are not installed."""
+    if not weight:
+        return None
+    try:
+        return channels_last(load_lpips(device))
+    except MissingPackageError as error:
+        _log.warning("optimising by L2 alone, which leaves faces softer: %s", error)
+        return None
+
+
+def feature_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64") and _has_bf16()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _has_bf16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.12
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+__all__ = ["Objective", "feature_dtype", "load_network", "perceptual_size"]

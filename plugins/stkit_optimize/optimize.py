@@ -1,0 +1,103 @@
+"""Optimisation of the codes, in W or in W+."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pydantic
+
+from stkit.inversion import InversionContext, Inverter
+from stkit.options import LatentSpace, Options
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.latents import Latents
+    from stkit.models.stylegan2 import Generator
+    from stkit_optimize.objective import Objective
+
+
+class OptimizeOptions(Options):
+    """Options of optimize. Distances between codes are in standard deviations of w."""
+
+    space: LatentSpace = pydantic.Field(default=LatentSpace.W_PLUS, description="w (one code for all layers) or w_plus")
+    steps: int = pydantic.Field(default=200, ge=1, description="at most so many")
+    learning_rate: float = pydantic.Field(default=0.05, gt=0, description="of Adam, between its ramps")
+    l2: float = pydantic.Field(default=2.0, ge=0, description="weight of the mean squared error")
+    lpips: float = pydantic.Field(default=0.8, ge=0, description="weight of LPIPS-Alex")
+    proximity: float = pydantic.Field(
+        default=0.02, ge=0, description="w_plus: weight of the squared way from the start"
+    )
+    noise: float = pydantic.Field(default=1e5, ge=0, description="w: weight of the noise regularisation")
+    patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
+
+
+class Optimize(Inverter[OptimizeOptions]):
+    """The codes that minimise L2 and LPIPS, photo by photo.
+
+    In w_plus (Abdal et al., "Image2StyleGAN", ICCV 2019) from the codes of the weights' own encoder and
+    held near them, otherwise from `w_avg`. In w as Karras et al., CVPR 2020, appendix D: from `w_avg`,
+    with random steps that die away and noise maps of its own, regularised and dropped at the end.
+    """
+
+    name = "optimize"
+    description = "optimisation of the codes, in W+ from the encoder's or in W (Karras et al., CVPR 2020)"
+    refines = True
+    Options = OptimizeOptions
+
+    def invert(self, crops: torch.Tensor, options: OptimizeOptions, context: InversionContext) -> Latents:
+        """w_plus of `crops` [B, 3, R, R] in [-1, 1]; with space=w all layers of a row are equal."""
+        import torch
+
+        from stkit.latents import Latents
+        from stkit_optimize.objective import Objective, feature_dtype, load_network, perceptual_size
+        from stkit_optimize.projector import project
+        from stkit_optimize.start import starting_codes, starting_generator
+
+        generator = starting_generator(context)
+        starts = starting_codes(crops, context, encode=options.space is LatentSpace.W_PLUS)  # [B, num_ws, w_dim]
+        network = load_network(options.lpips, context.device)
+        dtype, size = feature_dtype(context.device), perceptual_size(context.weights.resolution)
+        rows = []
+        for i, crop in enumerate(crops.split(1)):
+            objective = Objective(crop.to(context.device), options.l2, options.lpips, network, size, dtype)
+
+            def on_step(done: int, before: int = i * options.steps) -> None:
+                context.on_progress(before + done, len(crops) * options.steps)
+
+            if options.space is LatentSpace.W:
+                explore = context.start is None
+                w = project(generator, objective, starts[i].mean(0), options, context.seed, explore, on_step)
+                rows.append(generator.broadcast(w))
+            else:
+                rows.append(_optimize_w_plus(generator, objective, starts[i : i + 1], options, on_step))
+        tuning = context.start.tuning if context.start else None
+        return Latents(torch.cat(rows).contiguous(), context.weights.fingerprint, tuning=tuning)
+
+
+def _optimize_w_plus(
+    generator: Generator,
+    objective: Objective,
+    start: torch.Tensor,
+    options: OptimizeOptions,
+    on_step: Callable[[int], None],
+) -> torch.Tensor:
+    """Codes [1, num_ws, w_dim] from `start`, which they are held near to."""
+    import torch
+
+    from stkit_optimize.descent import descend
+    from stkit_optimize.start import w_spread
+
+    _, std = w_spread(generator)
+    offset = torch.zeros_like(start).requires_grad_()  # in standard deviations of w
+
+    def loss_at(step: int) -> torch.Tensor:
+        image = generator.synthesize(start + std * offset, dtype=objective.dtype)
+        return objective(image) + options.proximity * offset.square().mean()
+
+    descend([offset], options.learning_rate, options.steps, options.patience, loss_at, on_step)
+    return (start + std * offset).detach()
+
+
+__all__ = ["Optimize", "OptimizeOptions"]

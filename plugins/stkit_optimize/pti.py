@@ -1,0 +1,64 @@
+"""Pivotal tuning: the generator itself is tuned to the photo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pydantic
+
+from stkit.inversion import InversionContext, Inverter
+from stkit.options import LatentSpace, Options
+from stkit_optimize.optimize import Optimize, OptimizeOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.latents import Latents
+
+
+class PTIOptions(Options):
+    """Options of pti."""
+
+    steps: int = pydantic.Field(default=150, ge=1, description="of tuning, at most")
+    pivot_steps: int = pydantic.Field(default=300, ge=1, description="of optimisation in W, where no codes are given")
+    learning_rate: float = pydantic.Field(default=5e-4, gt=0, description="of the generator's weights")
+    l2: float = pydantic.Field(default=1.0, ge=0, description="weight of the mean squared error")
+    lpips: float = pydantic.Field(default=1.0, ge=0, description="weight of LPIPS-Alex")
+    locality: float = pydantic.Field(default=0.1, ge=0, description="weight of the locality regularisation; 0: none")
+    locality_radius: float = pydantic.Field(
+        default=0.3, gt=0, description="its distance from the pivot, in standard deviations of w"
+    )
+    locality_every: int = pydantic.Field(default=4, ge=1, description="steps from one regularisation to the next")
+    patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
+
+
+class PTI(Inverter[PTIOptions]):
+    """Roich et al., "Pivotal Tuning for Latent-based Editing of Real Images", ACM TOG 2022.
+
+    The synthesis network is tuned until the pivot gives the photo; elsewhere it is held to what it gave
+    before. The pivot is what `context.start` holds, otherwise the projection to W. A batch is tuned
+    together, and its latents share the one tuned generator.
+    """
+
+    name = "pti"
+    description = "pivotal tuning of the generator around a pivot in W (Roich et al., ACM TOG 2022)"
+    refines = True
+    Options = PTIOptions
+
+    def invert(self, crops: torch.Tensor, options: PTIOptions, context: InversionContext) -> Latents:
+        """The pivots, [B, num_ws, w_dim], with the tuning of the generator."""
+        import dataclasses
+
+        from stkit_optimize.tune import tune
+
+        if context.start is not None:
+            pivots = context.start
+        else:
+            chosen = OptimizeOptions(
+                space=LatentSpace.W, steps=options.pivot_steps, learning_rate=0.1, l2=options.l2, lpips=options.lpips
+            )
+            pivots = Optimize().invert(crops, chosen, context)
+        return dataclasses.replace(pivots, tuning=tune(crops, pivots, options, context))
+
+
+__all__ = ["PTI", "PTIOptions"]

@@ -1,0 +1,59 @@
+"""Where an optimisation begins: generator, codes, and the spread of w as the unit of its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stkit.inversion import InversionContext
+from stkit.models.stylegan2 import Generator
+from stkit.options import LatentSpace
+from stkit.plugins import load_plugins
+from stkit.tuning import tuned_generator
+
+if TYPE_CHECKING:
+    from stkit.weights import Weights
+
+_SAMPLES = 4000
+
+
+def starting_generator(context: InversionContext) -> Generator:
+    """The generator of the weights, or the one that was tuned for the codes to go on from."""
+    generator = context.weights.generator(context.device)
+    if context.start is None or context.start.tuning is None:
+        return generator
+    return tuned_generator(generator, context.start.tuning)
+
+
+def starting_codes(crops: Tensor, context: InversionContext, *, encode: bool) -> Tensor:
+    """Codes [B, num_ws, w_dim] for `crops`: the context's, or with `encode` the weights' own encoder's, or `w_avg`."""
+    weights = context.weights
+    generator = weights.generator(context.device)
+    if context.start is not None:
+        codes = context.start.codes.to(context.device)
+        return generator.broadcast(codes) if context.start.space is LatentSpace.W else codes.clone()
+    encoder = _own_encoder(weights) if encode else None
+    if encoder is not None:
+        inverter = load_plugins().inverters[encoder]
+        return inverter.invert(crops, inverter.Options(), context).codes.to(context.device)
+    return generator.broadcast(generator.w_avg[None]).expand(len(crops), -1, -1).clone()
+
+
+def _own_encoder(weights: Weights) -> str | None:
+    """The name of the inverter that runs the weights' own encoder: that of its architecture."""
+    name = weights.own_inverter() if weights.inverters() else None
+    return name if name in load_plugins().inverters else None
+
+
+@torch.no_grad()
+def w_spread(generator: Generator) -> tuple[Tensor, Tensor]:
+    """Samples of w, [N, w_dim], always the same, and the root mean square of their elements' deviations, a scalar."""
+    random = torch.Generator().manual_seed(0)
+    z = torch.randn(_SAMPLES, generator.config.z_dim, generator=random)
+    w = generator.mapping(z.to(generator.w_avg.device))
+    return w, (w - w.mean(0)).square().mean().sqrt()
+
+
+__all__ = ["starting_codes", "starting_generator", "w_spread"]

@@ -1,0 +1,16 @@
+"""The pSp inverter (Richardson et al., CVPR 2021) as a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stkit import hookimpl
+from stkit.inversion import Inverter
+
+
+@hookimpl
+def register_inverters() -> Sequence[Inverter]:
+    """The one inverter of this package."""
+    from stkit_psp.inverter import PSP
+
+    return [PSP()]

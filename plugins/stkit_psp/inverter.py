@@ -1,0 +1,36 @@
+"""From crops to w_plus in one forward pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stkit.inversion import InversionContext, Inverter
+from stkit.options import Options
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.latents import Latents
+
+
+class PSP(Inverter[Options]):
+    """Richardson et al., "Encoding in Style: a StyleGAN Encoder for Image-to-Image Translation" (pSp), CVPR 2021."""
+
+    name = "psp"
+    description = "encoder: a map2style network for each layer of a feature pyramid (Richardson et al., CVPR 2021)"
+
+    def invert(self, crops: torch.Tensor, options: Options, context: InversionContext) -> Latents:
+        """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no psp encoder."""
+        import torch
+
+        from stkit.images import resize_batch
+        from stkit.latents import Latents
+        from stkit.models.psp_encoders import load_psp_encoder
+
+        encoder = load_psp_encoder(context.weights, "psp", context.device)
+        with torch.inference_mode():
+            codes = encoder(resize_batch(crops.to(context.device), encoder.config.input_resolution))
+        return Latents(codes.clone(), context.weights.fingerprint)
+
+
+__all__ = ["PSP"]

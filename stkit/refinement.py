@@ -1,0 +1,136 @@
+"""Refinement: after an encoder, inverters that go on from its codes, and what each of them gained."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from stkit.errors import MissingPackageError, UsageError
+from stkit.inversion import InversionContext, ignore_progress
+from stkit.options import build_options
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.editor import Editor
+    from stkit.latents import Latents
+    from stkit.models.lpips import LPIPS
+
+_log = logging.getLogger("stkit")
+
+QUALITIES: Mapping[str, tuple[str, ...]] = {
+    "fast": (),
+    "balanced": ("optimize:100",),
+    "best": ("optimize:100", "pti:150"),
+}
+"""The refinements of each `--quality`."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one refinement did: `errors_before` and `errors_after` hold `mse` and, where it can be had, `lpips`."""
+
+    refinement: str
+    steps: int
+    seconds: float
+    errors_before: Mapping[str, float]
+    errors_after: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready form, rounded, without the time: the same command writes the same report."""
+        data = asdict(self)
+        for key in ("errors_before", "errors_after"):
+            data[key] = {name: round(value, 6) for name, value in data[key].items()}
+        del data["seconds"]
+        return data
+
+    def __str__(self) -> str:
+        errors = ", ".join(
+            f"{name.upper()} {before:.4f} -> {self.errors_after[name]:.4f}"
+            for name, before in self.errors_before.items()
+        )
+        return f"{self.refinement}: {errors} in {self.steps} steps, {self.seconds:.1f} s"
+
+
+def quality_refinements(quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
+    """What `--refine` names, otherwise what `--quality` stands for. Raises UsageError for an unknown quality."""
+    if quality not in QUALITIES:
+        raise UsageError(f"quality '{quality}' is not one of {', '.join(QUALITIES)}")
+    return tuple(refine) if refine else QUALITIES[quality]
+
+
+def refine_latents(
+    editor: Editor,
+    latents: Latents,
+    crops: torch.Tensor,
+    refinements: Sequence[str],
+    on_progress: Callable[[int, int], None] = ignore_progress,
+) -> tuple[Latents, list[Gain]]:
+    """`latents` of `crops` [B, 3, R, R] after each of `refinements` ("optimize:100": inverter and steps) in turn.
+
+    Raises UsageError for an inverter that cannot refine, or that is not there.
+    """
+    chosen = [_parse(editor, text) for text in refinements]  # all of them before the first begins
+    if not chosen:
+        return latents, []
+    lpips = _load_lpips()
+    gains = []
+    before = _errors(editor, latents, crops, lpips)
+    for text, (name, values) in zip(refinements, chosen, strict=True):
+        inverter = editor.registry.inverter(name)
+        taken = [0]
+
+        def count(done: int, total: int, taken: list[int] = taken) -> None:
+            taken[0] = done
+            on_progress(done, total)
+
+        start = time.perf_counter()
+        context = InversionContext(editor.weights, editor.device, start=latents, on_progress=count)
+        latents = inverter.invert(crops.to(editor.device), build_options(inverter.Options, values), context)
+        seconds = time.perf_counter() - start
+        after = _errors(editor, latents, crops, lpips)
+        gains.append(Gain(text, taken[0], seconds, before, after))
+        _log.info("%s", gains[-1])
+        before = after
+    return latents, gains
+
+
+def _parse(editor: Editor, text: str) -> tuple[str, dict[str, Any]]:
+    name, colon, steps = text.partition(":")
+    inverter = editor.registry.inverter(name)
+    if not inverter.refines:
+        able = sorted(name for name, known in editor.registry.inverters.items() if known.refines)
+        raise UsageError(f"inverter '{name}' cannot refine codes; those that can: {', '.join(able) or 'none'}")
+    if not colon:
+        return name, {}
+    if not steps.isdecimal() or int(steps) < 1:
+        raise UsageError(f"refinement '{text}' is not like {name} or {name}:100")
+    values = {"steps": int(steps)}
+    build_options(inverter.Options, values)
+    return name, values
+
+
+def _load_lpips() -> LPIPS | None:
+    from stkit.models.lpips import load_lpips
+
+    try:
+        return load_lpips()
+    except MissingPackageError:
+        return None  # the refiner itself warns
+
+
+def _errors(editor: Editor, latents: Latents, crops: torch.Tensor, lpips: LPIPS | None) -> dict[str, float]:
+    """MSE at the generator's resolution, as `Inversion.metrics`, and LPIPS at 256 px."""
+    from stkit.training.losses import paired_errors
+
+    images, crops = editor.generate(latents).clamp(-1, 1), crops.cpu()
+    errors = {"mse": float((images - crops).square().mean())}
+    if lpips is not None:
+        errors["lpips"] = float(paired_errors(images, crops, lpips)["lpips"].mean())
+    return errors
+
+
+__all__ = ["QUALITIES", "Gain", "quality_refinements", "refine_latents"]

@@ -1,0 +1,133 @@
+"""A generator tuned to a photo (PTI), kept as its difference from the weights' own, beside the latents.
+
+Roich et al., "Pivotal Tuning for Latent-based Editing of Real Images", ACM TOG 2022. Latents that
+carry a `Tuning` still belong to the generator of the weights, as directions do; only the pictures are
+made with the tuned one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from stkit.errors import LatentsError, StkitError, WeightsError
+from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, tensors_fingerprint
+
+if TYPE_CHECKING:
+    from stkit.models.stylegan2 import Generator
+
+    GeneratorT = TypeVar("GeneratorT", bound=Generator)
+
+_KIND = "tuning"
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """float16 differences of the tensors that were changed, by their names in the generator.
+
+    `header.generator` is the fingerprint of the generator they are added to.
+    """
+
+    header: Header
+    deltas: Mapping[str, Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the differences."""
+        return self.header.fingerprint
+
+    @property
+    def filename(self) -> str:
+        """What its file is called, beside the latents."""
+        return tuning_filename(self.fingerprint)
+
+
+def tuning_between(base: nn.Module, tuned: nn.Module, weights: Weights) -> Tuning:
+    """What turns `base`, the generator of `weights`, into `tuned`. Raises StkitError when that is not finite."""
+    deltas = {}
+    mine = base.state_dict()
+    for name, value in tuned.state_dict().items():
+        if not torch.equal(value, mine[name]):
+            deltas[name] = (value - mine[name]).half().cpu()
+            if not torch.isfinite(deltas[name]).all():
+                raise StkitError(f"tuning diverged in {name}; lower its learning rate")
+    header = Header(
+        kind=_KIND,
+        architecture=weights.header.architecture,
+        config=weights.header.config,
+        domain=weights.domain,
+        alignment=weights.alignment,
+        licence=weights.header.licence,
+        generator=weights.fingerprint,
+        fingerprint=tensors_fingerprint(deltas),
+    )
+    return Tuning(header, deltas)
+
+
+def tuned_generator(base: GeneratorT, tuning: Tuning) -> GeneratorT:
+    """A copy of `base` with `tuning` added. Raises LatentsError when it does not fit."""
+    generator = copy.deepcopy(base)
+    state = generator.state_dict()
+    for name, delta in tuning.deltas.items():
+        if name not in state or state[name].shape != delta.shape:
+            raise LatentsError(f"{tuning.filename} does not fit this generator in {name}; invert the photo again")
+        state[name] += delta.to(state[name])
+    return generator
+
+
+def tuning_filename(fingerprint: str) -> str:
+    """The name of the file of a tuning: it follows from its fingerprint, so that all latents share one file."""
+    return f"tuning-{fingerprint[:16]}.safetensors"
+
+
+def save_tuning(tuning: Tuning, folder: Path) -> Path:
+    """Write `tuning` to `folder`, unless it is there already; its path. Raises OutputError."""
+    path = Path(folder) / tuning.filename
+    if not _is_written(path, tuning.fingerprint):
+        save_tensors(path, tuning.deltas, tuning.header)
+    return path
+
+
+def load_tuning(folder: Path, fingerprint: str, generator: str) -> Tuning:
+    """The tuning of that fingerprint in `folder`, for the generator of that fingerprint. Raises LatentsError."""
+    path = Path(folder) / tuning_filename(fingerprint)
+    if not path.is_file():
+        raise LatentsError(
+            f"these latents need the generator tuned for them, and {path} is not there; copy it beside the latents, "
+            "or invert the photo again"
+        )
+    try:
+        header, deltas = load_tensors(path)
+    except WeightsError as error:
+        raise LatentsError(f"cannot read the tuned generator: {error}; or invert the photo again") from error
+    if header.kind != _KIND or header.fingerprint != fingerprint:
+        raise LatentsError(f"{path} is not the tuning of these latents; invert the photo again")
+    if header.generator != generator:
+        raise LatentsError(
+            f"{path} belongs to generator {header.generator[:12]}, but the latents to {generator[:12]}; "
+            "invert the photo again"
+        )
+    return Tuning(header, deltas)
+
+
+def _is_written(path: Path, fingerprint: str) -> bool:
+    try:
+        return path.is_file() and load_header(path).fingerprint == fingerprint
+    except WeightsError:
+        return False
+
+
+__all__ = [
+    "Tuning",
+    "load_tuning",
+    "save_tuning",
+    "tuned_generator",
+    "tuning_between",
+    "tuning_filename",
+]
