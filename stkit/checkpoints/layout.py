@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stkit.checkpoints.stored import StoredTensor, as_tensor
 from stkit.errors import WeightsError
+from stkit.weights import Header
 
 Shape = tuple[int, ...]
 State = Mapping[str, StoredTensor | Tensor]
@@ -40,12 +41,14 @@ class Part:
 
     `kind`, `architecture` and `config` are those of a weights file's header (`stkit.weights.Header`),
     and `convert()` gives its tensors. Raises WeightsError when the file does not hold what it seems to.
+    `header` is there for files of stkit's own, which say more of themselves.
     """
 
     kind: str
     architecture: str
     config: Mapping[str, Any]
     convert: Callable[[], dict[str, Tensor]]
+    header: Header | None = None
 
 
 @dataclass(frozen=True, eq=False)
