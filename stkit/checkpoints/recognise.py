@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stkit.checkpoints import native, nvidia, nvidia_tf, psp_family, rosinality, style_transformer
+from stkit.checkpoints import native, nvidia, nvidia_tf, psp_family, rosinality, style_transformer, style_transformer_edit
 from stkit.checkpoints.layout import Recognised
 from stkit.checkpoints.reading import Checkpoint, read_checkpoint
 from stkit.errors import WeightsError
 
-_FAMILIES = (native, style_transformer, psp_family, nvidia, nvidia_tf, rosinality)
+_FAMILIES = (native, style_transformer, style_transformer_edit, psp_family, nvidia, nvidia_tf, rosinality)
 
 
 def open_checkpoint(path: Path) -> tuple[Checkpoint, Recognised]:
