@@ -68,7 +68,9 @@ def state_shapes(build: Callable[[], nn.Module]) -> dict[str, Shape]:
         return {name: tuple(value.shape) for name, value in build().state_dict().items()}
 
 
-def take(layout: Layout, shapes: Mapping[str, Shape], state: State, what: str, ignore: Iterable[str] = ()) -> dict[str, Tensor]:
+def take(
+    layout: Layout, shapes: Mapping[str, Shape], state: State, what: str, ignore: Iterable[str] = ()
+) -> dict[str, Tensor]:
     """Our tensors of `shapes`, each from its place in `state`.
 
     `ignore` are keys of `state` that are constants or belong to other parts. Raises WeightsError with
@@ -96,14 +98,17 @@ def difference(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> str
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     wrong = [
-        f"{key} {found[key]} and not {expected[key]}" for key in expected if key in found and found[key] != expected[key]
+        f"{key} {found[key]} and not {expected[key]}"
+        for key in expected
+        if key in found and found[key] != expected[key]
     ]
-    parts = [
-        f"{len(keys)} {noun}: {', '.join(str(key)[:80] for key in keys[:_AT_MOST])}{', ...' if len(keys) > _AT_MOST else ''}"
-        for noun, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
-        if keys
-    ]  # fmt: skip
+    listed = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+    parts = [f"{len(keys)} {noun}: {_first(keys)}" for noun, keys in listed if keys]
     return f"{'; '.join(parts)} ({_cause(missing, unexpected, wrong)})"
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(str(key)[:120] for key in keys[:_AT_MOST]) + (", ..." if len(keys) > _AT_MOST else "")
 
 
 def _cause(missing: list[str], unexpected: list[str], wrong: list[str]) -> str:

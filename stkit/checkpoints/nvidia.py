@@ -135,11 +135,10 @@ def _key(name: str) -> str:
         case ["synthesis", "const"]:
             return "synthesis.b4.const"
         case ["synthesis", "convs", number, *rest]:
-            index = int(number)
-            layer = "conv0" if index % 2 else "conv1"
-            return ".".join([f"synthesis.b{4 * 2 ** ((index + 1) // 2)}", layer, *rest])
-        case ["synthesis", "to_rgbs", number, *rest]:
-            return ".".join([f"synthesis.b{4 * 2 ** int(number)}", "torgb", *rest])
+            layer = "conv0" if int(number) % 2 else "conv1"
+            return ".".join([f"synthesis.b{4 * 2 ** ((int(number) + 1) // 2)}", layer, *rest])
+        case ["synthesis", "to_rgbs", block, *rest]:
+            return ".".join([f"synthesis.b{4 * 2 ** int(block)}", "torgb", *rest])
     raise AssertionError(f"no place for {name}")
 
 

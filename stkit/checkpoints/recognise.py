@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stkit.checkpoints import native, nvidia, nvidia_tf, psp_family, rosinality, style_transformer, style_transformer_edit
+from stkit.checkpoints import (
+    native,
+    nvidia,
+    nvidia_tf,
+    psp_family,
+    rosinality,
+    style_transformer,
+    style_transformer_edit,
+)
 from stkit.checkpoints.layout import Recognised
 from stkit.checkpoints.reading import Checkpoint, read_checkpoint
 from stkit.errors import WeightsError
