@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from stkit.errors import WeightsError
 
-_MAX_OPERATIONS = 5_000_000  # a thousand times what a checkpoint takes; each can cost a hundred bytes
+_MAX_OPERATIONS = 1_000_000  # ten times what a checkpoint takes; each can cost a hundred bytes and 20 microseconds
 _MAX_NAMES = 10_000
 _SCALARS = (str, bytes, int, float, bool, type(None))
 

@@ -98,8 +98,8 @@ def test_every_cut_and_flipped_bit_ends_in_one_line_or_in_the_same_tensors(tmp_p
     flips_seen = 0
     for name, path in [*written.items(), ("legacy", tmp_path / "legacy.pt")]:
         data = path.read_bytes()
-        damaged = [data[: chance.randrange(len(data))] for _ in range(8)]
-        for place in [chance.randrange(len(data)) for _ in range(12)] + [chance.randrange(600) for _ in range(25)]:
+        damaged = [data[: chance.randrange(len(data))] for _ in range(4)]
+        for place in [chance.randrange(len(data)) for _ in range(6)] + [chance.randrange(600) for _ in range(8)]:
             damaged.append(data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :])
         for spoiled in damaged:
             path.write_bytes(spoiled)
@@ -112,7 +112,7 @@ def test_every_cut_and_flipped_bit_ends_in_one_line_or_in_the_same_tensors(tmp_p
             else:
                 assert name != "zip" or _same(tensors, generator.state_dict()), "a flipped bit went unseen"
         path.write_bytes(data)
-    assert flips_seen > 60
+    assert flips_seen > 25
 
 
 def _same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
