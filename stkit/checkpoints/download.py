@@ -61,26 +61,28 @@ def load_official(path: Path = _MANIFEST) -> dict[str, Official]:
         raise WeightsError(f"cannot read {path}: {error}") from error
 
 
-def download_official(
-    name: str, progress: Callable[[int, int], None] | None = None, manifest: Path = _MANIFEST
-) -> tuple[Official, Path]:
-    """Fetch an official checkpoint to the cache; what it is, and where.
+def find_official(name: str, manifest: Path = _MANIFEST) -> Official:
+    """An official checkpoint by name.
 
-    Raises UnknownNameError, DownloadError (with the address to open where the file has to be fetched by
-    hand), OutputError.
+    Raises UnknownNameError, and DownloadError with the address to open where a file has to be fetched by hand.
     """
     official = load_official(manifest)
     if name not in official:
         raise UnknownNameError("official checkpoint", name, official)
     chosen = official[name]
-    path = cache_folder() / "downloads" / Path(chosen.file).name
     if chosen.by_hand:
         raise DownloadError(
             f"Google Drive asks before it gives this file: open {chosen.url} in a browser, then run: stkit weights "
             f"import FILE --name {name} --domain {chosen.domain}"
         )
-    fetch(chosen.url, path, chosen.sha256, chosen.size, progress)
-    return chosen, path
+    return chosen
+
+
+def fetch_official(official: Official, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Fetch an official checkpoint to the cache; where it is. Raises DownloadError, OutputError."""
+    path = cache_folder() / "downloads" / Path(official.file).name
+    fetch(official.url, path, official.sha256, official.size, progress)
+    return path
 
 
 def fetch(
@@ -177,4 +179,4 @@ def _write(
     return have
 
 
-__all__ = ["DownloadError", "Official", "download_official", "fetch", "load_official"]
+__all__ = ["DownloadError", "Official", "fetch", "fetch_official", "find_official", "load_official"]

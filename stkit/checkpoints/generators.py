@@ -59,7 +59,7 @@ def complete(config: GeneratorConfig, tensors: dict[str, Tensor]) -> dict[str, T
 
 def mean_latent(value: StoredTensor | Tensor) -> Tensor:
     """A checkpoint's average latent, [w_dim] or the same row for each style, as [w_dim]."""
-    average = as_tensor(value).float()
+    average = as_tensor(value)
     return average.reshape(-1, average.shape[-1])[0].clone()
 
 

@@ -159,7 +159,7 @@ def _download(
     half: Annotated[bool, typer.Option("--half", help="Store float16: half the size, values to about 1e-3.")] = False,
 ) -> None:
     """Fetch an official checkpoint, resumably, and import it."""
-    from stkit.checkpoints.download import download_official, load_official
+    from stkit.checkpoints.download import fetch_official, find_official, load_official
     from stkit.checkpoints.importing import Chosen, check_name, import_weights
     from stkit.files import file_sha256
 
@@ -169,8 +169,9 @@ def _download(
         return
     if check_name(alias or name) is not None:
         raise UsageError(f"weights '{alias or name}' are there already; choose another --name")
+    official = find_official(name)
     with progress_bar(f"fetching {name}") as progress:
-        official, path = download_official(name, progress)
+        path = fetch_official(official, progress)
     if official.sha256 == "unknown":
         errors.print(f"[dim]note:[/] nobody has verified this file for stkit; its sha256 is {file_sha256(path)}")
     weights = import_weights(path, alias or name, Chosen(official.domain, licence=official.licence, half=half))

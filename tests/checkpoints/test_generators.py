@@ -181,9 +181,9 @@ def test_differences_are_readable(change: str, says: list[str], tmp_path: Path) 
 @pytest.mark.parametrize("write", [write_nvidia, write_tf])
 def test_class_conditional_models_are_refused_by_name(write: Callable[..., Path], tmp_path: Path) -> None:
     if write is write_nvidia:
-        path = write_nvidia(tmp_path / "a.pkl", make_generator(), **{"mapping.embed.weight": torch.zeros(64, 10)})
+        path = write_nvidia(tmp_path / "a.pkl", make_generator(), extra={"mapping.embed.weight": torch.zeros(64, 10)})
     else:
-        path = write_tf(tmp_path / "a.pkl", make_generator(), **{"mapping/LabelEmbed/weight": np.zeros((10, 64))})
+        path = write_tf(tmp_path / "a.pkl", make_generator(), extra={"mapping/LabelEmbed/weight": np.zeros((10, 64))})
     with pytest.raises(WeightsError, match="class-conditional"):
         open_checkpoint(path)[1].parts[0].convert()
 
@@ -191,7 +191,10 @@ def test_class_conditional_models_are_refused_by_name(write: Callable[..., Path]
 def test_the_first_stylegan_and_stylegan3_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="first StyleGAN"):
         open_checkpoint(write_tf(tmp_path / "a.pkl", make_generator(), version=3))
-    torch.save({"synthesis.input.freqs": torch.zeros(3, 2), "synthesis.L0_36_512.weight": torch.zeros(3, 3, 1, 1)}, tmp_path / "b.pt")
+    torch.save(
+        {"synthesis.input.freqs": torch.zeros(3, 2), "synthesis.L0_36_512.weight": torch.zeros(3, 3, 1, 1)},
+        tmp_path / "b.pt",
+    )
     with pytest.raises(WeightsError, match="StyleGAN3"):
         open_checkpoint(tmp_path / "b.pt")
 

@@ -35,6 +35,8 @@ def filled(module: nn.Module, seed: int = 0) -> Any:
     for name, value in module.state_dict().items():
         if value.is_floating_point():
             value.copy_(torch.randn(value.shape, generator=random) * 0.5)
+            if name.startswith("mapping.layers") and name.endswith("weight"):
+                value.mul_(100)  # learning rate multiplier 0.01
             if name.endswith("running_var"):
                 value.abs_().add_(0.5)
     return module.eval().requires_grad_(False)
@@ -71,7 +73,10 @@ def write_rosinality(path: Path, generator: Generator, trained: bool = False) ->
     content = export_rosinality_generator(generator.state_dict())
     if trained:
         average = content.pop("latent_avg")
-        optimiser = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": average.clone()}}, "param_groups": [{"lr": 2e-3}]}
+        optimiser = {
+            "state": {0: {"step": torch.tensor(3.0), "exp_avg": average.clone()}},
+            "param_groups": [{"lr": 2e-3}],
+        }
         content |= {"g": content["g_ema"], "d": {"final_linear.0.bias": average.clone()}, "g_optim": optimiser,
                     "d_optim": optimiser, "args": argparse.Namespace(size=16, path=Path("data")),
                     "ada_aug_p": np.float64(0.1)}  # fmt: skip
@@ -142,7 +147,13 @@ class _Persistent:
         self.state = state
 
     def __reduce__(self) -> Any:
-        meta = {"type": "class", "version": 6, "module_src": self.source, "class_name": "Generator", "state": self.state}
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": self.source,
+            "class_name": "Generator",
+            "state": self.state,
+        }
         return type(self).maker, (meta,), None
 
 
@@ -166,13 +177,15 @@ def nvidia_module(state: Mapping[str, Tensor], source: str = _Persistent.source)
     return module
 
 
-def write_nvidia(path: Path, generator: Generator, source: str = _Persistent.source, **extra: Tensor) -> Path:
+def write_nvidia(
+    path: Path, generator: Generator, source: str = _Persistent.source, extra: Mapping[str, Tensor] | None = None
+) -> Path:
     """A snapshot of stylegan2-ada-pytorch: G, D and G_ema as modules."""
 
     def _reconstruct_persistent_obj(meta: Any) -> None:
         raise AssertionError("called")
 
-    module = nvidia_module({**export_nvidia_generator(generator.state_dict()), **extra}, source)
+    module = nvidia_module({**export_nvidia_generator(generator.state_dict()), **(extra or {})}, source)
     other = nvidia_module(export_nvidia_generator(make_generator(seed=9, config=generator.config).state_dict()), source)
     content = {"training_set_kwargs": {"path": "x.zip"}, "G": other, "D": other, "G_ema": module, "augment_pipe": None}
     with foreign_modules(torch_utils__persistence={"_reconstruct_persistent_obj": _reconstruct_persistent_obj}):
@@ -210,7 +223,7 @@ def tf_variables(generator: Generator) -> dict[str, dict[str, np.ndarray]]:
     return out
 
 
-def write_tf(path: Path, generator: Generator, version: int = 4, **extra: np.ndarray) -> Path:
+def write_tf(path: Path, generator: Generator, version: int = 4, extra: Mapping[str, np.ndarray] | None = None) -> Path:
     """A TensorFlow snapshot: (G, D, Gs)."""
 
     class Network:
@@ -225,10 +238,10 @@ def write_tf(path: Path, generator: Generator, version: int = 4, **extra: np.nda
     def generator_network(model: Generator, more: Mapping[str, np.ndarray]) -> Network:
         variables = tf_variables(model)
         parts = {name: Network(name, variables[name], {}) for name in ("mapping", "synthesis")}
-        return Network("G_main", {"lod": np.float32(0), **variables[""], **more}, parts)
+        return Network("G_main", {"lod": np.array(0.0, np.float32), **variables[""], **more}, parts)
 
     with foreign_modules(dnnlib__tflib__network={"Network": Network}):
         other = generator_network(make_generator(seed=9, config=generator.config), {})
-        content = (other, Network("D", {}, {}), generator_network(generator, extra))
+        content = (other, Network("D", {}, {}), generator_network(generator, extra or {}))
         path.write_bytes(pickle.dumps(content))
     return path
