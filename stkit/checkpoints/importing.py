@@ -74,7 +74,7 @@ def import_weights(path: Path, name: str, chosen: Chosen | None = None, generato
             raise UsageError(
                 f"weights '{name}' have a generator already; leave --generator out, or choose another name"
             )
-        missing = {kind: part for kind, part in parts.items() if kind not in existing.kinds()}
+        missing = dict(_missing(parts, existing))
         if not missing:
             raise UsageError(
                 f"weights '{name}' are there already and have all that {path} holds ({', '.join(parts)}); choose "
@@ -85,6 +85,18 @@ def import_weights(path: Path, name: str, chosen: Chosen | None = None, generato
             require_same_synthesis(tensors, parts["generator"].convert(), f"{path} and weights '{name}'")
         _save_parts(existing.folder, missing, existing.header, checkpoint, chosen)
     return find_weights(name)
+
+
+def _missing(parts: Mapping[str, Part], weights: Weights) -> Iterator[tuple[str, Part]]:
+    """The parts that weights lack, by the kind of file to be; a second inverter becomes `inverter-ARCHITECTURE`."""
+    kinds = weights.kinds()
+    for kind, part in parts.items():
+        if part.architecture in weights.inverters():
+            continue
+        if kind == "inverter" and kind in kinds:
+            yield f"inverter-{part.architecture}", part
+        elif kind not in kinds:
+            yield kind, part
 
 
 def check_name(name: str) -> Weights | None:

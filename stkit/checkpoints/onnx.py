@@ -6,13 +6,14 @@ import importlib.util
 import logging
 import warnings
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stkit.checkpoints.exporting import header_json
 from stkit.errors import MissingPackageError, UsageError
-from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
+from stkit.models.psp_encoders import Architecture, load_psp_encoder
 from stkit.models.stylegan2 import Generator
 from stkit.weights import Weights, load_header
 
@@ -66,11 +67,11 @@ def _model(weights: Weights, kind: str) -> tuple[nn.Module, tuple[int, ...], tup
     if kind == "generator":
         return _Synthesis(weights.generator()), (weights.num_ws, weights.w_dim), ("w_plus", "image")
     architecture = load_header(weights.path(kind)).architecture
-    if architecture == "style-transformer":
+    if architecture == "style-transformer":  # of one architecture, weights have one inverter
         transformer = weights.style_transformer()
         return transformer, (3, *[transformer.config.input_resolution] * 2), ("photo", "w_plus")
     if architecture in ("psp", "e4e"):
-        encoder = weights.load(kind, architecture, lambda config: PSPEncoder(PSPEncoderConfig.from_dict(config)))
+        encoder = load_psp_encoder(weights, cast("Architecture", architecture))
         return encoder, (3, *[encoder.config.input_resolution] * 2), ("photo", "w_plus")
     raise UsageError(f"a {architecture} {kind} is no single network from photo to codes; export it as safetensors")
 

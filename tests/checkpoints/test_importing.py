@@ -87,6 +87,13 @@ def test_parts_join_weights_that_have_their_generator(tmp_path: Path) -> None:
     assert load_header(weights.path("inverter")).generator == first.fingerprint == weights.fingerprint
     with pytest.raises(UsageError, match="have all that"):
         import_weights(tmp_path / "e.pt", "mine")
+    opts["encoder_type"] = "GradualStyleEncoder"
+    plain = write_framework(tmp_path / "p.pt", make_psp_encoder().state_dict(), generator, opts, average)
+    with pytest.raises(WeightsError, match="1 unexpected: latent_avg"):
+        import_weights(plain, "mine")
+    write_framework(plain, state, generator, opts, average)
+    assert import_weights(plain, "mine").inverters() == {"e4e": "inverter", "psp": "inverter-psp"}
+    opts["encoder_type"] = "Encoder4Editing"
     import_weights(write_nvidia(tmp_path / "h.pkl", make_generator(seed=5)), "other")
     with pytest.raises(WeightsError, match="different generators: .* tensors differ, synthesis.const first"):
         import_weights(tmp_path / "e.pt", "other")
