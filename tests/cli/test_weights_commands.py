@@ -20,9 +20,7 @@ from tests.checkpoints.writers import (
     write_rosinality,
     write_style_transformer,
 )
-from tests.cli.test_commands import Cli, cli, error_line
-
-__all__ = ["cli"]
+from tests.cli.harness import Cli, error_line
 
 
 def test_from_a_foreign_checkpoint_to_an_edited_photo(cli: Cli, portrait: Path) -> None:
