@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,4 +60,13 @@ def _differs(path: Path, data: bytes) -> bool:
         return True
 
 
-__all__ = ["atomic_path", "write_all", "write_text"]
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file in hexadecimal, read in pieces. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+__all__ = ["atomic_path", "file_sha256", "write_all", "write_text"]

@@ -21,7 +21,7 @@ import safetensors
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UnknownNameError, WeightsError
-from stkit.files import atomic_path
+from stkit.files import atomic_path, file_sha256
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -298,7 +298,7 @@ def verify_weights(weights: Weights) -> dict[str, str]:
     for kind in weights.kinds():
         path = weights.path(kind)
         expected = listed.get(path.name)
-        if expected is not None and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if expected is not None and file_sha256(path) != expected:
             report[path.name] = "damaged: its hash is not the one in the manifest"
             continue
         try:
@@ -315,10 +315,7 @@ def write_manifest(root: Path) -> Path:
     lines = ["# sha256 of every file of the weights folders beside this file, written by `python -m stkit.weights`."]
     for folder in sorted(path.parent for path in root.glob("*/generator.safetensors")):
         lines += ["", f"[{folder.name}]"]
-        lines += [
-            f'"{path.name}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"'
-            for path in sorted(folder.glob("*.safetensors"))
-        ]
+        lines += [f'"{path.name}" = "{file_sha256(path)}"' for path in sorted(folder.glob("*.safetensors"))]
     with atomic_path(root / "manifest.toml") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root / "manifest.toml"

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from stkit.cli import edit, evaluate, faces, invert, sample, tables, train
+from stkit.cli import edit, evaluate, faces, invert, sample, tables, train, weights
 from stkit.cli.common import NoteHandler, console, print_error
 from stkit.errors import StkitError
 from stkit.plugins import Registry, add_commands, load_plugins
@@ -31,6 +31,7 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
     app.add_typer(train.app, name="train")
     for group in tables.groups(lambda: add_commands(typer.Typer(), registry)):
         app.add_typer(group)
+    app.add_typer(weights.group())
     add_commands(app, registry)
     return app
 

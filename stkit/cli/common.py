@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from stkit.plugins import load_plugins
 
@@ -60,6 +61,41 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if progress.live.is_started:
             progress.stop()
+
+
+Name = Annotated[str, typer.Argument(help="Its name.")]
+
+
+def noun_group(name: str, text: str, table: Callable[[], None], show: Callable[[str], None]) -> typer.Typer:
+    """A group whose bare name prints `table`, with `show NAME`."""
+    group = typer.Typer(name=name, help=text, invoke_without_command=True)
+
+    @group.callback()
+    def list_all(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            table()
+
+    @group.command("show", help=f"One of the {name}, in detail.")
+    def show_one(name: Name) -> None:
+        show(name)
+
+    return group
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows under bold headings."""
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """One line a fact."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in facts.items():
+        table.add_row(f"[bold]{escape(key)}[/]", escape(str(value)))
+    console.print(table)
 
 
 DomainFlag = Annotated[str, typer.Option("--domain", help="What the photo shows; see `stkit domains`.")]
@@ -113,6 +149,7 @@ __all__ = [
     "InverterFlag",
     "LandmarksFlag",
     "LimitFlag",
+    "Name",
     "NoteHandler",
     "OptionFlag",
     "OutFlag",
@@ -123,7 +160,10 @@ __all__ = [
     "WeightsFlag",
     "console",
     "errors",
+    "noun_group",
     "open_editor",
     "print_error",
+    "print_facts",
+    "print_table",
     "progress_bar",
 ]

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReferenceBlockConfig:
-    """Shape of a reference block; the defaults but for the attributes are the paper's."""
+    """Shape of a reference block; the defaults but for the attributes are the paper's.
+
+    Without `offset` the block gives the edited code itself, as the paper's released code does.
+    """
 
     attributes: tuple[str, ...]
     num_ws: int = 18
@@ -26,6 +29,7 @@ class ReferenceBlockConfig:
     heads: int = 4
     feedforward: int = 1024
     dropout: float = 0.1
+    offset: bool = True
 
     @classmethod
     def for_codes(cls, attributes: tuple[str, ...], num_ws: int, w_dim: int) -> ReferenceBlockConfig:
@@ -70,7 +74,8 @@ class ReferenceBlock(nn.Module):
         """w_plus [B, num_ws, w_dim] of `source` with attribute number `index` [B] of `reference`, both w_plus."""
         query = (source - self.code_mean) / self.code_std + self.attribute[index]
         memory = (reference - self.code_mean) / self.code_std + self.position
-        return source + self.code_std * self.output(self.layer(query, memory))
+        start = source if self.config.offset else self.code_mean
+        return start + self.code_std * self.output(self.layer(query, memory))
 
 
 def load_reference_block(weights: Weights, device: torch.device | str = "cpu") -> ReferenceBlock:

@@ -88,7 +88,7 @@ def run(
         if _done(sharpened, sharpen) and not _done(final, sharpen, "inverter"):
             aligner = load_plugins().domain(domain)
             identity = 0.1 if aligner.load_embedder(aligner.template, chosen_device) else 0.0
-            inverter.run(data, final, str(sharpened), sharpen, init=str(first), identity=identity, **every)
+            inverter.run(data, final, str(sharpened), steps=sharpen, init=str(first), identity=identity, **every)
     if not _done(final, sharpen if final != first else steps, "inverter"):
         return  # interrupted: the loop has said how to go on
     weights = find_weights(str(final))

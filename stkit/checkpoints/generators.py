@@ -1,0 +1,86 @@
+"""What all families' StyleGAN2 generators share once their tensors have our names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from stkit.checkpoints.layout import Part, Shape, State, state_shapes
+from stkit.checkpoints.stored import StoredTensor, as_tensor
+from stkit.errors import UsageError, WeightsError
+from stkit.models.ops import FIR_TAPS
+from stkit.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
+
+_FIR = torch.outer(torch.tensor(FIR_TAPS), torch.tensor(FIR_TAPS)) / 64
+
+
+def generator_shapes(config: GeneratorConfig) -> dict[str, Shape]:
+    """Names and shapes of the tensors of our generator."""
+    return state_shapes(lambda: Generator(config))
+
+
+def make_config(
+    resolution: int, z_dim: int, w_dim: int, mapping_layers: int, last: int, widest: int
+) -> GeneratorConfig:
+    """The configuration of a generator whose last block has `last` channels and whose first has `widest`.
+
+    Raises WeightsError where stkit's generator cannot be so.
+    """
+    try:
+        return GeneratorConfig(resolution, z_dim, w_dim, mapping_layers, last * resolution, widest)
+    except UsageError as error:
+        raise WeightsError(f"a generator that stkit cannot run: {error}") from None
+
+
+def generator_part(config: GeneratorConfig, convert: Callable[[], dict[str, Tensor]]) -> Part:
+    """The generator as a part; `convert` gives its tensors, `w_avg` perhaps not among them."""
+    return Part("generator", "stylegan2", dataclasses.asdict(config), lambda: complete(config, convert()))
+
+
+def complete(config: GeneratorConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with what a checkpoint may lack: `w_avg`, the mean over 10,000 z, and noise drawn from seed 0."""
+    shapes = generator_shapes(config)
+    random = torch.Generator().manual_seed(0)
+    for name, shape in shapes.items():
+        if name.endswith("noise_const") and name not in tensors:
+            tensors[name] = torch.randn(shape, generator=random)
+    if "w_avg" not in tensors:
+        mapping = MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        start = "mapping."
+        mapping.load_state_dict({k.removeprefix(start): v.float() for k, v in tensors.items() if k.startswith(start)})
+        z = torch.randn(10_000, config.z_dim, generator=random)
+        with torch.no_grad():
+            tensors["w_avg"] = mapping(z).mean(0)
+    return {name: tensors[name] for name in shapes}
+
+
+def mean_latent(value: StoredTensor | Tensor) -> Tensor:
+    """A checkpoint's average latent, [w_dim] or the same row for each style, as [w_dim]."""
+    average = as_tensor(value)
+    return average.reshape(-1, average.shape[-1])[0].clone()
+
+
+def check_filters(state: State, keys: Mapping[str, float]) -> None:
+    """Raise WeightsError unless the resampling filters under `keys` are 1-3-3-1 with the given gains."""
+    for key, gain in keys.items():
+        if tuple(state[key].shape) != (4, 4) or not torch.allclose(as_tensor(state[key]).float(), _FIR * gain):
+            raise WeightsError(f"the resampling filter {key} is not the 1-3-3-1 one; stkit cannot run such a generator")
+
+
+def fir_filter(gain: float) -> Tensor:
+    """The 1-3-3-1 filter [4, 4] as checkpoints store it, its sum being `gain`."""
+    return _FIR * gain
+
+
+__all__ = [
+    "check_filters",
+    "complete",
+    "fir_filter",
+    "generator_part",
+    "generator_shapes",
+    "make_config",
+    "mean_latent",
+]

@@ -1,0 +1,272 @@
+"""Foreign checkpoints as weights folders of a user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stkit.checkpoints.layout import Part, Recognised
+from stkit.checkpoints.reading import Checkpoint
+from stkit.checkpoints.recognise import open_checkpoint
+from stkit.domains import AlignmentTemplate
+from stkit.errors import OutputError, UsageError, WeightsError
+from stkit.files import file_sha256
+from stkit.plugins import load_plugins
+from stkit.weights import (
+    Header,
+    Weights,
+    find_weights,
+    load_tensors,
+    save_tensors,
+    user_folder,
+    weights_names,
+)
+
+ALIGNMENTS = ("ffhq", "domain")
+UNKNOWN_LICENCE = "unknown: see where the checkpoint came from"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What a user says of a checkpoint. `alignment` is one of ALIGNMENTS, or None for what is usual.
+
+    `half` stores float16, half the size; differences are then about 1e-3 of a value.
+    """
+
+    domain: str = "faces"
+    alignment: str | None = None
+    licence: str | None = None
+    half: bool = False
+
+
+def import_weights(path: Path, name: str, chosen: Chosen | None = None, generator: str | None = None) -> Weights:
+    """Convert the checkpoint at `path` to weights `name` in the user's folder, complete or not at all.
+
+    `generator` is a checkpoint file, or weights by name, to take the generator from. Weights that exist
+    get the parts that they lack, if those belong to their generator: its synthesis network must be the
+    checkpoint's, whatever the noise. Raises UsageError, WeightsError, OutputError.
+    """
+    chosen = chosen or Chosen()
+    existing = check_name(name)
+    checkpoint, found = open_checkpoint(path)
+    refuse_hostile(checkpoint)
+    parts = {part.kind: part for part in found.parts}
+    if existing is None:
+        base, source = _base_generator(parts, checkpoint, generator)
+        header = _header(base, chosen, source)
+        with _new_folder(name) as folder:
+            tensors = base.convert()
+            header = _save(folder / "generator.safetensors", tensors, header, chosen.half)
+            if generator is not None and "generator" in parts:
+                require_same_synthesis(tensors, parts["generator"].convert(), f"{path} and {generator}")
+            del tensors
+            _save_parts(folder, parts, header, checkpoint, chosen)
+    else:
+        if generator is not None:
+            raise UsageError(
+                f"weights '{name}' have a generator already; leave --generator out, or choose another name"
+            )
+        missing = dict(_missing(parts, existing))
+        if not missing:
+            raise UsageError(
+                f"weights '{name}' are there already and have all that {path} holds ({', '.join(parts)}); choose "
+                f"another --name, or remove them with: stkit weights remove {name}"
+            )
+        if "generator" in parts:
+            _, tensors = load_tensors(existing.path("generator"))
+            require_same_synthesis(tensors, parts["generator"].convert(), f"{path} and weights '{name}'")
+        _save_parts(existing.folder, missing, existing.header, checkpoint, chosen)
+    return find_weights(name)
+
+
+def _missing(parts: Mapping[str, Part], weights: Weights) -> Iterator[tuple[str, Part]]:
+    """The parts that weights lack, by the kind of file to be; a second inverter becomes `inverter-ARCHITECTURE`."""
+    kinds = weights.kinds()
+    for kind, part in parts.items():
+        if part.architecture in weights.inverters():
+            continue
+        if kind == "inverter" and kind in kinds:
+            yield f"inverter-{part.architecture}", part
+        elif kind not in kinds:
+            yield kind, part
+
+
+def check_name(name: str) -> Weights | None:
+    """The user's weights of that name, if any. Raises UsageError for names of shipped weights and odd ones."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise UsageError(f"'{name}' cannot be a name of weights; use letters, digits, dots, hyphens and underscores")
+    known = weights_names().get(name)
+    if known is not None and known.parent != user_folder():
+        raise UsageError(f"weights '{name}' come with stkit; choose another --name")
+    return find_weights(name) if known else None
+
+
+def refuse_hostile(checkpoint: Checkpoint) -> None:
+    """Raise WeightsError when a file would run something of Python's own where it is unpickled."""
+    if checkpoint.hostile:
+        raise WeightsError(
+            f"{checkpoint.path} would run {', '.join(checkpoint.hostile[:5])} in programs that load it, which no "
+            "honest checkpoint does; nothing of it was run here, delete it"
+        )
+
+
+def require_same_synthesis(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], names: str) -> None:
+    """Raise WeightsError unless two generators agree in their synthesis networks, noise and storage type aside."""
+    keys = [key for key in ours if key.startswith("synthesis.") and not key.endswith("noise_const")]
+    differing = [
+        key
+        for key in keys
+        if key not in theirs
+        or ours[key].shape != theirs[key].shape
+        or not torch.equal(ours[key], theirs[key].to(ours[key].dtype))
+    ]
+    if differing:
+        raise WeightsError(
+            f"{names} have different generators: {len(differing)} of {len(keys)} tensors differ, {differing[0]} first; "
+            "an encoder works with the generator that it was trained with"
+        )
+
+
+def _base_generator(
+    parts: Mapping[str, Part], checkpoint: Checkpoint, generator: str | None
+) -> tuple[Part, Checkpoint]:
+    if generator is not None:
+        known = generator in weights_names()
+        path = find_weights(generator).path("generator") if known else Path(generator)
+        other, found = open_checkpoint(path)
+        refuse_hostile(other)
+        parts, checkpoint = {part.kind: part for part in found.parts}, other
+    if "generator" not in parts:
+        held = ", ".join(f"{part.architecture} {kind}" for kind, part in parts.items())
+        raise UsageError(
+            f"{checkpoint.path} holds no generator ({held}); name one with --generator FILE, or the weights it belongs "
+            "to with --name"
+        )
+    return parts["generator"], checkpoint
+
+
+def _header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
+    if part.header is not None:
+        return part.header
+    domain = load_plugins().domain(chosen.domain)
+    if chosen.alignment not in (None, *ALIGNMENTS):
+        raise UsageError(f"alignment '{chosen.alignment}' is not one of {', '.join(ALIGNMENTS)}")
+    usual = "ffhq" if domain.name == "faces" and part.config["img_resolution"] >= 256 else "domain"
+    ffhq = (chosen.alignment or usual) == "ffhq"
+    return Header(
+        kind=part.kind,
+        architecture=part.architecture,
+        config=part.config,
+        domain=domain.name,
+        alignment=AlignmentTemplate("ffhq") if ffhq else domain.template,
+        licence=chosen.licence or UNKNOWN_LICENCE,
+        notes={"imported from": checkpoint.path.name, "source sha256": file_sha256(checkpoint.path)},
+    )
+
+
+def _save_parts(
+    folder: Path, parts: Mapping[str, Part], generator: Header, checkpoint: Checkpoint, chosen: Chosen
+) -> None:
+    digest = file_sha256(checkpoint.path)
+    for kind, part in parts.items():
+        if kind == "generator":
+            continue
+        if part.header is not None and part.header.generator != generator.fingerprint:
+            raise WeightsError(
+                f"{checkpoint.path} belongs to generator {part.header.generator[:12]}, and these weights have "
+                f"{generator.fingerprint[:12]}"
+            )
+        header = dataclasses.replace(
+            generator,
+            kind=kind,
+            architecture=part.architecture,
+            config=part.config,
+            licence=chosen.licence or (part.header.licence if part.header else generator.licence),
+            generator=generator.fingerprint,
+            fingerprint="",
+            notes={"imported from": checkpoint.path.name, "source sha256": digest},
+        )
+        _save(folder / f"{kind}.safetensors", part.convert(), header, chosen.half)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], header: Header, half: bool) -> Header:
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            reason = "that float16 cannot hold; import without --half" if half else "that are not finite numbers"
+            raise WeightsError(f"{name} of the checkpoint holds values {reason}")
+    if header.kind == "generator":
+        header = dataclasses.replace(header, generator="", fingerprint="")
+    return save_tensors(path, tensors, header)
+
+
+@contextlib.contextmanager
+def _new_folder(name: str) -> Iterator[Path]:
+    """A folder to fill, which becomes the weights folder `name` when the block ends well."""
+    root = user_folder()
+    temporary = root / f".{name}-{secrets.token_hex(6)}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(root / name)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write weights to {root}: {error.strerror or error}; set STKIT_HOME elsewhere"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_weights(name: str) -> Path:
+    """Delete a user's weights folder; where it was. Raises UsageError for shipped weights, OutputError."""
+    found = check_name(name)
+    if found is None:
+        find_weights(name)  # says which names there are
+        raise UsageError(f"'{name}' is a folder, not a name of weights in {user_folder()}; delete it yourself")
+    grave = found.folder.with_name(f".{name}-{secrets.token_hex(6)}")
+    try:
+        found.folder.rename(grave)  # gone at once, even if deleting is interrupted
+        shutil.rmtree(grave)
+    except OSError as error:
+        raise OutputError(f"cannot remove {found.folder}: {error.strerror or error}") from error
+    return found.folder
+
+
+def describe(checkpoint: Checkpoint, found: Recognised) -> dict[str, str]:
+    """What a checkpoint is, line by line, for people."""
+    lines = {"file": str(checkpoint.path), "container": checkpoint.container, "is": found.what, **found.facts}
+    for part in found.parts:
+        config = ", ".join(f"{key} {_short(value)}" for key, value in part.config.items())
+        lines[part.kind] = f"{part.architecture}: {config}"
+    for i, note in enumerate(found.notes):
+        lines[f"note {i + 1}"] = note
+    lines["names in it"] = ", ".join(checkpoint.names[:20]) + (", ..." if len(checkpoint.names) > 20 else "") or "none"
+    lines["hostile"] = ", ".join(checkpoint.hostile[:20]) or "nothing"
+    return lines
+
+
+def _short(value: object) -> str:
+    text = "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+__all__ = [
+    "ALIGNMENTS",
+    "UNKNOWN_LICENCE",
+    "Chosen",
+    "check_name",
+    "describe",
+    "import_weights",
+    "refuse_hostile",
+    "remove_weights",
+    "require_same_synthesis",
+]

@@ -1,0 +1,153 @@
+"""NVIDIA's StyleGAN2 in torch: pickles of stylegan2-ada-pytorch and stylegan3, and bare states of the generator.
+
+Such a pickle holds the source code of its classes, to be executed on loading. Here it stays text: the tensors are
+walked to through the modules' `_parameters`, `_buffers` and `_modules`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from stkit.checkpoints.generators import check_filters, fir_filter, generator_part, generator_shapes, make_config
+from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
+from stkit.checkpoints.reading import Checkpoint
+from stkit.checkpoints.stored import StoredTensor
+from stkit.checkpoints.unpickle import Record
+from stkit.errors import WeightsError
+from stkit.models.stylegan2 import GeneratorConfig
+
+_PERSISTENT = "_reconstruct_persistent_obj"
+
+
+def recognise(checkpoint: Checkpoint) -> Recognised | None:
+    """A pickle with `G_ema`, or a state with NVIDIA's names."""
+    content = checkpoint.content
+    if not isinstance(content, dict):
+        return None
+    if checkpoint.container == "safetensors":
+        content = content["tensors"]
+    network = content.get("G_ema", content.get("G"))
+    if isinstance(network, Record):
+        state: State = dict(module_tensors(network))
+        source = "G_ema" if "G_ema" in content else "G"
+    else:
+        state, source = network if isinstance(network, dict) else content, "a state of the generator"
+    if "synthesis.input.freqs" in state or any(key.startswith("synthesis.L0_") for key in state):
+        raise WeightsError(
+            f"{checkpoint.path} is a StyleGAN3 generator; stkit runs StyleGAN2, for which the same project has weights"
+        )
+    if "synthesis.b4.const" not in state:
+        return None
+    config = infer_nvidia_generator(state)
+    return Recognised(
+        family="nvidia",
+        what="StyleGAN2 generator of NVIDIA's stylegan2-ada-pytorch or stylegan3 project",
+        parts=(generator_part(config, lambda: convert_nvidia_generator(state)),),
+        facts={"tensors": source},
+    )
+
+
+def module_tensors(record: Record, prefix: str = "") -> Iterator[tuple[str, StoredTensor]]:
+    """Names and tensors of a pickled torch module, by what its state says. Raises WeightsError."""
+    state = module_state(record)
+    for group in ("_parameters", "_buffers"):
+        for name, value in _entries(state, group):
+            if isinstance(value, StoredTensor):
+                yield prefix + str(name), value
+            elif value is not None:
+                raise WeightsError(f"{prefix}{name} is not a plain tensor")
+    for name, child in _entries(state, "_modules"):
+        if isinstance(child, Record):
+            if prefix.count(".") > 20:
+                raise WeightsError("modules nested deeper than any generator")
+            yield from module_tensors(child, f"{prefix}{name}.")
+
+
+def module_state(record: Record) -> Mapping[str, Any]:
+    """The attributes of a pickled object, behind NVIDIA's persistence or not."""
+    state = record.state
+    if record.name.endswith(_PERSISTENT) and record.args and isinstance(record.args[0], dict):
+        state = record.args[0].get("state")
+    return state if isinstance(state, dict) else {}
+
+
+def _entries(state: Mapping[str, Any], group: str) -> Iterator[tuple[Any, Any]]:
+    entries = state.get(group)
+    return iter(entries.items() if isinstance(entries, dict) else ())
+
+
+def infer_nvidia_generator(state: State) -> GeneratorConfig:
+    """The configuration of NVIDIA's generator, from the shapes of its tensors. Raises WeightsError."""
+    resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis\.b(\d{1,5})\.", key)))
+    layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", key) is not None for key in state)
+    try:
+        w_dim = state[f"mapping.fc{layers - 1}.weight"].shape[0]
+        z_dim = state["mapping.fc0.weight"].shape[1]
+        widest = state["synthesis.b4.const"].shape[0]
+        last = state[f"synthesis.b{resolution}.conv1.weight"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"not an NVIDIA generator: {error} is missing or of another shape") from None
+    return make_config(resolution, z_dim, w_dim, layers, last, widest)
+
+
+def convert_nvidia_generator(state: State) -> dict[str, Tensor]:
+    """A state of NVIDIA's generator as one of `stkit.models.stylegan2.Generator`.
+
+    Raises WeightsError when a tensor is missing, left over or of another shape, or when a filter is
+    not 1-3-3-1.
+    """
+    shapes = generator_shapes(infer_nvidia_generator(state))
+    layout = nvidia_layout(shapes)
+    if "mapping.w_avg" not in state:
+        del layout["w_avg"]
+    filters = [key for key in state if key.endswith("resample_filter")]
+    out = take(layout, shapes, state, "StyleGAN2 generator of NVIDIA's", ignore=filters)
+    check_filters(state, dict.fromkeys(filters, 1.0))
+    return out
+
+
+def export_nvidia_generator(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of our generator as one that NVIDIA's `Generator.load_state_dict` takes, strictly."""
+    layout = nvidia_layout({name: tuple(value.shape) for name, value in tensors.items()})
+    state = give(layout, tensors)
+    blocks = {entry.key.rsplit(".", 2)[0] for entry in layout.values() if entry.key.endswith(".torgb.bias")}
+    layers = {entry.key.removesuffix(".noise_const") for entry in layout.values() if "noise_const" in entry.key}
+    for owner in sorted(blocks | layers):
+        state[f"{owner}.resample_filter"] = fir_filter(1.0)
+    return state
+
+
+def nvidia_layout(shapes: Mapping[str, Shape]) -> dict[str, Entry]:
+    """Places of our generator's tensors."""
+    return {name: Entry(_key(name), shape) for name, shape in shapes.items()}
+
+
+def _key(name: str) -> str:
+    match name.split("."):
+        case ["w_avg"]:
+            return "mapping.w_avg"
+        case ["mapping", "layers", index, end]:
+            return f"mapping.fc{index}.{end}"
+        case ["synthesis", "const"]:
+            return "synthesis.b4.const"
+        case ["synthesis", "convs", number, *rest]:
+            layer = "conv0" if int(number) % 2 else "conv1"
+            return ".".join([f"synthesis.b{4 * 2 ** ((int(number) + 1) // 2)}", layer, *rest])
+        case ["synthesis", "to_rgbs", block, *rest]:
+            return ".".join([f"synthesis.b{4 * 2 ** int(block)}", "torgb", *rest])
+    raise AssertionError(f"no place for {name}")
+
+
+__all__ = [
+    "convert_nvidia_generator",
+    "export_nvidia_generator",
+    "infer_nvidia_generator",
+    "module_state",
+    "module_tensors",
+    "nvidia_layout",
+    "recognise",
+]

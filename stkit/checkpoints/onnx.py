@@ -1,0 +1,79 @@
+"""Generators and inverters as ONNX graphs (extra `stkit[onnx]`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from stkit.checkpoints.exporting import header_json
+from stkit.errors import MissingPackageError, UsageError
+from stkit.models.psp_encoders import Architecture, load_psp_encoder
+from stkit.models.stylegan2 import Generator
+from stkit.weights import Weights, load_header
+
+
+class _Synthesis(nn.Module):
+    """w_plus to images, fixed noise."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.synthesis = generator.synthesis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.synthesis(self.synthesis.styles(x))
+
+
+def export_onnx(weights: Weights, kind: str, path: Path) -> None:
+    """Write a part of `weights` as a graph of any batch size: `w_plus` to `image`, or `photo` to `w_plus`.
+
+    The tensors are those of `Generator.synthesize` with fixed noise, and of the inverters' `forward`. The
+    header of the part stands in the graph's metadata under "stkit". Raises UsageError for parts that are
+    no single network, MissingPackageError, WeightsError.
+    """
+    model, shape, names = _model(weights, kind)
+    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
+        raise MissingPackageError("ONNX export needs two more packages; install them with: pip install 'stkit[onnx]'")
+    exporter_logs = logging.getLogger("onnxscript")
+    level = exporter_logs.level
+    with warnings.catch_warnings():
+        # torch's exporter warns of its own internals, differently in each version.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        exporter_logs.setLevel(logging.ERROR)
+        try:
+            program = torch.onnx.export(
+                model.eval(),
+                (torch.randn(2, *shape),),
+                input_names=[names[0]],
+                output_names=[names[1]],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+        finally:
+            exporter_logs.setLevel(level)
+    assert program is not None
+    program.model.metadata_props["stkit"] = header_json(weights, kind)
+    program.save(str(path))
+
+
+def _model(weights: Weights, kind: str) -> tuple[nn.Module, tuple[int, ...], tuple[str, str]]:
+    if kind == "generator":
+        return _Synthesis(weights.generator()), (weights.num_ws, weights.w_dim), ("w_plus", "image")
+    architecture = load_header(weights.path(kind)).architecture
+    if architecture == "style-transformer":  # of one architecture, weights have one inverter
+        transformer = weights.style_transformer()
+        return transformer, (3, *[transformer.config.input_resolution] * 2), ("photo", "w_plus")
+    if architecture in ("psp", "e4e"):
+        encoder = load_psp_encoder(weights, cast("Architecture", architecture))
+        return encoder, (3, *[encoder.config.input_resolution] * 2), ("photo", "w_plus")
+    raise UsageError(f"a {architecture} {kind} is no single network from photo to codes; export it as safetensors")
+
+
+__all__ = ["export_onnx"]

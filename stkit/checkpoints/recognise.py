@@ -1,0 +1,55 @@
+"""Which kind of checkpoint a file is, told by its keys and shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stkit.checkpoints import (
+    native,
+    nvidia,
+    nvidia_tf,
+    psp_family,
+    rosinality,
+    style_transformer,
+    style_transformer_edit,
+)
+from stkit.checkpoints.layout import Recognised
+from stkit.checkpoints.reading import Checkpoint, read_checkpoint
+from stkit.errors import WeightsError
+
+_FAMILIES = (native, style_transformer, style_transformer_edit, psp_family, nvidia, nvidia_tf, rosinality)
+
+
+def open_checkpoint(path: Path) -> tuple[Checkpoint, Recognised]:
+    """A checkpoint file and what it is. Raises WeightsError when it cannot be read or is of no known kind."""
+    checkpoint = read_checkpoint(path)
+    return checkpoint, recognise(checkpoint)
+
+
+def recognise(checkpoint: Checkpoint) -> Recognised:
+    """What a checkpoint is. Raises WeightsError when it is of no known kind."""
+    try:
+        for family in _FAMILIES:
+            found = family.recognise(checkpoint)
+            if found is not None:
+                return found
+    except WeightsError as error:
+        prefix = "" if str(checkpoint.path) in str(error) else f"cannot use {checkpoint.path}: "
+        raise WeightsError(f"{prefix}{error}") from None
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise WeightsError(f"cannot use {checkpoint.path}: its keys are those of no real model ({error})") from None
+    raise WeightsError(
+        f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.content)}); known are StyleGAN2 "
+        "generators of rosinality and NVIDIA, pSp, e4e, ReStyle, the Style Transformer and stkit's own files"
+    )
+
+
+def _outline(content: Any) -> str:
+    if not isinstance(content, dict):
+        return f"it holds one {type(content).__name__}"
+    keys = [str(key)[:40] for key in list(content)[:8]]
+    return f"its keys: {', '.join(keys)}{', ...' if len(content) > 8 else ''}" if keys else "it is empty"
+
+
+__all__ = ["open_checkpoint", "recognise"]

@@ -1,0 +1,63 @@
+"""ONNX graphs in onnxruntime, beside torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor
+
+from stkit.checkpoints.exporting import export_weights
+from stkit.errors import MissingPackageError, UsageError
+from stkit.weights import Header, Weights, load_header, save_tensors
+
+
+def run(path: Path, name: str, value: Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [node.name for node in session.get_inputs()] == [name]
+    return np.asarray(session.run(None, {name: value.numpy()})[0])
+
+
+@pytest.mark.parametrize("kind", ["generator", pytest.param("inverter", marks=pytest.mark.slow)])
+def test_onnxruntime_agrees_with_torch_at_any_batch_size(kind: str, tiny_weights: Weights, tmp_path: Path) -> None:
+    path = export_weights(tiny_weights, "onnx", tmp_path, kind)
+    header = json.loads({prop.key: prop.value for prop in onnx.load(path).metadata_props}["stkit"])
+    assert header["fingerprint"] == load_header(tiny_weights.path(kind)).fingerprint
+    for batch in (1, 3):
+        with torch.inference_mode():
+            if kind == "generator":
+                value = torch.randn(batch, tiny_weights.num_ws, tiny_weights.w_dim)
+                expected = tiny_weights.generator().synthesize(value)
+                got = run(path, "w_plus", value)
+            else:
+                value = torch.randn(batch, 3, 16, 16)
+                expected = tiny_weights.style_transformer()(value)
+                got = run(path, "photo", value)
+        assert got.shape == expected.shape
+        assert np.abs(got - expected.numpy()).max() < 1e-4
+
+
+def test_what_to_install_is_said(tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(MissingPackageError, match=r"pip install 'stkit\[onnx\]'"):
+        export_weights(tiny_weights, "onnx", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_are_no_single_network_are_refused(tiny_weights: Weights, tmp_path: Path) -> None:
+    header: Header = load_header(tiny_weights.path("inverter"))
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "generator.safetensors").write_bytes(tiny_weights.path("generator").read_bytes())
+    other = Header("components", "ganspace", {}, header.domain, header.alignment, "", tiny_weights.fingerprint)
+    save_tensors(folder / "components.safetensors", {"x": torch.zeros(1)}, other)
+    weights = Weights("tiny", folder, tiny_weights.header)
+    with pytest.raises(UsageError, match="no single network"):
+        export_weights(weights, "onnx", tmp_path / "out", "components")
