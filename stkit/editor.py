@@ -104,24 +104,35 @@ class Editor:
         subjects_found: int = 1,
     ) -> Inversion:
         """Invert a subject that was located before. Raises WeightsError, UsageError."""
-        method = self.registry.inverter(inverter)
-        chosen = build_options(method.Options, dict(options or {}))
         crop, matrix = self.crop(photo, subject)
         pixels = to_tensor(crop)
-        latents = method.invert(pixels.to(self.device), chosen, InversionContext(self.weights, self.device))
-        provenance = Provenance(
-            photo=str(photo.path.absolute()),
-            photo_sha256=photo.sha256,
-            transform=tuple(tuple(float(x) for x in row) for row in matrix),
-            weights=self.weights.name,
-            inverter=inverter,
-        )
+        latents = self.invert_crops(pixels, inverter, options)
+        provenance = self.provenance(photo.path, photo.sha256, matrix, inverter)
         latents = dataclasses.replace(latents, provenance=(provenance,))
         output = self.generate(latents)
         error = float((output.clamp(-1, 1) - pixels).square().mean())
         warn_if_unusual(self.weights, error, photo.path)
         metrics = {"mse": error}
-        return Inversion(photo, subject, subjects_found, crop, self.picture(output[0]), latents, metrics, number)
+        image = self.picture(output[0])
+        return Inversion(photo, subject, subjects_found, crop, image, latents, metrics, number, dict(options or {}))
+
+    def invert_crops(
+        self, pixels: torch.Tensor, inverter: str = DEFAULT_INVERTER, options: Mapping[str, Any] | None = None
+    ) -> Latents:
+        """Codes of aligned crops [B, 3, R, R] in [-1, 1], without provenance. Raises WeightsError, UsageError."""
+        method = self.registry.inverter(inverter)
+        chosen = build_options(method.Options, dict(options or {}))
+        return method.invert(pixels.to(self.device), chosen, InversionContext(self.weights, self.device))
+
+    def provenance(self, photo: Path, sha256: str, transform: np.ndarray, inverter: str) -> Provenance:
+        """Where a row of codes came from; `transform` [2, 3] takes crop to photo."""
+        return Provenance(
+            photo=str(photo.absolute()),
+            photo_sha256=sha256,
+            transform=tuple(tuple(float(x) for x in row) for row in transform),
+            weights=self.weights.name,
+            inverter=inverter,
+        )
 
     def picture(self, image: torch.Tensor) -> Image.Image:
         """What to show of a generated image [3, R, R], about [-1, 1]."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stkit.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..{0,40}-[0-9a-f]{12}(\.\w+)?")
 
 
 @contextlib.contextmanager
@@ -30,6 +33,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in `folder`; no other process may be writing there."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,4 +71,4 @@ def _differs(path: Path, data: bytes) -> bool:
         return True
 
 
-__all__ = ["atomic_path", "write_all", "write_text"]
+__all__ = ["atomic_path", "remove_leftovers", "write_all", "write_text"]

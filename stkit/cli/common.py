@@ -44,10 +44,10 @@ def open_editor(domain: str, weights: str | None, device: str) -> Editor:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, moved by calls with (done, total)."""
+    """A progress bar on stderr, moved by calls with (done, total); nothing where stderr is no terminal."""
     from rich.progress import Progress
 
-    with Progress(console=errors, transient=True) as progress:
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task(text)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
