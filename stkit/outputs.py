@@ -107,7 +107,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     """The description at `path`, None when there is none; of a damaged one nothing is known ({})."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -53,6 +54,7 @@ def make_clip(path: Path, portrait: Path, frames: int = 7, rotation: int = 0) ->
 
 
 def frames_of(path: Path) -> tuple[list[Fraction], list[np.ndarray], Fraction]:
+    container: Any
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(video=0))
