@@ -39,7 +39,7 @@ def _cpu() -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folders", description="A folder beside single calls.")
-    parser.add_argument("photos", help="a folder of photos; take 50 or more")
+    parser.add_argument("photos", help="a folder of photos that all have a subject; take 50 or more")
     parser.add_argument("--calls", type=int, default=6, help="single calls (default 6)")
     parser.add_argument("--weights", default="faces")
     args = parser.parse_args()
