@@ -124,26 +124,41 @@ class Editor:
         on_progress: Callable[[int, int], None] = ignore_progress,
     ) -> Inversion:
         """Invert a subject that was located before. Raises WeightsError, UsageError."""
-        method = self.registry.inverter(inverter)
-        chosen = build_options(method.Options, dict(options or {}))
         crop, matrix = self.crop(photo, subject)
         pixels = to_tensor(crop)
-        context = InversionContext(self.weights, self.device, on_progress=on_progress)
-        latents = method.invert(pixels.to(self.device), chosen, context)
+        latents = self.invert_crops(pixels, inverter, options, on_progress)
         latents, gains = refine_latents(self, latents, pixels, refine, on_progress)
-        provenance = Provenance(
-            photo=str(photo.path.absolute()),
-            photo_sha256=photo.sha256,
-            transform=tuple(tuple(float(x) for x in row) for row in matrix),
-            weights=self.weights.name,
-            inverter="+".join([inverter, *refine]),
-        )
+        provenance = self.provenance(photo.path, photo.sha256, matrix, "+".join([inverter, *refine]))
         latents = dataclasses.replace(latents, provenance=(provenance,))
         output = self.generate(latents)
         error = float(picture_part(output.clamp(-1, 1) - pixels, self.domain.output_crop).square().mean())
         warn_if_unusual(self.weights, error, photo.path)
+        metrics, given = {"mse": error}, dict(options or {})
         images = self.picture(pixels[0]), self.picture(output[0])
-        return Inversion(photo, subject, subjects_found, *images, latents, {"mse": error}, number, tuple(gains))
+        return Inversion(photo, subject, subjects_found, *images, latents, metrics, number, tuple(gains), given)
+
+    def invert_crops(
+        self,
+        pixels: torch.Tensor,
+        inverter: str = DEFAULT_INVERTER,
+        options: Mapping[str, Any] | None = None,
+        on_progress: Callable[[int, int], None] = ignore_progress,
+    ) -> Latents:
+        """Codes of aligned crops [B, 3, R, R] in [-1, 1], without provenance. Raises WeightsError, UsageError."""
+        method = self.registry.inverter(inverter)
+        chosen = build_options(method.Options, dict(options or {}))
+        context = InversionContext(self.weights, self.device, on_progress=on_progress)
+        return method.invert(pixels.to(self.device), chosen, context)
+
+    def provenance(self, photo: Path, sha256: str, transform: np.ndarray, inverter: str) -> Provenance:
+        """Where a row of codes came from; `transform` [2, 3] takes crop to photo."""
+        return Provenance(
+            photo=str(photo.absolute()),
+            photo_sha256=sha256,
+            transform=tuple(tuple(float(x) for x in row) for row in transform),
+            weights=self.weights.name,
+            inverter=inverter,
+        )
 
     @torch.inference_mode()
     def generate(self, latents: Latents) -> torch.Tensor:

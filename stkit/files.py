@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stkit.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..{0,40}-[0-9a-f]{12}(\.\w+)?")
 
 
 @contextlib.contextmanager
@@ -31,6 +34,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in `folder`; no other process may be writing there."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,4 +81,4 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["atomic_path", "file_sha256", "write_all", "write_text"]
+__all__ = ["atomic_path", "file_sha256", "remove_leftovers", "write_all", "write_text"]

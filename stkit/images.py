@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
+from stkit.archives import read_member, split_zip
 from stkit.domains import picture_box
 from stkit.errors import OutputError, PhotoError, UsageError
 from stkit.files import atomic_path
@@ -80,7 +81,11 @@ def load_photo(path: Path | str) -> Photo:
     is taken, which is logged. Raises PhotoError.
     """
     path = Path(path)
-    data = _read(path)
+    return decode_photo(read_photo(path), path)
+
+
+def decode_photo(data: bytes, path: Path) -> Photo:
+    """`load_photo` of a file whose bytes are `data`; `path` is for messages. Raises PhotoError."""
     # What Pillow warns about (size, odd metadata) is either harmless or becomes a PhotoError here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,7 +197,8 @@ def side_by_side(images: Sequence[Image.Image], captions: Sequence[str] | None =
     return image_grid(images, max(len(images), 1), captions, gap)
 
 
-def _read(path: Path) -> bytes:
+def read_photo(path: Path) -> bytes:
+    """The bytes of a photo's file, which may lie in a ZIP archive (`album.zip/x.jpg`). Raises PhotoError."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -201,7 +207,10 @@ def _read(path: Path) -> bytes:
             raise PhotoError(f"{path} is not a file; save the photo to a file first")
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise PhotoError(_missing(path)) from error
+        zipped = split_zip(path)
+        if zipped is None:
+            raise PhotoError(_missing(path)) from error
+        data = read_member(*zipped)
     except PermissionError as error:
         raise PhotoError(f"no permission to read {path}; allow it with chmod +r, or copy the file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -340,12 +349,14 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
 __all__ = [
     "UPRIGHT",
     "Photo",
+    "decode_photo",
     "encode_image",
     "full_scale",
     "image_grid",
     "load_photo",
     "orientation",
     "picture_part",
+    "read_photo",
     "resize_batch",
     "save_image",
     "side_by_side",

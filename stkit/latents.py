@@ -13,9 +13,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from stkit.errors import LatentsError
+from stkit.errors import LatentsError, UsageError
 from stkit.files import atomic_path
-from stkit.options import LatentSpace
+from stkit.options import LatentSpace, LayerRange
 from stkit.tuning import Tuning, load_tuning, save_tuning
 
 _FORMAT = "stkit-latents-1"
@@ -71,6 +71,13 @@ class Latents:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def row(self, index: int) -> Latents:
+        """The row `index` alone, with its provenance."""
+        rows = slice(index, index + 1)
+        offsets, base = (None if part is None else part[rows].clone() for part in (self.style_offsets, self.base))
+        provenance = self.provenance[rows]
+        return Latents(self.codes[rows].clone(), self.generator, self.space, provenance, offsets, base, self.tuning)
+
     def replace(self, codes: torch.Tensor, edit: str | None = None) -> Latents:
         """The same rows with other codes; `edit` is noted in each row's provenance, and the first codes are kept."""
         if edit is None:
@@ -98,7 +105,7 @@ class Latents:
 def join_latents(parts: Sequence[Latents]) -> Latents:
     """The rows of all `parts` in one batch. Raises LatentsError unless they share generator, tuning and space."""
     first = parts[0]
-    if len({part.tuning.fingerprint if part.tuning else None for part in parts}) > 1:
+    if len({_tuned(part) for part in parts}) > 1:
         raise LatentsError("latents with generators tuned for each (PTI) cannot be joined; edit them one by one")
     if any((part.generator, part.space) != (first.generator, first.space) for part in parts):
         raise LatentsError("latents of several generators or spaces cannot be joined; invert the photos with one")
@@ -115,6 +122,63 @@ def join_latents(parts: Sequence[Latents]) -> Latents:
             [none.expand(len(part), -1) if part.style_offsets is None else part.style_offsets for part in parts]
         )
     return Latents(codes, first.generator, first.space, tuple(rows), offsets, base, first.tuning)
+
+
+def _tuned(latents: Latents) -> str | None:
+    return latents.tuning.fingerprint if latents.tuning else None
+
+
+def mix(first: Latents, second: Latents, amount: float = 0.5, layers: LayerRange | None = None) -> Latents:
+    """`first` moved towards `second` by `amount` (0: first, 1: second), in all layers or in `layers` alone.
+
+    With amount 1 and some layers this is style mixing (Karras et al., CVPR 2019). `second` has one row, or as many as
+    `first`. Raises LatentsError when they do not fit, UsageError for layers of w codes or beyond the generator's.
+    """
+    second.require_generator(first.generator, "of the first codes")
+    if _tuned(first) != _tuned(second):
+        raise LatentsError("codes with generators tuned for each (PTI) do not mix; invert without --refine pti")
+    if first.space is not second.space:
+        raise LatentsError(f"{first.space} codes and {second.space} codes do not mix; invert one of the photos again")
+    if len(second) not in (1, len(first)):
+        raise LatentsError(f"{len(second)} codes do not mix with {len(first)}; give one, or as many")
+    if layers and first.space is LatentSpace.W:
+        raise UsageError("w codes have no layers; leave --layers out")
+    if first.style_offsets is not None or second.style_offsets is not None:
+        raise LatentsError("codes that were edited in StyleSpace do not mix; mix those from before that edit")
+    codes = first.codes.clone()
+    rows = slice(None) if layers is None else slice(layers.first, layers.indices(codes.shape[1]).stop)
+    codes[:, rows] = torch.lerp(codes[:, rows], second.codes.expand_as(codes)[:, rows], amount)
+    return first.replace(codes, f"mix:{amount:g}" + (f":layers{layers}" if layers else ""))
+
+
+def average(latents: Latents) -> Latents:
+    """The mean of all rows, as one row. Raises LatentsError when there is none."""
+    if not len(latents):
+        raise LatentsError("there are no codes to average; give at least one")
+    row = Provenance(edits=(f"average of {len(latents)}",))
+    offsets = latents.style_offsets
+    mean = None if offsets is None else offsets.mean(0, keepdim=True)
+    return Latents(
+        latents.codes.mean(0, keepdim=True), latents.generator, latents.space, (row,), mean, tuning=latents.tuning
+    )
+
+
+def interpolate(keys: Latents, count: int) -> Latents:
+    """`count` codes along the straight lines between the rows of `keys`, ends included, without provenance.
+
+    Raises UsageError unless there are at least two keys and as many codes as keys.
+    """
+    if not 2 <= len(keys) <= count:
+        raise UsageError(f"{count} frames do not reach over {len(keys)} codes; give two codes and as many frames")
+    place = torch.linspace(0, len(keys) - 1, count)
+    left = place.long().clamp(max=len(keys) - 2)
+
+    def between(values: torch.Tensor) -> torch.Tensor:
+        share = (place - left).reshape(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(values[left], values[left + 1], share)
+
+    offsets = None if keys.style_offsets is None else between(keys.style_offsets)
+    return Latents(between(keys.codes), keys.generator, keys.space, style_offsets=offsets, tuning=keys.tuning)
 
 
 def save_latents(latents: Latents, path: Path) -> None:
@@ -194,9 +258,12 @@ def _provenance(row: dict) -> Provenance:
 __all__ = [
     "Latents",
     "Provenance",
+    "average",
     "encode_latents",
+    "interpolate",
     "join_latents",
     "load_latents",
+    "mix",
     "save_latents",
     "save_latents_tuning",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Inversion:
     """A photo's subject found again by the generator: `crop` is what it should be, `image` what it is.
 
     `number` is the subject's among those found, from 1 (the largest). `metrics` has "mse", of images
-    in [-1, 1] at the generator's resolution.
+    in [-1, 1] at the generator's resolution; `options` are those of the inverter that were given.
     """
 
     photo: Photo
@@ -41,6 +42,7 @@ class Inversion:
     number: int = 1
     gains: tuple[Gain, ...] = ()
     """What each refinement did."""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path | str) -> None:
         """Write the reconstruction; the suffix says the format. Raises UsageError, OutputError."""

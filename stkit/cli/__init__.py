@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from stkit.cli import edit, evaluate, faces, invert, sample, tables, train, weights
+from stkit.cli import edit, evaluate, faces, invert, latents, morph, sample, tables, train, weights
 from stkit.cli.common import NoteHandler, console, print_error
 from stkit.errors import StkitError
 from stkit.plugins import Registry, add_commands, load_plugins
@@ -26,8 +26,9 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for module in (invert, edit, faces, sample, evaluate):
+    for module in (invert, edit, faces, morph, sample, evaluate):
         app.command(module.COMMAND)(module.run)
+    app.add_typer(latents.app, name="latents")
     app.add_typer(train.app, name="train")
     for group in tables.groups(lambda: add_commands(typer.Typer(), registry)):
         app.add_typer(group)

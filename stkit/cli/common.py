@@ -46,10 +46,10 @@ def open_editor(domain: str, weights: str | None, device: str) -> Editor:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, there from the first call with (done, total) on."""
+    """A progress bar on stderr, there from the first call with (done, total) on; none where stderr is no terminal."""
     from rich.progress import Progress
 
-    progress = Progress(console=errors, transient=True)
+    progress = Progress(console=errors, transient=True, disable=not errors.is_terminal)
     task = progress.add_task(text)
 
     def move(done: int, total: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stkit.cli.batch import BatchFlag, require_single
 from stkit.cli.common import (
     BoxFlag,
     DeviceFlag,
@@ -25,6 +26,7 @@ from stkit.cli.common import (
     open_editor,
 )
 from stkit.cli.invert import inversion_base, invert_photo, save_inversion
+from stkit.cli.many import SmoothFlag, edit_many, is_many
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import PhotoError, UsageError
 
@@ -42,7 +44,10 @@ _LATENTS_SUFFIX = ".latents.safetensors"
 
 
 def run(
-    source: Annotated[Path, typer.Argument(help="A photo, or latents that `stkit invert` or `stkit edit` wrote.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(help="A photo, a video, or latents that stkit wrote; or folders, patterns, ZIP archives."),
+    ],
     method: Annotated[str | None, typer.Option("--method", help="How to edit; see `stkit methods`.")] = None,
     attribute: Annotated[str | None, typer.Option("--attribute", help="What to change.")] = None,
     strength: Annotated[float, typer.Option("--strength", help="How far; 1 is one standard deviation.")] = 1.0,
@@ -73,8 +78,13 @@ def run(
     preview: PreviewFlag = False,
     device: DeviceFlag = "auto",
     seed: Annotated[int, typer.Option("--seed", help="For methods that draw random numbers.")] = 0,
+    batch_size: BatchFlag = 8,
+    smooth: SmoothFlag = 0.08,
 ) -> None:
-    """Edit a photo, or its latents without inverting again; write the edited photo and the edited latents."""
+    """Edit a photo, or its latents without inverting again; write the edited photo and the edited latents.
+
+    Folders, patterns and ZIP archives go through in batches, as with `stkit invert`; of a video every frame is edited.
+    """
     from stkit.chain import chain_label
     from stkit.files import write_all
     from stkit.latents import join_latents, save_latents_tuning
@@ -94,7 +104,30 @@ def run(
     if strengths and len(steps) != 1:
         raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
 
-    base, latents, photo, metrics, inversions = _open(editor, source, inverter, face, landmarks, box, refinements, out)
+    if is_many(source):
+        if sweep or show or preview:
+            raise UsageError("--sweep, --show and --preview are for one photo; name it alone")
+        if refinements:
+            raise UsageError("--quality and --refine are for one photo; name it alone")
+        require_single(face, landmarks, box)
+        edit_many(
+            editor,
+            source,
+            out,
+            steps,
+            references,
+            seed=seed,
+            blend=chosen_blend,
+            crop_only=crop_only,
+            inverter=inverter,
+            overwrite=overwrite,
+            batch_size=batch_size,
+            smooth=smooth,
+        )
+        return
+    base, latents, photo, metrics, inversions = _open(
+        editor, Path(source[0]), inverter, face, landmarks, box, refinements, out
+    )
     if crop_only:
         photo = None
 

@@ -22,10 +22,10 @@ def run(
     show: ShowFlag = False,
 ) -> None:
     """Number the faces (or the domain's other subjects) in a photo, largest first; draw them to OUT/PHOTO/."""
-    from stkit.cli.invert import photo_base
     from stkit.errors import SubjectError
     from stkit.files import write_all
     from stkit.images import encode_image, load_photo
+    from stkit.outputs import photo_base
     from stkit.subjects import draw_subjects
 
     chosen = load_plugins().domain(domain)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stkit.cli.batch import BatchFlag, require_single, run_job
 from stkit.cli.common import (
     BoxFlag,
     DeviceFlag,
@@ -26,15 +27,25 @@ from stkit.cli.common import (
     open_editor,
     progress_bar,
 )
+from stkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from stkit.batch_inversion import InversionJob
     from stkit.editor import Editor, Inversion
+    from stkit.sources import Item
 
 COMMAND = "invert"
 
 
+class LatentFiles(str, enum.Enum):
+    """How the codes of a folder are kept."""
+
+    EACH = "each"
+    ONE = "one"
+
+
 def run(
-    photo: Annotated[Path, typer.Argument(help="A photo.")],
+    photo: Annotated[list[str], typer.Argument(help="A photo; or folders, patterns like '*.jpg', ZIP archives.")],
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
     inverter: InverterFlag = "style-transformer",
@@ -47,13 +58,29 @@ def run(
     out: OutFlag = Path("out"),
     overwrite: OverwriteFlag = False,
     device: DeviceFlag = "auto",
+    latents: Annotated[
+        LatentFiles, typer.Option("--latents", help="For a folder: a latent file for each photo, or one for all.")
+    ] = LatentFiles.EACH,
+    batch_size: BatchFlag = 8,
 ) -> None:
-    """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/."""
+    """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/.
+
+    Folders, patterns and ZIP archives go through in batches: what is done is kept, so an interrupted run continues
+    when it is started again; OUT/report.csv has a row for each photo; the exit code is 3 when some failed.
+    """
     from stkit.refinement import quality_refinements
+    from stkit.sources import is_batch
 
     refinements = quality_refinements(quality, refine)
+    if is_batch(photo):
+        if refinements:
+            raise UsageError("--quality and --refine are for one photo; name it alone")
+        require_single(face, landmarks, box)
+        finish = _join if latents is LatentFiles.ONE else None
+        run_job(photo, out, lambda: _job(domain, weights, device, out, inverter, option, overwrite), batch_size, finish)
+        return
     editor = open_editor(domain, weights, device)
-    for inversion in invert_photo(editor, photo, inverter, option or [], face, landmarks, box, refinements):
+    for inversion in invert_photo(editor, Path(photo[0]), inverter, option or [], face, landmarks, box, refinements):
         paths = save_inversion(editor, inversion, out, overwrite)
         console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
         for path in paths:
@@ -94,61 +121,55 @@ def invert_photo(
 def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: bool = False) -> list[Path]:
     """Write everything about `inversion` to out/STEM/; the paths written. Raises OutputError, UsageError."""
     from stkit.files import write_all
-    from stkit.images import encode_image, side_by_side
-    from stkit.latents import encode_latents, save_latents_tuning
+    from stkit.latents import save_latents_tuning
+    from stkit.outputs import describe_inversion, inversion_files, inversion_settings
 
     photo = inversion.photo
-    base = inversion_base(out, inversion)
-    report = {
-        "photo": str(photo.path.absolute()),
-        "sha256": photo.sha256,
-        "size": list(photo.image.size),
-        "domain": editor.domain.name,
-        "subjects_found": inversion.subjects_found,
-        "subject": inversion.number,
-        "problems": list(inversion.subject.problems),
-        "box": [round(x, 1) for x in inversion.subject.box],
-        "weights": editor.weights.name,
-        "generator": editor.weights.fingerprint,
-        "inverter": inversion.latents.provenance[0].inverter,
-        "resolution": editor.weights.resolution,
-        "metrics": {name: round(value, 6) for name, value in inversion.metrics.items()},
-        "refinements": [gain.to_dict() for gain in inversion.gains],
-    }
-    pair = side_by_side([inversion.crop, inversion.image], ["photo", "reconstruction"])
-    pictures = {".crop.png": inversion.crop, ".reconstruction.png": inversion.image, ".side-by-side.png": pair}
-    paths = {end: base.with_name(base.name + end) for end in pictures}
-    contents = {paths[end]: encode_image(image, paths[end]) for end, image in pictures.items()}
-    contents[base.with_name(base.name + ".latents.safetensors")] = encode_latents(inversion.latents)
-    contents[base.with_name(base.name + ".json")] = (json.dumps(report, indent=2) + "\n").encode()
+    description = describe_inversion(
+        editor,
+        photo.path,
+        photo.sha256,
+        photo.image.size,
+        inversion.subject,
+        inversion.subjects_found,
+        inversion.metrics,
+        inversion_settings(editor, inversion.latents.provenance[0].inverter or "", inversion.options),
+        inversion.number,
+        [gain.to_dict() for gain in inversion.gains],
+    )
+    base = inversion_base(out, inversion, overwrite)
+    files = inversion_files(base, inversion.crop, inversion.image, inversion.latents, description)
     save_latents_tuning(inversion.latents, base.parent)
-    write_all(contents, overwrite)
-    return list(contents)
+    write_all(files, overwrite)
+    return list(files)
 
 
-def inversion_base(out: Path, inversion: Inversion) -> Path:
-    """The beginning of the names of all files about an inversion: OUT/STEM/STEM, with the subject's number from 2."""
-    base = photo_base(out, inversion.photo.path, inversion.photo.sha256)
+def inversion_base(out: Path, inversion: Inversion, overwrite: bool = False) -> Path:
+    """The beginning of the names of all files about an inversion: OUT/STEM/STEM, with the subject's number from 2.
+
+    Raises UsageError when that folder is about another photo of the same name, unless it may be overwritten.
+    """
+    from stkit.outputs import photo_base
+
+    base = photo_base(out, inversion.photo.path, inversion.photo.sha256, overwrite)
     return base if inversion.number == 1 else base.with_name(f"{base.name}.face{inversion.number}")
 
 
-def photo_base(out: Path, photo: Path, sha256: str) -> Path:
-    """OUT/STEM/STEM, the beginning of the names of all files about a photo.
+def _job(
+    domain: str, weights: str | None, device: str, out: Path, inverter: str, option: list[str] | None, overwrite: bool
+) -> InversionJob:
+    from stkit.batch_inversion import InversionJob
+    from stkit.options import parse_options
 
-    Raises UsageError when that folder is about another photo of the same name.
-    """
-    from stkit.errors import UsageError
-
-    folder = out / photo.stem
-    description = folder / f"{photo.stem}.json"
-    if description.is_file():
-        try:
-            known = json.loads(description.read_text(encoding="utf-8")).get("sha256")
-        except (ValueError, AttributeError):
-            known = None
-        if known != sha256:
-            raise UsageError(f"{folder} is about another photo of that name; choose another folder with --out")
-    return folder / photo.stem
+    editor = open_editor(domain, weights, device)
+    options = parse_options(editor.registry.inverter(inverter).Options, option or [])
+    return InversionJob(editor, out, inverter, options.model_dump(exclude_unset=True), overwrite)
 
 
-__all__ = ["COMMAND", "inversion_base", "invert_photo", "photo_base", "run", "save_inversion"]
+def _join(job: InversionJob, items: list[Item]) -> Path:
+    from stkit.batch_inversion import join_folder
+
+    return join_folder(job, items)
+
+
+__all__ = ["COMMAND", "inversion_base", "invert_photo", "run", "save_inversion"]

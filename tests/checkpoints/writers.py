@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
 from torch import Tensor, nn
 
 from stkit.checkpoints.encoders import Four
@@ -21,6 +20,7 @@ from stkit.checkpoints.layout import give
 from stkit.checkpoints.nvidia import export_nvidia_generator
 from stkit.checkpoints.rosinality import export_rosinality_generator
 from stkit.checkpoints.style_transformer import style_transformer_layout
+from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 

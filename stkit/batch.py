@@ -1,0 +1,223 @@
+"""Many photos through one model: read and located in threads, computed in batches, written in threads.
+
+Threads serve: dlib's detector, Pillow's decoders and torch all run without Python's lock. What a step hands on is the
+crop, not the photo, and a bounded number of photos is on its way, so memory does not grow with the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import csv
+import dataclasses
+import errno
+import io
+import itertools
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
+
+from stkit.errors import LatentsError, MissingPackageError, OutputError, StkitError, UsageError, WeightsError
+from stkit.files import remove_leftovers, write_text
+from stkit.sources import LOCK, Item
+
+PreparedT = TypeVar("PreparedT")
+ResultT = TypeVar("ResultT")
+
+REPORT = "report.csv"
+
+# These say the same of every photo: the batch ends with them.
+_FATAL = (UsageError, WeightsError, LatentsError, MissingPackageError)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+_notes: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("notes", default=None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one photo: a line of report.csv.
+
+    `status` is "ok", "kept" (done by an earlier run), "failed" or "not reached"; `reason` says why it failed, `notes`
+    what was remarkable, `folder` where the results are; `mse` is of the reconstruction, images in [-1, 1].
+    """
+
+    photo: str
+    status: Literal["ok", "kept", "failed", "not reached"]
+    reason: str = ""
+    folder: str = ""
+    subjects_found: int | None = None
+    mse: float | None = None
+    sha256: str = ""
+    notes: str = ""
+
+
+class Job(Protocol, Generic[PreparedT, ResultT]):
+    """What a batch does with its photos. A StkitError fails one photo, unless it would be the same for all of them."""
+
+    def prepare(self, item: Item) -> Row | PreparedT:
+        """In a thread: read, locate, crop. A Row when there is nothing to compute."""
+
+    def compute(self, prepared: Sequence[PreparedT]) -> Sequence[ResultT]:
+        """In the caller's thread, one batch at a time: one result each."""
+
+    def finish(self, item: Item, result: ResultT) -> Row:
+        """In a thread: write."""
+
+
+def run_batch(
+    items: Iterable[Item], job: Job[PreparedT, ResultT], batch_size: int = 8, workers: int | None = None
+) -> Iterator[Row]:
+    """Yield a row for each item as it is done, in about their order; the steps of different photos overlap.
+
+    `workers` is the number of threads beside the caller's, by default one a processor and 8 at most. Raises what would
+    be the same for all photos (UsageError, WeightsError, a full disk, ...); then, and when the caller stops early,
+    photos on their way are finished or left undone, never half-written.
+    """
+    workers = workers or min(os.cpu_count() or 1, 8)
+    queue = iter(items)
+    preparing: deque[tuple[Item, Future[_Outcome]]] = deque()
+    writing: deque[Future[_Outcome]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="stkit-batch")
+    logger = logging.getLogger("stkit")
+    note_filter = _NoteFilter()
+    logger.addFilter(note_filter)
+    try:
+        while True:
+            batch: list[tuple[Item, PreparedT, list[str]]] = []
+            while len(batch) < batch_size:
+                for item in itertools.islice(queue, 2 * batch_size + workers - len(preparing)):
+                    preparing.append((item, pool.submit(_attempt, item, job.prepare, item)))
+                if not preparing:
+                    break
+                item, future = preparing.popleft()
+                outcome, notes = future.result()
+                if isinstance(outcome, Row):
+                    yield _noted(outcome, notes)
+                else:
+                    batch.append((item, outcome, notes))
+            if not batch:
+                break
+            for item, result, notes in _compute(job, batch):
+                if isinstance(result, Row):
+                    yield _noted(result, notes)
+                else:
+                    writing.append(pool.submit(_attempt, item, job.finish, item, result, notes=notes))
+            while len(writing) > batch_size:
+                yield _noted(*writing.popleft().result())
+        while writing:
+            yield _noted(*writing.popleft().result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+        logger.removeFilter(note_filter)
+
+
+_Outcome = tuple  # (result or Row, notes)
+
+
+def _compute(job: Job[PreparedT, ResultT], batch: list[tuple[Item, PreparedT, list[str]]]) -> list[_Outcome]:
+    """(item, result or failed Row, notes) of a batch; when it fails as a whole, each photo gets a try of its own."""
+    common: list[str] = []
+    try:
+        with _noting(common):
+            results = job.compute([prepared for _, prepared, _ in batch])
+    except _FATAL:
+        raise
+    except Exception as error:
+        if len(batch) == 1:
+            item, _, notes = batch[0]
+            return [(item, _failed(item, error), notes)]
+        return [outcome for single in batch for outcome in _compute(job, [single])]
+    return [(item, result, [*notes, *common]) for (item, _, notes), result in zip(batch, results, strict=True)]
+
+
+def _attempt(item: Item, step: Callable, *arguments: object, notes: Iterable[str] = ()) -> _Outcome:
+    """The result of a step, or a failed Row, and the notes so far with what the step logged."""
+    collected = list(notes)
+    try:
+        with _noting(collected):
+            return step(*arguments), collected
+    except _FATAL:
+        raise
+    except Exception as error:
+        if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _FULL:
+            raise
+        return _failed(item, error), collected
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    token = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(token)
+
+
+def _failed(item: Item, error: Exception) -> Row:
+    text = str(error) if isinstance(error, StkitError) else f"unexpected {type(error).__name__}: {error}"
+    return Row(str(item.path), "failed", " ".join(text.split()))
+
+
+def _noted(row: Row, notes: Iterable[str]) -> Row:
+    return dataclasses.replace(row, notes="; ".join(notes))
+
+
+class _NoteFilter(logging.Filter):
+    """What is logged about one photo goes into its row instead of to the terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        notes = _notes.get()
+        if notes is not None:
+            notes.append(record.getMessage())
+        return notes is None
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The folder `out`, made where it is missing, for this process alone; a killed process leaves no lock behind.
+
+    Raises OutputError when another process holds it or nothing can be written there.
+    """
+    import filelock
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / LOCK, blocking=False)
+        lock.acquire()
+    except filelock.Timeout:
+        raise OutputError(
+            f"another stkit is writing to {out}; wait until it is done, or choose another folder with --out"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
+    try:
+        remove_leftovers(out)
+        yield
+    finally:
+        lock.release()
+
+
+def write_report(rows: Iterable[Row], path: Path) -> None:
+    """Write report.csv: UTF-8, one line a row, in the given order. Raises OutputError."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = dataclasses.asdict(row)
+        values["mse"] = "" if row.mse is None else f"{row.mse:.6f}"
+        writer.writerow({key: printable(value) if isinstance(value, str) else value for key, value in values.items()})
+    write_text(path, text.getvalue())
+
+
+def printable(text: str) -> str:
+    """`text` as UTF-8 can hold it: bytes of a file name that are no UTF-8 as \\udcXX."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+__all__ = ["REPORT", "Job", "Row", "locked", "printable", "run_batch", "write_report"]

@@ -1,0 +1,173 @@
+"""From what people name (photos, folders, patterns, ZIP archives) to a list of photos with names for their results."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from stkit.archives import open_archive
+from stkit.errors import PhotoError, UsageError
+
+_IMAGES = (
+    "avif bmp dib gif heic heif hif j2k jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm psd tga tif tiff webp"  # Pillow's
+)
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+LOCK = ".stkit.lock"
+"""The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One photo of a batch: where it is, and its results' folder and first part of their names below the output."""
+
+    path: Path
+    name: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The photos in order of their names, the number of files left aside, and (path, reason) of what cannot be read."""
+
+    items: tuple[Item, ...]
+    ignored: int = 0
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+def is_batch(sources: Sequence[str]) -> bool:
+    """Whether `sources` are a folder, a pattern, a ZIP archive or several things, and not one file."""
+    if len(sources) != 1:
+        return True
+    path = Path(sources[0])
+    if path.is_dir():
+        return True
+    return path.suffix.lower() == ".zip" or (glob.has_magic(sources[0]) and not os.path.lexists(path))
+
+
+def list_photos(sources: Sequence[str], out: Path) -> Listing:
+    """The photos of `sources`, by their suffix; hidden files, other files and everything under `out` are left aside.
+
+    Symbolic links are followed, each folder is read once. Raises UsageError when a pattern matches nothing or `out`
+    is among the sources, PhotoError when there is no photo at all.
+    """
+    found: dict[Path, PurePosixPath] = {}
+    ignored = 0
+    problems: list[tuple[str, str]] = []
+    visited: set[tuple[int, int]] = set()
+    for source in sources:
+        for path, inside in _entries(source, out, problems, visited):
+            if inside is None or inside.suffix.lower() not in IMAGE_SUFFIXES or inside.name.startswith("."):
+                ignored += 1
+            else:
+                found.setdefault(path, inside)
+    if not found and problems:
+        raise PhotoError(problems[0][1])
+    if not found:
+        also = f" ({ignored} other files were left aside)" if ignored else ""
+        raise PhotoError(f"no photo in {', '.join(sources)}{also}; name a folder that holds photos")
+    items = [Item(path, name) for path, name in zip(found, _names(found), strict=True)]
+    return Listing(tuple(sorted(items, key=lambda item: item.name)), ignored, tuple(problems))
+
+
+def _entries(
+    source: str, out: Path, problems: list[tuple[str, str]], visited: set[tuple[int, int]]
+) -> Iterator[tuple[Path, PurePosixPath | None]]:
+    """Files of one source with their path inside it; None for a hidden folder."""
+    path = Path(source)
+    if os.path.lexists(path):
+        if path.is_dir() and out.exists() and out.samefile(path):
+            raise UsageError(f"--out is the folder of the photos, {path}; choose another one for the results")
+        yield from _expand(path, PurePosixPath(), out, problems, visited)
+    elif glob.has_magic(source):
+        # Names are relative to the part before the first wildcard, so that they stay when files come and go.
+        fixed = 0
+        while fixed < len(path.parts) and not glob.has_magic(path.parts[fixed]):
+            fixed += 1
+        root = Path(*path.parts[:fixed])
+        matches = sorted(glob.glob(source, recursive=True))
+        if not matches:
+            raise UsageError(f"nothing matches {source}; check the pattern")
+        covered = {match for match in map(Path, matches) if match.is_dir()}
+        results = {folder for match in map(Path, matches) for folder in match.parents if _is_output(folder, out)}
+        for match in map(Path, matches):
+            if not any(folder in covered or folder in results for folder in match.parents):
+                inside = PurePosixPath(*(part for part in match.relative_to(root).parts if part != ".."))
+                parent = inside if match.is_dir() else inside.parent
+                yield from _expand(match, parent, out, problems, visited)
+    else:
+        problems.append((source, f"there is no file {source}; check the name"))
+
+
+def _expand(
+    path: Path, parent: PurePosixPath, out: Path, problems: list[tuple[str, str]], visited: set[tuple[int, int]]
+) -> Iterator[tuple[Path, PurePosixPath | None]]:
+    if path.is_dir():
+        yield from _walk(path, parent, out, problems, visited)
+    elif path.suffix.lower() == ".zip":
+        try:
+            archive = open_archive(path)
+        except PhotoError as error:
+            problems.append((str(path), str(error)))
+            return
+        for member in archive.members:
+            hidden = any(part.startswith(".") or part == "__MACOSX" for part in member.parts)
+            yield path / member, None if hidden else parent / member
+        for member in archive.repeated:
+            problems.append((str(path / member), "is in the archive more than once; only the last one can be read"))
+    else:
+        yield path, parent / path.name
+
+
+def _walk(
+    root: Path, parent: PurePosixPath, out: Path, problems: list[tuple[str, str]], visited: set[tuple[int, int]]
+) -> Iterator[tuple[Path, PurePosixPath | None]]:
+    def unreadable(error: OSError) -> None:
+        reason = f"cannot read the folder {error.filename}: {error.strerror}; allow it with chmod +rx"
+        problems.append((str(error.filename), reason))
+
+    for name, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
+        folder = Path(name)
+        state = folder.stat()
+        if (state.st_dev, state.st_ino) in visited or _is_output(folder, out):
+            folders.clear()  # a link back, or results
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        inside = parent / PurePosixPath(folder.relative_to(root).as_posix())
+        for hidden in [child for child in folders if child.startswith(".")]:
+            folders.remove(hidden)
+            yield folder / hidden, None
+        folders.sort()
+        for file in sorted(files):
+            yield folder / file, inside / file
+
+
+def _is_output(folder: Path, out: Path) -> bool:
+    return (folder / LOCK).exists() or folder.resolve() == out.resolve()
+
+
+def _names(found: dict[Path, PurePosixPath]) -> Iterator[PurePosixPath]:
+    """A name for each photo: without its suffix where that is unique, else with it, else with a hash of its path."""
+    stems = Counter(_key(inside.with_suffix("")) for inside in found.values())
+    names = [
+        inside.with_suffix("") if stems[_key(inside.with_suffix(""))] == 1 else inside for inside in found.values()
+    ]
+    taken = Counter(map(_key, names))
+    for path, name in zip(found, names, strict=True):
+        if taken[_key(name)] > 1:
+            digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
+            name = name.with_name(f"{name.name}-{digest[:8]}")
+        yield name
+
+
+def _key(name: PurePosixPath) -> str:
+    """Equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", str(name)).casefold()
+
+
+__all__ = ["IMAGE_SUFFIXES", "LOCK", "VIDEO_SUFFIXES", "Item", "Listing", "is_batch", "list_photos"]

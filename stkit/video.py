@@ -1,0 +1,301 @@
+"""Videos: every frame's face edited and put back; landmarks and codes smoothed over time, the sound copied.
+
+The clip is read three times: to locate, to invert, and to write. Of a frame nothing is kept in memory but its landmarks
+and its codes. Frames without a face go through unedited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stkit.alignment import crop_photo
+from stkit.chain import EditStep
+from stkit.domains import Subject
+from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.errors import OutputError, PhotoError, SubjectError
+from stkit.files import atomic_path
+from stkit.images import to_tensor
+from stkit.latents import Latents, Provenance
+from stkit.moving import add_video_stream, import_av
+from stkit.paste import Blend, paste_back
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, and how many frames of how many are done (0 when nobody knows)."""
+
+
+@dataclass(frozen=True)
+class VideoEdit:
+    """How to edit a video; `smooth` is the standard deviation of the smoothing over time, in seconds."""
+
+    steps: Sequence[EditStep]
+    references: Latents | None = None
+    seed: int = 0
+    blend: Blend = "residual"
+    smooth: float = 0.08
+    inverter: str = DEFAULT_INVERTER
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What became of a video: frames in all, those edited, those that went through because no face was found."""
+
+    frames: int
+    edited: int
+    without_subject: int
+
+
+def edit_video(
+    editor: Editor, source: Path, out: Path, edit: VideoEdit, batch_size: int = 8, progress: Progress | None = None
+) -> VideoReport:
+    """Edit the video at `source` into `out` (.mp4, .mov, .mkv): same frames, times and sound, H.264.
+
+    In each frame the subject that continues the last frame's is taken, the largest one at the start. Needs PyAV.
+    Raises MissingPackageError, PhotoError for what is no video, SubjectError when no frame shows a subject, OutputError
+    when `out` cannot be written, UsageError.
+    """
+    tell = progress or (lambda step, done, total: None)
+    tracked = _track(_locate(editor, source, tell))
+    segments = _segments(tracked)
+    if not segments:
+        raise SubjectError(f"no {editor.domain.noun} found in any of the {len(tracked)} frames of {source}")
+    sigma = edit.smooth * _rate(source)
+    transforms = _transforms(editor, tracked, segments, sigma)
+    codes = _invert(editor, source, transforms, edit, batch_size, tell)
+    for segment in segments:
+        rows = list(segment)
+        smoothed = _smooth(np.stack([codes[row].numpy() for row in rows]), sigma)
+        codes.update(zip(rows, torch.from_numpy(smoothed), strict=True))
+    _write(editor, source, out, transforms, codes, edit, tell, len(tracked))
+    return VideoReport(len(tracked), len(transforms), len(tracked) - len(transforms))
+
+
+def _locate(editor: Editor, source: Path, tell: Progress) -> Iterator[list[Subject]]:
+    """The subjects of each frame, found in threads."""
+    workers = min(os.cpu_count() or 1, 8)
+    waiting: deque[Future[list[Subject]]] = deque()
+    done = 0
+    with ThreadPoolExecutor(workers) as pool, _opened(source) as container:
+        stream = container.streams.video[0]
+        frames = (_upright(frame) for frame in _frames(container, source))
+        while True:
+            for image in itertools.islice(frames, 2 * workers - len(waiting)):
+                waiting.append(pool.submit(editor.domain.locate, image))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+            done += 1
+            tell("locating", done, stream.frames)
+
+
+def _track(located: Iterator[list[Subject]]) -> list[Subject | None]:
+    """One subject a frame: the one that overlaps most with the last frame's, the largest where there is no such."""
+    tracked: list[Subject | None] = []
+    last: Subject | None = None
+    for subjects in located:
+        subject = None
+        if subjects:
+            follower = max(subjects, key=lambda one: _overlap(one, last))
+            subject = follower if _overlap(follower, last) > 0 else subjects[0]
+        tracked.append(subject)
+        last = subject or last
+    return tracked
+
+
+def _overlap(subject: Subject, last: Subject | None) -> float:
+    """Intersection over union of the boxes."""
+    if last is None:
+        return 0.0
+    (a, b, c, d), (e, f, g, h) = subject.box, last.box
+    shared = max(0.0, min(c, g) - max(a, e)) * max(0.0, min(d, h) - max(b, f))
+    return shared / max(subject.area + last.area - shared, 1e-9)
+
+
+def _segments(tracked: Sequence[Subject | None]) -> list[range]:
+    """Runs of frames that show one subject; a cut or a frame without it ends a run."""
+    segments: list[range] = []
+    for index, subject in enumerate(tracked):
+        if subject is None:
+            continue
+        last = segments[-1] if segments else None
+        if last is not None and last.stop == index and _overlap(subject, tracked[index - 1]) > 0.3:
+            segments[-1] = range(last.start, index + 1)
+        else:
+            segments.append(range(index, index + 1))
+    return segments
+
+
+def _transforms(
+    editor: Editor, tracked: Sequence[Subject | None], segments: Sequence[range], sigma: float
+) -> dict[int, np.ndarray]:
+    """Crop-to-frame matrix [2, 3] by frame, of landmarks smoothed over time."""
+    transforms = {}
+    for segment in segments:
+        subjects = [subject for subject in (tracked[index] for index in segment) if subject is not None]
+        landmarks = _smooth(np.stack([subject.landmarks for subject in subjects]), sigma)
+        for index, subject, points in zip(segment, subjects, landmarks, strict=True):
+            steady = Subject(subject.box, points, subject.score)
+            matrix = editor.domain.transform(steady, editor.weights.alignment, editor.weights.resolution)
+            transforms[index] = matrix
+    return transforms
+
+
+def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian means of `values` [T, ...] over the first axis; near the ends of those that are there."""
+    if sigma <= 0 or len(values) == 1:
+        return values
+    reach = int(np.ceil(3 * sigma))
+    result = np.empty_like(values)
+    for index in range(len(values)):
+        window = slice(max(0, index - reach), index + reach + 1)
+        near = values[window]
+        weights = np.exp(-0.5 * ((np.arange(window.start, window.start + len(near)) - index) / sigma) ** 2)
+        result[index] = np.tensordot(weights / weights.sum(), near, 1)
+    return result
+
+
+def _invert(
+    editor: Editor,
+    source: Path,
+    transforms: Mapping[int, np.ndarray],
+    edit: VideoEdit,
+    batch_size: int,
+    tell: Progress,
+) -> dict[int, torch.Tensor]:
+    """Codes by frame."""
+    codes: dict[int, torch.Tensor] = {}
+    with _opened(source) as container:
+        frames = ((index, frame) for index, frame in enumerate(_frames(container, source)) if index in transforms)
+        while batch := list(itertools.islice(frames, batch_size)):
+            size = editor.weights.resolution
+            crops = [to_tensor(crop_photo(_upright(frame), transforms[index], size)) for index, frame in batch]
+            latents = editor.invert_crops(torch.cat(crops), edit.inverter, edit.options)
+            codes.update(zip((index for index, _ in batch), latents.codes.cpu(), strict=True))
+            tell("inverting", len(codes), len(transforms))
+    return codes
+
+
+def _write(
+    editor: Editor,
+    source: Path,
+    out: Path,
+    transforms: Mapping[int, np.ndarray],
+    codes: Mapping[int, torch.Tensor],
+    edit: VideoEdit,
+    tell: Progress,
+    total: int,
+) -> None:
+    av = import_av()
+    with _opened(source) as container:
+        first = next(_frames(container, source))
+    with atomic_path(out) as temporary, _opened(source) as container:
+        try:
+            with av.open(str(temporary), "w") as output:
+                _transcode(editor, container, output, first, transforms, codes, edit, tell, total)
+        except av.error.FFmpegError as error:
+            raise OutputError(f"cannot write {out}: {error}; try a name that ends in .mkv") from error
+
+
+def _transcode(
+    editor: Editor,
+    container: Any,
+    output: Any,
+    first: Any,
+    transforms: Mapping[int, np.ndarray],
+    codes: Mapping[int, torch.Tensor],
+    edit: VideoEdit,
+    tell: Progress,
+    total: int,
+) -> None:
+    """Copy the sound's packets and encode the frames, each at its own time."""
+    video = container.streams.video[0]
+    stream = add_video_stream(output, video.average_rate, _upright(first).size)
+    stream.codec_context.time_base = video.time_base
+    stream.codec_context.colorspace = first.colorspace
+    stream.codec_context.color_range = first.color_range
+    sounds = {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
+    index = 0
+    for packet in container.demux(video, *container.streams.audio):
+        if packet.stream.index in sounds:
+            if packet.dts is not None:
+                packet.stream = sounds[packet.stream.index]
+                output.mux(packet)
+            continue
+        for frame in packet.decode():
+            image = _upright(frame)
+            if index in transforms:
+                image = _edited(editor, image, transforms[index], codes[index], edit)
+            output.mux(stream.encode(_like(image, frame, stream.pix_fmt)))
+            index += 1
+            tell("writing", index, total)
+    output.mux(stream.encode(None))
+
+
+def _edited(
+    editor: Editor, image: Image.Image, transform: np.ndarray, codes: torch.Tensor, edit: VideoEdit
+) -> Image.Image:
+    latents = Latents(codes[None], editor.weights.fingerprint, provenance=(Provenance(inverter=edit.inverter),))
+    edited = editor.apply(latents, edit.steps, edit.references, edit.seed)
+    before, after = editor.generate(latents)[0], editor.generate(edited)[0]
+    return paste_back(image, transform, before, after, editor.domain.output_crop, edit.blend)
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[Any]:
+    av = import_av()
+    try:
+        container = av.open(str(source))
+    except (av.error.FFmpegError, OSError) as error:
+        raise PhotoError(f"cannot read {source} as a video: {error}; copy or convert it again") from error
+    with container:
+        if not container.streams.video:
+            raise PhotoError(f"{source} has no video in it; name another file")
+        yield container
+
+
+def _frames(container: Any, source: Path) -> Iterator[Any]:
+    count = 0
+    try:
+        for frame in container.decode(video=0):
+            yield frame
+            count += 1
+    except import_av().error.FFmpegError as error:
+        raise PhotoError(f"{source} is damaged after frame {count} ({error}); copy or convert it again") from error
+
+
+def _upright(frame: Any) -> Image.Image:
+    """A frame as an RGB picture, turned as players turn it."""
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    quarter = round(frame.rotation / 90) % 4  # counterclockwise
+    turns = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+    turn = turns[quarter]
+    return image if turn is None else image.transpose(turn)
+
+
+def _like(image: Image.Image, frame: Any, pix_fmt: str) -> Any:
+    """`image` as a frame with the colours and the time of `frame`."""
+    av = import_av()
+    new = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
+    new = new.reformat(format=pix_fmt, dst_colorspace=frame.colorspace, dst_color_range=frame.color_range)
+    new.pts, new.time_base = frame.pts, frame.time_base
+    return new
+
+
+def _rate(source: Path) -> float:
+    with _opened(source) as container:
+        return float(container.streams.video[0].average_rate or 25)
+
+
+__all__ = ["VideoEdit", "VideoReport", "edit_video"]
