@@ -19,10 +19,10 @@ class UsageError(StkitError):
 
 
 class UnknownNameError(UsageError):
-    """A method, attribute, domain, weights or other name that is not there."""
+    """A method, attribute, domain, weights or other name that is not there; `known` in the order to tell them."""
 
     def __init__(self, noun: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
+        known = list(known)
         begin = [other for other in known if name and other.startswith(name)]
         near = list(dict.fromkeys(begin + difflib.get_close_matches(name, known, n=3, cutoff=0.5)))[:3]
         if near:

@@ -129,7 +129,7 @@ class Shift(EditingMethod[Options]):
         if "gradient" in self.faults:
             codes.requires_grad_()
         if "shape" in self.faults:
-            codes = codes[:, :-1]
+            return Latents(codes[:, :-1], latents.generator, provenance=latents.provenance)
         if "lost" in self.faults:
             return Latents(codes, latents.generator)
         edited = latents.replace(codes, edit="shift")

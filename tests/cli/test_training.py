@@ -78,7 +78,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     stkit("train", "inverter", photos, "--out", rival, *options)
     assert find_weights(str(rival)).inverters() == {"e4e": "inverter"}
     assert "have no e4e inverter; they have: style-transformer" in stkit(
-        *("train", "inverter", photos, "--out", tmp_path / "none", "--init", *options), code=1
+        *("train", "inverter", photos, "--out", tmp_path / "none", "--init", first, *options), code=1
     )
     said = stkit("evaluate-quick", photos, "--weights", rival, "--no-identity")
     assert "reconstruction" in said

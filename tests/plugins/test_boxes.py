@@ -96,7 +96,9 @@ def test_the_editor_shows_and_measures_the_picture_alone(tmp_path: Path) -> None
     shown = to_tensor(inversion.crop)
     expected = float((picture_part(whole, CARS.output_crop) - shown).square().mean())
     assert inversion.metrics["mse"] == pytest.approx(expected, rel=1e-5)
-    assert editor.edit(inversion, "ganspace", "pc1").image.size == (16, 8)
+    edit = editor.edit(inversion, "ganspace", "pc1")
+    assert edit.crop.size == (16, 8)
+    assert edit.image.size == (160, 90)
 
 
 def test_a_box_is_a_subject_like_any_other(tmp_path: Path) -> None:
