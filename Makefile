@@ -21,9 +21,9 @@ demo: PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_
 demo: OUT = out/demo
 demo: LATENTS = $(OUT)/grace_hopper/grace_hopper.latents.safetensors
 demo: setup  ## invert and edit a real portrait with the shipped model
-	$(BIN)/stkit invert "$(PHOTO)" --out $(OUT)
-	$(BIN)/stkit edit $(LATENTS) --method ganspace --attribute pc1 --strength 2
-	$(BIN)/stkit edit $(LATENTS) --method ganspace --attribute pc1 --strength -2
+	$(BIN)/stkit invert "$(PHOTO)" --quality best --out $(OUT)
+	$(BIN)/stkit edit $(LATENTS) --edit smile=2
+	$(BIN)/stkit edit $(LATENTS) --edit age=-2
 	@echo "The pictures are in $(CURDIR)/$(OUT)/grace_hopper"
 
 check: setup
