@@ -39,7 +39,7 @@ def warn_if_unusual(weights: Weights, mse: float, photo: Path) -> None:
     if usual is not None and mse > usual["p99"]:
         logger.warning(
             "%s is reconstructed badly: MSE %.3f, where %.3f is usual and 99 of 100 test photos are below %.3f; it may "
-            "be misaligned or unlike the training photos (see `stkit faces %s`; give --landmarks, or another photo)",
+            "be misaligned or unlike the training photos (see `stkit faces %s`); `--quality best` comes closer",
             photo.name,
             mse,
             usual["p50"],
