@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from stkit.weights import Weights, find_weights
 ROOT = Path(__file__).parent.parent
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they give
+
+
+# A shell that starts the tests in the background lets them and their children ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ class ClassifierConfig:
     classifier: LatentClassifierConfig
     learning_rate: float = 3e-4
     weight_decay: float = 0.05
-    noise: float = 1.0
+    noise: float = 2.0
     ema_decay: float = 0.995
 
 

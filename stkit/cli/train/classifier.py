@@ -38,7 +38,7 @@ def run(
     batch: BatchFlag = 128,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 3e-4,
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.05,
-    noise: Annotated[float, typer.Option("--noise", help="On the codes, in their standard deviations.")] = 1.0,
+    noise: Annotated[float, typer.Option("--noise", help="On the codes, in their standard deviations.")] = 2.0,
     inverter: InverterFlag = "style-transformer",
     aligned: AlignedFlag = True,
     resume: ResumeFlag = False,
