@@ -69,6 +69,13 @@ class Job(Protocol, Generic[PreparedT, ResultT]):
         """In a thread: write."""
 
 
+class FolderJob(Job[PreparedT, ResultT], Protocol):
+    """A job that leaves pictures in a folder."""
+
+    def pictures(self, item: Item) -> list[Path]:
+        """What to show of an item that is done."""
+
+
 def run_batch(
     items: Iterable[Item], job: Job[PreparedT, ResultT], batch_size: int = 8, workers: int | None = None
 ) -> Iterator[Row]:
@@ -220,4 +227,4 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-__all__ = ["REPORT", "Job", "Row", "locked", "printable", "run_batch", "write_report"]
+__all__ = ["REPORT", "FolderJob", "Job", "Row", "locked", "printable", "run_batch", "write_report"]

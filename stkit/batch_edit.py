@@ -1,4 +1,4 @@
-"""The job of `stkit edit FOLDER`: each photo's largest subject inverted, edited and put back into its photo."""
+"""The job of `stkit edit FOLDER`: each photo's chosen subjects inverted, edited and put back into their photo."""
 
 from __future__ import annotations
 
@@ -12,44 +12,48 @@ from typing import Any
 import torch
 
 from stkit.batch import Row
-from stkit.batch_inversion import Framed, frame_photo, invert_framed, kept_row
+from stkit.batch_inversion import done_row, invert_photos, kept_row, require_any_photos_face
 from stkit.chain import EditStep, chain_label
 from stkit.editor import DEFAULT_INVERTER, Editor
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.images import decode_photo, encode_image, load_photo, picture_part, read_photo, to_tensor
-from stkit.latents import Latents, encode_latents
+from stkit.images import Photo, decode_photo, encode_image, load_photo, read_photo
+from stkit.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.outputs import (
+    BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
-    describe_inversion,
     description_bytes,
     earlier_results,
     inversion_settings,
     replace_files,
+    rounded,
+    subject_base,
+    with_end,
 )
 from stkit.paste import Blend
+from stkit.pictures import before_after
 from stkit.quality import warn_if_unusual
-from stkit.results import Edit
+from stkit.results import Edit, Framed, Inverted, find_photo
 from stkit.sources import Item
 
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """A subject before and after, images [1, 3, R, R] about [-1, 1], its edited codes, and the inversion's error."""
+    """The edited codes of a photo's subjects, images [B, 3, R, R] before and after, and the inversions if any."""
 
-    framed: Framed
     latents: Latents
     before: torch.Tensor
     after: torch.Tensor
-    mse: float
+    inverted: Sequence[Inverted]
 
 
 @dataclass(frozen=True, eq=False)
 class EditJob:
-    """Edits photos by `steps` into folders below `out`; a `stkit.batch.Job`.
+    """Edits photos, or latents that stand for their photos, by `steps` into folders below `out`; a `stkit.batch.Job`.
 
-    For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), the edited latents
-    and a description. Earlier results of the same photo with the same edits are kept, others fail the photo, unless
+    For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), before and after side
+    by side, the edited latents and a description. `face` is "largest", "all" or a number, `refine` as in
+    `Editor.invert_all`. Earlier results of the same photo with the same edits are kept, others fail the photo, unless
     `overwrite`.
     """
 
@@ -62,13 +66,16 @@ class EditJob:
     crop_only: bool = False
     inverter: str = DEFAULT_INVERTER
     options: Mapping[str, Any] = field(default_factory=dict)
+    face: str = "largest"
+    refine: Sequence[str] = ()
     overwrite: bool = False
     settings: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        require_any_photos_face(self.face)
         references = self.references
         settings = {
-            **inversion_settings(self.editor, self.inverter, self.options),
+            **inversion_settings(self.editor, "+".join([self.inverter, *self.refine]), self.options),
             "edits": [
                 {**dataclasses.asdict(step), "layers": str(step.layers), "options": _texts(step.options)}
                 for step in self.steps
@@ -82,71 +89,101 @@ class EditJob:
 
     def base(self, item: Item) -> Path:
         """The beginning of the paths of all results of a photo."""
-        return self.out / item.name / f"{item.name.name}.{chain_label(self.steps)}"
+        base = self.out / item.name / item.name.name
+        if self.face == "all":
+            base = with_end(base, ".all")
+        elif self.face != "largest":
+            base = subject_base(base, int(self.face))
+        return with_end(base, f".{chain_label(self.steps)}")
 
-    def prepare(self, item: Item) -> Row | Framed:
-        """Read, locate and crop; the Row of earlier results where they serve."""
-        data = read_photo(item.path)
+    def prepare(self, item: Item) -> Row | list[Framed] | Latents:
+        """Read, locate and crop; the codes of latents; the Row of earlier results where they serve."""
+        data = read_photo(item.path) if item.latents is None else encode_latents(item.latents)
         base = self.base(item)
         if not self.overwrite:
+            files = [with_end(base, end) for end in (LATENTS_SUFFIX, BEFORE_AFTER_SUFFIX)]
             sha256 = hashlib.sha256(data).hexdigest()
-            latents = base.with_name(base.name + LATENTS_SUFFIX)
-            known = earlier_results(_description(base), [latents], sha256, self.settings)
+            known = earlier_results(with_end(base, ".json"), files, sha256, self.settings)
             if known is not None and (base.parent / str(known.get("picture"))).is_file():
-                return kept_row(item, base, known)
+                return kept_row(item, base, [known])
         remove_leftovers(base.parent)
-        return frame_photo(self.editor, decode_photo(data, item.path))
+        if item.latents is None:
+            return self.editor.frame_all(decode_photo(data, item.path), self.face)
+        return item.latents
 
-    def compute(self, prepared: Sequence[Framed]) -> Sequence[Edited]:
-        """Codes, edited codes and both images of a batch of crops."""
-        latents = invert_framed(self.editor, prepared, self.inverter, self.options)
-        edited = self.editor.apply(latents, self.steps, self.references, self.seed)
-        before, after = self.editor.generate(latents), self.editor.generate(edited)
-        results = []
-        for row, framed in enumerate(prepared):
-            one = slice(row, row + 1)
-            error = picture_part(before[one].clamp(-1, 1) - to_tensor(framed.crop), self.editor.domain.output_crop)
-            mse = float(error.square().mean())
-            results.append(Edited(framed, edited.row(row), before[one], after[one], mse))
+    def compute(self, prepared: Sequence[list[Framed] | Latents]) -> Sequence[Edited]:
+        """Codes, edited codes and both images of a batch of photos."""
+        framed = [one for one in prepared if isinstance(one, list)]
+        inversions = invert_photos(self.editor, framed, self.inverter, self.options, self.refine) if framed else []
+        unused = iter(inversions)
+        inverted: list[list[Inverted]] = [next(unused) if isinstance(one, list) else [] for one in prepared]
+        codes = [
+            one if isinstance(one, Latents) else join_latents([subject.latents for subject in subjects])
+            for one, subjects in zip(prepared, inverted, strict=True)
+        ]
+        together = len({(one.space, one.tuning) for one in codes}) == 1
+        results: list[Edited] = []
+        for batch in [codes] if together else [[one] for one in codes]:
+            edited = self.editor.apply(join_latents(batch), self.steps, self.references, self.seed)
+            before, after = self.editor.before_after(edited)
+            first = 0
+            for one in batch:
+                rows = slice(first, first + len(one))
+                first = rows.stop
+                latents = join_latents([edited.row(row) for row in range(rows.start, rows.stop)])
+                results.append(Edited(latents, before[rows], after[rows], inverted[len(results)]))
         return results
 
     def finish(self, item: Item, result: Edited) -> Row:
         """Put the edit into the photo, which is read again, and write it, the codes and the description."""
-        framed = result.framed
-        photo = None if self.crop_only else load_photo(item.path)
-        if photo is not None and photo.sha256 != framed.sha256:
-            raise PhotoError(f"{item.path} changed while it was edited; start again")
-        warn_if_unusual(self.editor.weights, result.mse, item.path)
-        metrics = {"mse": result.mse, "change": float((result.before - result.after).square().mean())}
-        crop, unedited = self.editor.picture(result.after[0]), self.editor.picture(result.before[0])
-        output_crop = self.editor.domain.output_crop
-        edit = Edit(
-            result.latents, result.before, result.after, crop, unedited, photo, output_crop, self.blend, metrics
-        )
         base = self.base(item)
-        picture = base.with_name(base.name + (".crop.png" if photo is None else edit.suffix))
-        description = describe_inversion(
-            self.editor,
-            framed.photo,
-            framed.sha256,
-            framed.size,
-            framed.subject,
-            framed.subjects_found,
-            metrics,
-            self.settings,
-        )
-        files = {
-            picture: encode_image(crop, picture) if photo is None else edit.encode(picture),
-            base.with_name(base.name + LATENTS_SUFFIX): encode_latents(result.latents),
-            _description(base): description_bytes({**description, "picture": picture.name}),
+        row = self._row(item, base, result)
+        measured = {} if row.mse is None else {"mse": row.mse}
+        photo = None if self.crop_only else self._photo(item, result)
+        output_crop = self.editor.domain.output_crop
+        edit = Edit(result.latents, result.before, result.after, photo, output_crop, self.blend, measured)
+        picture = with_end(base, ".crop.png" if photo is None else edit.suffix)
+        sheet = with_end(base, BEFORE_AFTER_SUFFIX)
+        description = {
+            "photo": result.latents.provenance[0].photo if result.latents.provenance else None,
+            "sha256": row.sha256,
+            "subjects_found": row.subjects_found,
+            "weights": self.editor.weights.name,
+            "generator": self.editor.weights.fingerprint,
+            "metrics": rounded(edit.metrics),
+            "settings": self.settings,
+            "picture": picture.name,
         }
-        replace_files(files)
-        folder = str(base.parent)
-        return Row(str(item.path), "ok", "", folder, framed.subjects_found, result.mse, framed.sha256)
+        save_latents_tuning(result.latents, base.parent)
+        replace_files(
+            {
+                picture: encode_image(edit.crop, picture) if photo is None else edit.encode(picture),
+                sheet: encode_image(before_after(edit), sheet),
+                with_end(base, LATENTS_SUFFIX): encode_latents(result.latents),
+                with_end(base, ".json"): description_bytes(description),
+            }
+        )
+        return row
 
+    def pictures(self, item: Item) -> list[Path]:
+        """What to show of a photo that was edited."""
+        return [with_end(self.base(item), BEFORE_AFTER_SUFFIX)]
 
-def _description(base: Path) -> Path:
-    return base.with_name(base.name + ".json")
+    def _row(self, item: Item, base: Path, result: Edited) -> Row:
+        if item.latents is not None:
+            sha256 = hashlib.sha256(encode_latents(item.latents)).hexdigest()
+            return Row(str(item.path), "ok", folder=str(base.parent), sha256=sha256)
+        for one in result.inverted:
+            warn_if_unusual(self.editor.weights, one.metrics["mse"], item.path)
+        return done_row(item, base, result.inverted)
+
+    def _photo(self, item: Item, result: Edited) -> Photo | None:
+        if item.latents is not None:
+            return find_photo(item.latents)
+        photo = load_photo(item.path)
+        if photo.sha256 != result.inverted[0].framed.sha256:
+            raise PhotoError(f"{item.path} changed while it was edited; start again")
+        return photo
 
 
 def _texts(options: Mapping[str, Any]) -> dict[str, str]:

@@ -15,8 +15,8 @@ from PIL import Image
 from stkit.alignment import frame_photo, outside_share, picture_transform
 from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.domains import Domain, Subject, picture_box
-from stkit.errors import UsageError
-from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
+from stkit.errors import StkitError, UsageError
+from stkit.images import Photo, load_photo, picture_errors, picture_part, to_image, to_tensor
 from stkit.inversion import InversionContext, ignore_progress
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.models.inference import FrozenGenerator, freeze_generator
@@ -26,7 +26,7 @@ from stkit.paste import Blend
 from stkit.plugins import Registry, load_plugins
 from stkit.quality import warn_if_unusual
 from stkit.refinement import refine_latents
-from stkit.results import Edit, Inversion
+from stkit.results import Edit, Framed, Inversion, Inverted
 from stkit.subjects import Box, find_subjects
 from stkit.tuning import Tuning, tuned_generator
 from stkit.weights import Weights, find_weights
@@ -46,8 +46,8 @@ class Editor:
         self.domain: Domain = registry.domain(weights.domain)
         self._ready: dict[str, FrozenGenerator | SynthesisNetwork] = {}
 
-    def crop(self, photo: Photo, subject: Subject) -> tuple[Image.Image, np.ndarray]:
-        """The subject's aligned crop, R x R with its bars black, and its crop-to-photo matrix [2, 3]."""
+    def frame(self, photo: Photo, subject: Subject, number: int = 1, subjects_found: int = 1) -> Framed:
+        """A located subject, cut out for the model."""
         size = self.weights.resolution
         matrix = self.domain.transform(subject, self.weights.alignment, size)
         box = picture_box(self.domain.output_crop, size)
@@ -59,15 +59,23 @@ class Editor:
                 100 * outside,
                 self.domain.noun,
             )
-        return frame_photo(photo.image, matrix, size, self.domain.output_crop), matrix
+        crop = frame_photo(photo.image, matrix, size, self.domain.output_crop)
+        return Framed(photo.path, photo.sha256, photo.image.size, subject, number, subjects_found, crop, matrix)
+
+    def frame_all(
+        self,
+        photo: Photo,
+        face: str | int = "all",
+        landmarks: np.ndarray | None = None,
+        box: Box | None = None,
+    ) -> list[Framed]:
+        """The chosen subjects of a photo; see `stkit.subjects.find_subjects`. Raises SubjectError, UsageError."""
+        subjects, found = find_subjects(self.domain, photo, str(face), landmarks, box)
+        return [self.frame(photo, subject, number, found) for number, subject in subjects]
 
     def picture(self, image: torch.Tensor) -> Image.Image:
         """What to show of a generated image [3, R, R], about [-1, 1]: its picture part."""
         return to_image(picture_part(image, self.domain.output_crop))
-
-    def locate(self, photo: Photo) -> list[Subject]:
-        """The photo's subjects, largest first; the list may be empty."""
-        return self.domain.locate(photo.image)
 
     def invert(
         self,
@@ -106,36 +114,46 @@ class Editor:
         WeightsError, UsageError.
         """
         photo = photo if isinstance(photo, Photo) else load_photo(Path(photo))
-        subjects, found = find_subjects(self.domain, photo, str(face), landmarks, box)
-        return [
-            self.invert_subject(photo, subject, inverter, options, number, found, refine, on_progress)
-            for number, subject in subjects
-        ]
+        framed = self.frame_all(photo, face, landmarks, box)
+        inverted = self.invert_framed(framed, inverter, options, refine, on_progress)
+        for one in inverted:
+            warn_if_unusual(self.weights, one.metrics["mse"], photo.path)
+        return [Inversion(**vars(one), photo=photo) for one in inverted]
 
-    def invert_subject(
+    def invert_framed(
         self,
-        photo: Photo,
-        subject: Subject,
+        framed: Sequence[Framed],
         inverter: str = DEFAULT_INVERTER,
         options: Mapping[str, Any] | None = None,
-        number: int = 1,
-        subjects_found: int = 1,
         refine: Sequence[str] = (),
         on_progress: Callable[[int, int], None] = ignore_progress,
-    ) -> Inversion:
-        """Invert a subject that was located before. Raises WeightsError, UsageError."""
-        crop, matrix = self.crop(photo, subject)
-        pixels = to_tensor(crop)
+    ) -> list[Inverted]:
+        """Invert subjects in one batch, and refine them together: `pti` tunes one generator for all of them.
+
+        Raises WeightsError, UsageError, StkitError for codes that are not finite.
+        """
+        pixels = torch.cat([to_tensor(one.crop) for one in framed])
         latents = self.invert_crops(pixels, inverter, options, on_progress)
         latents, gains = refine_latents(self, latents, pixels, refine, on_progress)
-        provenance = self.provenance(photo.path, photo.sha256, matrix, "+".join([inverter, *refine]))
-        latents = dataclasses.replace(latents, provenance=(provenance,))
+        if not torch.isfinite(latents.codes).all():
+            raise StkitError(f"inverter '{inverter}' gave codes that are not finite; try other options")
+        name = "+".join([inverter, *refine])
+        rows = tuple(self.provenance(one.path, one.sha256, one.transform, name) for one in framed)
+        latents = dataclasses.replace(latents, provenance=rows)
         output = self.generate(latents)
-        error = float(picture_part(output.clamp(-1, 1) - pixels, self.domain.output_crop).square().mean())
-        warn_if_unusual(self.weights, error, photo.path)
-        metrics, given = {"mse": error}, dict(options or {})
-        images = self.picture(pixels[0]), self.picture(output[0])
-        return Inversion(photo, subject, subjects_found, *images, latents, metrics, number, tuple(gains), given)
+        errors = picture_errors(output, pixels, self.domain.output_crop).tolist()
+        return [
+            Inverted(
+                one,
+                self.picture(pixels[row]),
+                self.picture(output[row]),
+                latents.row(row),
+                {"mse": errors[row]},
+                tuple(gains),
+                dict(options or {}),
+            )
+            for row, one in enumerate(framed)
+        ]
 
     def invert_crops(
         self,
@@ -250,19 +268,12 @@ class Editor:
         """
         if photo is not None and any(row.photo_sha256 != photo.sha256 for row in latents.provenance):
             raise UsageError(f"the latents are not all of {photo.path}; give the photo that they came from")
-        before, after = self.generate(latents.unedited()), self.generate(latents)
-        change = float((before.clamp(-1, 1) - after.clamp(-1, 1)).square().mean())
-        return Edit(
-            latents,
-            before,
-            after,
-            self.picture(after[0]),
-            self.picture(before[0]),
-            photo,
-            self.domain.output_crop,
-            blend,
-            {**(metrics or {}), "change": change},
-        )
+        before, after = self.before_after(latents)
+        return Edit(latents, before, after, photo, self.domain.output_crop, blend, metrics or {})
+
+    def before_after(self, latents: Latents) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [B, 3, R, R] of `latents` without their edits, and with them. Raises LatentsError as `generate`."""
+        return self.generate(latents.unedited()), self.generate(latents)
 
 
 def _opened(

@@ -11,13 +11,12 @@ from stkit.errors import OutputError, UsageError, WeightsError
 from stkit.files import write_all
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from stkit.domains import Subject
     from stkit.editor import Editor
-    from stkit.latents import Latents
+    from stkit.results import Inverted
 
 LATENTS_SUFFIX = ".latents.safetensors"
+PAIR_SUFFIX = ".side-by-side.png"
+BEFORE_AFTER_SUFFIX = ".before-after.png"
 
 
 def inversion_settings(editor: Editor, inverter: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,52 +37,60 @@ def inversion_settings(editor: Editor, inverter: str, options: Mapping[str, Any]
     }
 
 
-def describe_inversion(
-    editor: Editor,
-    photo: Path,
-    sha256: str,
-    size: tuple[int, int],
-    subject: Subject,
-    subjects_found: int,
-    metrics: Mapping[str, float],
-    settings: Mapping[str, Any],
-    number: int = 1,
-    refinements: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """The JSON-ready description of an inversion; `size` is the photo's (width, height), `number` the subject's."""
+def describe_inversion(editor: Editor, inverted: Inverted, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON-ready description of an inversion that was made with `settings`."""
+    framed = inverted.framed
     return {
-        "photo": str(photo.absolute()),
-        "sha256": sha256,
-        "size": list(size),
+        "photo": str(framed.path.absolute()),
+        "sha256": framed.sha256,
+        "size": list(framed.size),
         "domain": editor.domain.name,
-        "subjects_found": subjects_found,
-        "subject": number,
-        "problems": list(subject.problems),
-        "box": [round(x, 1) for x in subject.box],
+        "subjects_found": framed.subjects_found,
+        "subject": framed.number,
+        "problems": list(framed.subject.problems),
+        "box": [round(x, 1) for x in framed.subject.box],
         "weights": editor.weights.name,
         "generator": editor.weights.fingerprint,
         "inverter": settings["inverter"],
         "resolution": editor.weights.resolution,
-        "metrics": {name: round(value, 6) for name, value in metrics.items()},
-        "refinements": list(refinements),
+        "metrics": rounded(inverted.metrics),
+        "refinements": [gain.to_dict() for gain in inverted.gains],
         "settings": settings,
     }
 
 
-def inversion_files(
-    base: Path, crop: Image.Image, image: Image.Image, latents: Latents, description: Mapping[str, Any]
-) -> dict[Path, bytes]:
+def rounded(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics as a description holds them."""
+    return {name: round(value, 6) for name, value in metrics.items()}
+
+
+def inversion_files(base: Path, inverted: Inverted, description: Mapping[str, Any]) -> dict[Path, bytes]:
     """The files of an inversion, whose paths begin with `base`; the description, which tells of the others, last."""
     from stkit.images import encode_image, side_by_side
     from stkit.latents import encode_latents
 
-    pair = side_by_side([crop, image], ["photo", "reconstruction"])
-    pictures = {".crop.png": crop, ".reconstruction.png": image, ".side-by-side.png": pair}
-    paths = {end: base.with_name(base.name + end) for end in pictures}
+    pair = side_by_side([inverted.crop, inverted.image], ["photo", "reconstruction"])
+    pictures = {".crop.png": inverted.crop, ".reconstruction.png": inverted.image, PAIR_SUFFIX: pair}
+    paths = {end: with_end(base, end) for end in pictures}
     files = {paths[end]: encode_image(picture, paths[end]) for end, picture in pictures.items()}
-    files[base.with_name(base.name + LATENTS_SUFFIX)] = encode_latents(latents)
-    files[base.with_name(base.name + ".json")] = description_bytes(description)
+    files[with_end(base, LATENTS_SUFFIX)] = encode_latents(inverted.latents)
+    files[with_end(base, ".json")] = description_bytes(description)
     return files
+
+
+def inversion_paths(base: Path) -> list[Path]:
+    """The paths of `inversion_files`, in their order."""
+    return [with_end(base, end) for end in (".crop.png", ".reconstruction.png", PAIR_SUFFIX, LATENTS_SUFFIX, ".json")]
+
+
+def with_end(base: Path, end: str) -> Path:
+    """A path that begins with `base`: its name may hold dots, which are no suffix."""
+    return base.with_name(base.name + end)
+
+
+def subject_base(base: Path, number: int) -> Path:
+    """`base` for the subject of that number: its own for the first, the largest."""
+    return base if number == 1 else with_end(base, f".face{number}")
 
 
 def description_bytes(description: Mapping[str, Any]) -> bytes:
@@ -155,14 +162,20 @@ def photo_base(out: Path, photo: Path, sha256: str, overwrite: bool = False) -> 
 
 
 __all__ = [
+    "BEFORE_AFTER_SUFFIX",
     "LATENTS_SUFFIX",
+    "PAIR_SUFFIX",
     "describe_inversion",
     "description_bytes",
     "discard",
     "earlier_results",
     "inversion_files",
+    "inversion_paths",
     "inversion_settings",
     "photo_base",
     "read_description",
     "replace_files",
+    "rounded",
+    "subject_base",
+    "with_end",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from stkit.errors import UsageError
-from stkit.images import side_by_side
+from stkit.images import image_grid, save_image, side_by_side
 from stkit.results import Edit
 
 _VIEW = 512  # pixels of the longer side of a view, at most
@@ -58,6 +59,31 @@ def encode_gif(frames: Sequence[Image.Image], seconds: float = 0.25) -> bytes:
     return encoded.getvalue()
 
 
+def contact_sheets(
+    pictures: Sequence[tuple[str, Sequence[Path]]], base: Path, columns: int = 4, rows: int = 10, side: int = 320
+) -> list[Path]:
+    """Write captioned pictures, `columns` x `rows` of them on a JPEG, each at most `side` pixels long; the paths.
+
+    The first is called like `base`, the next ones with -2, -3, ... Earlier sheets are replaced. Raises OutputError.
+    """
+    cells = [(caption, path) for caption, paths in pictures for path in paths if path.is_file()]
+    made: list[Path] = []
+    for start in range(0, len(cells), columns * rows):
+        page = cells[start : start + columns * rows]
+        thumbnails = [_thumbnail(path, side) for _, path in page]
+        number = f"-{len(made) + 1}" if made else ""
+        target = base.with_name(f"{base.name}{number}.jpg")
+        save_image(image_grid(thumbnails, columns, [caption for caption, _ in page]), target)
+        made.append(target)
+    return made
+
+
+def _thumbnail(path: Path, side: int) -> Image.Image:
+    with Image.open(path) as image:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return image.convert("RGB")
+
+
 def parse_sweep(text: str) -> list[float]:
     """The strengths of FIRST:LAST:COUNT, evenly spaced, 2 to 99 of them. Raises UsageError."""
     try:
@@ -69,4 +95,4 @@ def parse_sweep(text: str) -> list[float]:
     return [round(float(strength), 6) + 0.0 for strength in np.linspace(first, last, int(count))]
 
 
-__all__ = ["before_after", "encode_gif", "parse_sweep", "subject_view", "sweep_frames"]
+__all__ = ["before_after", "contact_sheets", "encode_gif", "parse_sweep", "subject_view", "sweep_frames"]

@@ -1,11 +1,11 @@
-"""What the editor gives back: an inversion, an edit, and the photo that latents came from."""
+"""What the editor gives back: a framed subject, an inversion, an edit, and the photo that latents came from."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from stkit.domains import Subject
 from stkit.errors import PhotoError, UsageError
-from stkit.images import Photo, load_photo, save_image
+from stkit.images import Photo, load_photo, picture_errors, picture_part, save_image, to_image
 from stkit.latents import Latents, Provenance
 from stkit.paste import Blend, paste_back
 from stkit.refinement import Gain
@@ -25,24 +25,53 @@ logger = logging.getLogger("stkit")
 
 
 @dataclass(frozen=True, eq=False)
-class Inversion:
-    """A photo's subject found again by the generator: `crop` is what it should be, `image` what it is.
+class Framed:
+    """A photo's subject, cut out for the model; the photo itself need not be in memory any more.
 
-    `number` is the subject's among those found, from 1 (the largest). `metrics` has "mse", of images
-    in [-1, 1] at the generator's resolution; `options` are those of the inverter that were given.
+    `path`, `sha256` and `size` (width, height) are the photo's. `number` is the subject's among the `subjects_found`,
+    from 1 (the largest). `crop` is R x R with its bars black, `transform` [2, 3] takes its pixels to the photo's.
     """
 
-    photo: Photo
+    path: Path
+    sha256: str
+    size: tuple[int, int]
     subject: Subject
+    number: int
     subjects_found: int
+    crop: Image.Image
+    transform: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """A subject found again by the generator: `crop` is what it should be, `image` what it is, `latents` has one row.
+
+    `metrics` has "mse", of images in [-1, 1] at the generator's resolution; `gains` tells what each refinement did;
+    `options` are those of the inverter that were given.
+    """
+
+    framed: Framed
     crop: Image.Image
     image: Image.Image
     latents: Latents
     metrics: Mapping[str, float]
-    number: int = 1
-    gains: tuple[Gain, ...] = ()
-    """What each refinement did."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    gains: tuple[Gain, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def subject(self) -> Subject:
+        """The subject in the photo."""
+        return self.framed.subject
+
+    @property
+    def number(self) -> int:
+        """The subject's number among those found, from 1 (the largest)."""
+        return self.framed.number
+
+    @property
+    def subjects_found(self) -> int:
+        """How many subjects the photo shows."""
+        return self.framed.subjects_found
 
     def save(self, path: Path | str) -> None:
         """Write the reconstruction; the suffix says the format. Raises UsageError, OutputError."""
@@ -50,24 +79,42 @@ class Inversion:
 
 
 @dataclass(frozen=True, eq=False)
+class Inversion(Inverted):
+    """An inverted subject with the photo that it is in."""
+
+    photo: Photo
+
+
+@dataclass(frozen=True, eq=False)
 class Edit:
     """An edit of one subject, or of several in one photo.
 
-    `image` is the whole photo with the edit in it where `photo` is known, otherwise `crop`; `crop` is the
-    aligned picture of the first subject, `unedited` its reconstruction before any edit. `before` and
-    `after` [B, 3, R, R] are the generator's images, `latents` the edited codes. `metrics` has "change",
-    the mean squared difference of the two in [-1, 1], and what the inversion measured.
+    `before` and `after` [B, 3, R, R] are the generator's images, about [-1, 1], `latents` the edited codes, `measured`
+    what the inversion measured. `output_crop` is the domain's.
     """
 
     latents: Latents
     before: torch.Tensor
     after: torch.Tensor
-    crop: Image.Image
-    unedited: Image.Image
     photo: Photo | None
     output_crop: tuple[float, float, float, float]
     blend: Blend
-    metrics: Mapping[str, float]
+    measured: Mapping[str, float]
+
+    @functools.cached_property
+    def crop(self) -> Image.Image:
+        """The aligned picture of the first subject, edited."""
+        return to_image(picture_part(self.after[0], self.output_crop))
+
+    @functools.cached_property
+    def unedited(self) -> Image.Image:
+        """The aligned picture of the first subject, reconstructed without any edit."""
+        return to_image(picture_part(self.before[0], self.output_crop))
+
+    @functools.cached_property
+    def metrics(self) -> Mapping[str, float]:
+        """What the inversion measured, and "change": the mean squared difference of before and after in [-1, 1]."""
+        return {**self.measured, "change": float(picture_errors(self.before, self.after, self.output_crop).mean())}
 
     @functools.cached_property
     def image(self) -> Image.Image:
@@ -132,4 +179,4 @@ def _why_not(rows: tuple[Provenance, ...]) -> str | None:
     return None
 
 
-__all__ = ["Edit", "Inversion", "find_photo"]
+__all__ = ["Edit", "Framed", "Inversion", "Inverted", "find_photo"]

@@ -1,4 +1,4 @@
-"""From what people name (photos, folders, patterns, ZIP archives) to a list of photos with names for their results."""
+"""From what people name (photos, folders, patterns, ZIP archives, latents) to photos with names for their results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from stkit.archives import open_archive
-from stkit.errors import PhotoError, UsageError
+from stkit.errors import LatentsError, PhotoError, UsageError
+
+if TYPE_CHECKING:
+    from stkit.latents import Latents
 
 _IMAGES = (
     "avif bmp dib gif heic heif hif j2k jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm psd tga tif tiff webp"  # Pillow's
@@ -25,10 +29,14 @@ LOCK = ".stkit.lock"
 
 @dataclass(frozen=True)
 class Item:
-    """One photo of a batch: where it is, and its results' folder and first part of their names below the output."""
+    """One photo of a batch: where it is, and its results' folder and first part of their names below the output.
+
+    With `latents`, the codes of one photo's subjects, which stand for it; `path` then says where they are.
+    """
 
     path: Path
     name: PurePosixPath
+    latents: Latents | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class Listing:
     items: tuple[Item, ...]
     ignored: int = 0
     problems: tuple[tuple[str, str], ...] = ()
+
+
+LATENT_SUFFIX = ".safetensors"
 
 
 def is_batch(sources: Sequence[str]) -> bool:
@@ -53,14 +64,20 @@ def is_batch(sources: Sequence[str]) -> bool:
 def list_photos(sources: Sequence[str], out: Path) -> Listing:
     """The photos of `sources`, by their suffix; hidden files, other files and everything under `out` are left aside.
 
-    Symbolic links are followed, each folder is read once. Raises UsageError when a pattern matches nothing or `out`
-    is among the sources, PhotoError when there is no photo at all.
+    Latent files that are named, or whose ending a pattern names, give an item for each photo that they hold. Symbolic
+    links are followed, each folder is read once. Raises UsageError when a pattern matches nothing or `out` is among the
+    sources, PhotoError when there is no photo at all.
     """
     found: dict[Path, PurePosixPath] = {}
+    codes: dict[Path, Latents] = {}
     ignored = 0
     problems: list[tuple[str, str]] = []
     visited: set[tuple[int, int]] = set()
     for source in sources:
+        if source.endswith(LATENT_SUFFIX):
+            for path, name, latents in _latents(source, problems):
+                found[path], codes[path] = name, latents
+            continue
         for path, inside in _entries(source, out, problems, visited):
             if inside is None or inside.suffix.lower() not in IMAGE_SUFFIXES or inside.name.startswith("."):
                 ignored += 1
@@ -71,8 +88,40 @@ def list_photos(sources: Sequence[str], out: Path) -> Listing:
     if not found:
         also = f" ({ignored} other files were left aside)" if ignored else ""
         raise PhotoError(f"no photo in {', '.join(sources)}{also}; name a folder that holds photos")
-    items = [Item(path, name) for path, name in zip(found, _names(found), strict=True)]
+    items = [Item(path, name, codes.get(path)) for path, name in zip(found, _names(found), strict=True)]
     return Listing(tuple(sorted(items, key=lambda item: item.name)), ignored, tuple(problems))
+
+
+def _latents(source: str, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:
+    """Path, name and codes of each photo in the latent files of one source; several of a file as FILE/PHOTO."""
+    from stkit.latents import join_latents, load_latents
+
+    matches = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))
+    if not matches:
+        problems.append((source, f"there is no file {source}; check the name"))
+    for path in map(Path, matches):
+        if path.name.startswith("tuning-"):
+            continue  # what PTI leaves beside latents
+        try:
+            latents = load_latents(path)
+        except LatentsError as error:
+            problems.append((str(path), str(error)))
+            continue
+        photos: dict[str, list[Latents]] = {}
+        for index in range(len(latents)):
+            row = latents.row(index)
+            photos.setdefault(_photo_name(row, index), []).append(row)
+        own = path.name.removesuffix(LATENT_SUFFIX).removesuffix(".latents")
+        for photo, rows in photos.items():
+            if len(photos) == 1:
+                yield path, PurePosixPath(f"{own}.latents"), join_latents(rows)
+            else:
+                yield path / photo, PurePosixPath(PurePosixPath(photo).name), join_latents(rows)
+
+
+def _photo_name(row: Latents, index: int) -> str:
+    photo = row.provenance[0].photo if row.provenance else None
+    return str(index) if photo is None else photo.lstrip("/")
 
 
 def _entries(
@@ -170,4 +219,4 @@ def _key(name: PurePosixPath) -> str:
     return unicodedata.normalize("NFC", str(name)).casefold()
 
 
-__all__ = ["IMAGE_SUFFIXES", "LOCK", "VIDEO_SUFFIXES", "Item", "Listing", "is_batch", "list_photos"]
+__all__ = ["IMAGE_SUFFIXES", "LATENT_SUFFIX", "LOCK", "VIDEO_SUFFIXES", "Item", "Listing", "is_batch", "list_photos"]

@@ -110,7 +110,7 @@ def _choose(subjects: Sequence[Subject], face: str, noun: str, photo: Photo) -> 
         return numbered[:1]
     if face.isdecimal():
         if not 1 <= int(face) <= len(subjects):
-            raise UsageError(f"there is no {noun} {face} in {photo.path}: found {len(subjects)}, numbered from 1")
+            raise SubjectError(f"there is no {noun} {face} in {photo.path}: found {len(subjects)}, numbered from 1")
         return [numbered[int(face) - 1]]
     place = _numbers(face, 2)
     if place is None:

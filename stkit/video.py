@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.alignment import crop_photo
+from stkit.alignment import frame_photo
 from stkit.chain import EditStep
 from stkit.domains import Subject
 from stkit.editor import DEFAULT_INVERTER, Editor
@@ -179,9 +179,9 @@ def _invert(
     with _opened(source) as container:
         frames = ((index, frame) for index, frame in enumerate(_frames(container, source)) if index in transforms)
         while batch := list(itertools.islice(frames, batch_size)):
-            size = editor.weights.resolution
-            crops = [to_tensor(crop_photo(_upright(frame), transforms[index], size)) for index, frame in batch]
-            latents = editor.invert_crops(torch.cat(crops), edit.inverter, edit.options)
+            size, output_crop = editor.weights.resolution, editor.domain.output_crop
+            crops = [frame_photo(_upright(frame), transforms[index], size, output_crop) for index, frame in batch]
+            latents = editor.invert_crops(torch.cat([to_tensor(crop) for crop in crops]), edit.inverter, edit.options)
             codes.update(zip((index for index, _ in batch), latents.codes.cpu(), strict=True))
             tell("inverting", len(codes), len(transforms))
     return codes

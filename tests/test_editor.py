@@ -38,13 +38,12 @@ def test_three_lines(editor: stkit.Editor, portrait: Path) -> None:
 
 def test_the_crop_shows_the_face(editor: stkit.Editor, portrait: Path) -> None:
     photo = stkit.load_photo(portrait)
-    subject = editor.locate(photo)[0]
-    crop, matrix = editor.crop(photo, subject)
-    centre = matrix @ [editor.weights.resolution / 2, editor.weights.resolution / 2, 1]
-    left, top, right, bottom = subject.box
+    [framed] = editor.frame_all(photo)
+    centre = framed.transform @ [editor.weights.resolution / 2, editor.weights.resolution / 2, 1]
+    left, top, right, bottom = framed.subject.box
     assert left < centre[0] < right
     assert top < centre[1] < bottom
-    assert np.asarray(crop).std() > 20
+    assert np.asarray(framed.crop).std() > 20
 
 
 def test_w_and_w_plus_give_the_same_image(editor: stkit.Editor) -> None:

@@ -16,28 +16,33 @@ from stkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stkit.batch import Job, Row
+    from stkit.batch import FolderJob, Row
     from stkit.sources import Item, Listing
 
 FAILED = 3
 """The exit code when photos failed and the others are done."""
 _SHOWN = 50
 
+SheetFlag = Annotated[bool, typer.Option("--sheet", help="For many photos: all results as contact sheets.")]
 BatchFlag = Annotated[int, typer.Option("--batch-size", min=1, help="Photos of a folder that go through together.")]
 
 
 def run_job(
     sources: Sequence[str],
     out: Path,
-    make_job: Callable[[], Job],
+    make_job: Callable[[], FolderJob],
     batch_size: int,
     finish: Callable[[Any, list[Item]], Path] | None = None,
+    sheet: bool = False,
 ) -> None:
     """List `sources`, run the job on them, and report; `finish` gets what is done, and its path is printed.
+
+    With `sheet` the pictures of what is done are put together on contact sheets.
 
     Ends with exit code 3 when a photo failed. However it ends, report.csv has a row for every photo.
     """
     from stkit.batch import REPORT, Row, locked, run_batch, write_report
+    from stkit.pictures import contact_sheets
     from stkit.sources import list_photos
 
     listing = list_photos(sources, out)
@@ -54,6 +59,8 @@ def run_job(
                     progress(count, len(done))
             items = [item for item in listing.items if done[str(item.path)].status in ("ok", "kept")]
             made = [finish(job, items)] if finish and items else []
+            if sheet:
+                made += contact_sheets([(str(item.name), job.pictures(item)) for item in items], out / "contact-sheet")
         except KeyboardInterrupt:
             reached = sum(row.status != "not reached" for row in done.values())
             print_error(f"interrupted after {reached} of {len(done)} photos; start the same command again to go on")
@@ -68,10 +75,10 @@ def run_job(
         raise typer.Exit(FAILED)
 
 
-def require_single(face: str, landmarks: Path | None, box: str | None) -> None:
-    """Raise UsageError for flags that speak of one photo: of a folder's photos the largest subject is taken."""
-    if face != "largest" or landmarks is not None or box is not None:
-        raise UsageError("--face, --landmarks and --box are for one photo; name it alone")
+def require_many(landmarks: Path | None, box: str | None) -> None:
+    """Raise UsageError for flags that speak of one photo."""
+    if landmarks is not None or box is not None:
+        raise UsageError("--landmarks and --box are for one photo; name it alone")
 
 
 def _summary(rows: list[Row], listing: Listing, seconds: float) -> None:
@@ -100,4 +107,4 @@ def _summary(rows: list[Row], listing: Listing, seconds: float) -> None:
     console.print(table)
 
 
-__all__ = ["FAILED", "BatchFlag", "require_single", "run_job"]
+__all__ = ["FAILED", "BatchFlag", "SheetFlag", "require_many", "run_job"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.batch import BatchFlag, require_single
+from stkit.cli.batch import BatchFlag, SheetFlag, require_many, run_job
+from stkit.cli.clip import SmoothFlag, edit_clip, is_clip
 from stkit.cli.common import (
     BoxFlag,
     DeviceFlag,
@@ -26,7 +27,6 @@ from stkit.cli.common import (
     open_editor,
 )
 from stkit.cli.invert import inversion_base, invert_photo, save_inversion
-from stkit.cli.many import SmoothFlag, edit_many, is_many
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import PhotoError, UsageError
 
@@ -79,18 +79,22 @@ def run(
     device: DeviceFlag = "auto",
     seed: Annotated[int, typer.Option("--seed", help="For methods that draw random numbers.")] = 0,
     batch_size: BatchFlag = 8,
+    sheet: SheetFlag = False,
     smooth: SmoothFlag = 0.08,
 ) -> None:
     """Edit a photo, or its latents without inverting again; write the edited photo and the edited latents.
 
-    Folders, patterns and ZIP archives go through in batches, as with `stkit invert`; of a video every frame is edited.
+    Folders, patterns, ZIP archives and latents of many photos go through in batches, as with `stkit invert`; of a video
+    every frame is edited.
     """
+    from stkit.batch_edit import EditJob
     from stkit.chain import chain_label
     from stkit.files import write_all
     from stkit.latents import join_latents, save_latents_tuning
     from stkit.paste import parse_blend
     from stkit.pictures import parse_sweep
     from stkit.refinement import quality_refinements
+    from stkit.video import VideoEdit
 
     refinements = quality_refinements(quality, refine)
     chosen_blend = parse_blend(blend)
@@ -98,33 +102,43 @@ def run(
     if animate and not sweep:
         raise UsageError("--animate shows a sweep; give --sweep FIRST:LAST:COUNT too")
     editor = open_editor(domain, weights, device)
-    inverted = [invert_photo(editor, photo, inverter, [])[0].latents for photo in ref or []]
-    references = join_latents(inverted) if inverted else None
+    references = join_latents([_reference(editor, photo, inverter) for photo in ref]) if ref else None
     steps = _steps(editor, method, attribute, strength, edits or [], option or [], layers, references)
     if strengths and len(steps) != 1:
         raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
 
-    if is_many(source):
+    many, clip = _is_many(source), is_clip(source)
+    if many or clip:
         if sweep or show or preview:
             raise UsageError("--sweep, --show and --preview are for one photo; name it alone")
-        if refinements:
-            raise UsageError("--quality and --refine are for one photo; name it alone")
-        require_single(face, landmarks, box)
-        edit_many(
-            editor,
-            source,
-            out,
-            steps,
-            references,
-            seed=seed,
-            blend=chosen_blend,
-            crop_only=crop_only,
-            inverter=inverter,
-            overwrite=overwrite,
-            batch_size=batch_size,
-            smooth=smooth,
-        )
+        require_many(landmarks, box)
+    if clip:
+        if crop_only or sheet or refinements or face != "largest":
+            raise UsageError("--crop-only, --sheet, --quality, --refine and --face are for photos, not for a video")
+        video_edit = VideoEdit(steps, references, seed, chosen_blend, smooth, inverter)
+        edit_clip(editor, Path(source[0]), out, video_edit, overwrite, batch_size)
         return
+    if many:
+
+        def job() -> EditJob:
+            return EditJob(
+                editor,
+                out,
+                steps,
+                references,
+                seed,
+                chosen_blend,
+                crop_only,
+                inverter,
+                face=face,
+                refine=refinements,
+                overwrite=overwrite,
+            )
+
+        run_job(source, out, job, 1 if refinements else batch_size, sheet=sheet)
+        return
+    if sheet:
+        raise UsageError("--sheet is for many photos; one has its before-after picture")
     base, latents, photo, metrics, inversions = _open(
         editor, Path(source[0]), inverter, face, landmarks, box, refinements, out
     )
@@ -180,6 +194,25 @@ def _steps(
     return [EditStep(method, attribute, strength, chosen, options.model_dump(exclude_unset=True))]
 
 
+def _is_many(sources: Sequence[str]) -> bool:
+    """Whether `sources` are more than one photo or the latents of one."""
+    from stkit.sources import LATENT_SUFFIX, is_batch, list_photos
+
+    if is_batch(sources):
+        return True
+    return sources[0].endswith(LATENT_SUFFIX) and len(list_photos(sources, Path()).items) > 1
+
+
+def _reference(editor: Editor, source: Path, inverter: str) -> Latents:
+    """The codes of a reference photo, or of a latent file."""
+    from stkit.latents import load_latents
+    from stkit.sources import LATENT_SUFFIX
+
+    if source.suffix == LATENT_SUFFIX:
+        return load_latents(source)
+    return invert_photo(editor, source, inverter, [])[0].latents
+
+
 def _open(
     editor: Editor,
     source: Path,
@@ -198,8 +231,6 @@ def _open(
         if not source.is_file():
             raise PhotoError(f"no file {source}; `stkit invert PHOTO` writes latents to out/PHOTO/")
         latents = load_latents(source)
-        if len({row.photo_sha256 for row in latents.provenance}) > 1 or (len(latents) > 1 and not latents.provenance):
-            raise UsageError(f"{source} holds {len(latents)} codes of several pictures; give a file of one")
         name = source.name.removesuffix(_LATENTS_SUFFIX).removesuffix(".safetensors")
         return source.with_name(name), latents, find_photo(latents), {}, []
     inversions = invert_photo(editor, source, inverter, [], face, landmarks, box, refinements)

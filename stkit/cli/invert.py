@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.batch import BatchFlag, require_single, run_job
+from stkit.cli.batch import BatchFlag, SheetFlag, require_many, run_job
 from stkit.cli.common import (
     BoxFlag,
     DeviceFlag,
@@ -62,6 +62,7 @@ def run(
         LatentFiles, typer.Option("--latents", help="For a folder: a latent file for each photo, or one for all.")
     ] = LatentFiles.EACH,
     batch_size: BatchFlag = 8,
+    sheet: SheetFlag = False,
 ) -> None:
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/.
 
@@ -73,12 +74,20 @@ def run(
 
     refinements = quality_refinements(quality, refine)
     if is_batch(photo):
-        if refinements:
-            raise UsageError("--quality and --refine are for one photo; name it alone")
-        require_single(face, landmarks, box)
+        require_many(landmarks, box)
+        if latents is LatentFiles.ONE and any(name.startswith("pti") for name in refinements):
+            raise UsageError(
+                "pti tunes a generator for each photo, which one latent file cannot hold; leave out --latents"
+            )
+
+        def job() -> InversionJob:
+            return _job(domain, weights, device, out, inverter, option, face, refinements, overwrite)
+
         finish = _join if latents is LatentFiles.ONE else None
-        run_job(photo, out, lambda: _job(domain, weights, device, out, inverter, option, overwrite), batch_size, finish)
+        run_job(photo, out, job, 1 if refinements else batch_size, finish, sheet)
         return
+    if sheet:
+        raise UsageError("--sheet is for many photos; one has its side-by-side picture")
     editor = open_editor(domain, weights, device)
     for inversion in invert_photo(editor, Path(photo[0]), inverter, option or [], face, landmarks, box, refinements):
         paths = save_inversion(editor, inversion, out, overwrite)
@@ -124,21 +133,9 @@ def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: b
     from stkit.latents import save_latents_tuning
     from stkit.outputs import describe_inversion, inversion_files, inversion_settings
 
-    photo = inversion.photo
-    description = describe_inversion(
-        editor,
-        photo.path,
-        photo.sha256,
-        photo.image.size,
-        inversion.subject,
-        inversion.subjects_found,
-        inversion.metrics,
-        inversion_settings(editor, inversion.latents.provenance[0].inverter or "", inversion.options),
-        inversion.number,
-        [gain.to_dict() for gain in inversion.gains],
-    )
+    settings = inversion_settings(editor, inversion.latents.provenance[0].inverter or "", inversion.options)
     base = inversion_base(out, inversion, overwrite)
-    files = inversion_files(base, inversion.crop, inversion.image, inversion.latents, description)
+    files = inversion_files(base, inversion, describe_inversion(editor, inversion, settings))
     save_latents_tuning(inversion.latents, base.parent)
     write_all(files, overwrite)
     return list(files)
@@ -149,21 +146,30 @@ def inversion_base(out: Path, inversion: Inversion, overwrite: bool = False) -> 
 
     Raises UsageError when that folder is about another photo of the same name, unless it may be overwritten.
     """
-    from stkit.outputs import photo_base
+    from stkit.outputs import photo_base, subject_base
 
     base = photo_base(out, inversion.photo.path, inversion.photo.sha256, overwrite)
-    return base if inversion.number == 1 else base.with_name(f"{base.name}.face{inversion.number}")
+    return subject_base(base, inversion.number)
 
 
 def _job(
-    domain: str, weights: str | None, device: str, out: Path, inverter: str, option: list[str] | None, overwrite: bool
+    domain: str,
+    weights: str | None,
+    device: str,
+    out: Path,
+    inverter: str,
+    option: list[str] | None,
+    face: str,
+    refinements: Sequence[str],
+    overwrite: bool,
 ) -> InversionJob:
     from stkit.batch_inversion import InversionJob
     from stkit.options import parse_options
 
     editor = open_editor(domain, weights, device)
     options = parse_options(editor.registry.inverter(inverter).Options, option or [])
-    return InversionJob(editor, out, inverter, options.model_dump(exclude_unset=True), overwrite)
+    given = options.model_dump(exclude_unset=True)
+    return InversionJob(editor, out, inverter, given, face, refinements, overwrite)
 
 
 def _join(job: InversionJob, items: list[Item]) -> Path:

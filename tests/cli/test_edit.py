@@ -116,7 +116,6 @@ def test_edits_undone_give_the_photo_back(cli: Cli, portrait: Path, tiny_weights
         ((*ONE, "--animate"), "--sweep"),
         (("--edit", "pc1=1", "--edit", "pc2=1", "--sweep", "-1:1:3"), "one edit"),
         ((*ONE, "--blend", "mix"), "residual, replace, poisson"),
-        ((*ONE, "--face", "7"), "no face 7"),
         ((*ONE, "--face", "left"), "not all, largest"),
         ((*ONE, "--box", "1,2,3"), "120,80,200,240"),
         ((*ONE, "--box", "9000,2,30,30"), "outside"),
@@ -144,6 +143,12 @@ def test_sweep_and_animation(cli: Cli, portrait: Path, tiny_weights: Weights) ->
     with Image.open(f"{base}.gif") as gif, Image.open(f"{base}.png") as strip:
         assert gif.n_frames == 8  # type: ignore[attr-defined]  # there and back
         assert strip.width > 5 * gif.width > 5 * 100
+
+
+def test_a_face_that_is_not_there(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
+    result = cli("edit", portrait, "--weights", tiny_weights.folder, *ONE, "--face", "7")
+    assert result.code == 1
+    assert "there is no face 7 in" in error_line(result)
 
 
 @pytest.mark.parametrize(("face", "left_changes", "right_changes"), [("2", 1, 0), ("all", 1, 1), ("900,300", 0, 1)])

@@ -20,6 +20,7 @@ from stkit.batch import locked
 from stkit.latents import load_latents
 from stkit.weights import Weights
 from tests.cli.harness import Cli, error_line
+from tests.cli.test_edit import two_faces
 
 ENDS = (".crop.png", ".reconstruction.png", ".side-by-side.png", ".latents.safetensors", ".json")
 
@@ -194,10 +195,84 @@ def test_edit_of_a_folder(cli: Cli, photos: Path, tiny_weights: Weights) -> None
 
 
 def test_flags_for_one_photo_are_refused(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
-    result = cli("invert", photos, "--weights", tiny_weights.folder, "--face", 2)
-    assert result.code == 2
-    assert "for one photo" in error_line(result)
-    assert not Path("out").exists()
+    for command in (("invert",), ("edit", "--edit", "ganspace:pc1=1")):
+        for flags in (("--face", "10,20"), ("--box", "1,2,3,4")):
+            result = cli(command[0], photos, *command[1:], "--weights", tiny_weights.folder, *flags)
+            assert result.code == 2
+            assert "for one photo" in error_line(result)
+    one = cli("invert", photos / "x.jpg", "--weights", tiny_weights.folder, "--sheet")
+    assert one.code == 2 and "for many photos" in error_line(one)
+
+
+def test_all_faces_of_a_folder(cli: Cli, portrait: Path, tiny_weights: Weights, tmp_path: Path) -> None:
+    (tmp_path / "group").mkdir()
+    two_faces(portrait).rename(tmp_path / "group/two.png")
+    shutil.copy(portrait, tmp_path / "group/one.jpg")
+    arguments = (tmp_path / "group", "--weights", tiny_weights.folder)
+    result = cli("invert", *arguments, "--face", "all", "--sheet", "--latents", "one")
+    assert result.code == 0, result.err
+    assert len(load_latents(Path("out/latents.safetensors"))) == 3
+    assert {json.loads(Path(f"out/two/two{end}.json").read_text())["subject"] for end in ("", ".face2")} == {1, 2}
+    with Image.open("out/contact-sheet.jpg") as sheet:
+        assert sheet.width > 3 * 16
+    before = results()
+    assert cli("invert", *arguments, "--face", "all", "--latents", "one").code == 0
+    assert results() == before
+    Path("out/two/two.face2.json").unlink()
+    assert cli("invert", *arguments, "--face", "all").code == 0
+    assert {row["status"] for row in report().values()} == {"ok", "kept"}
+
+    edit = ("--edit", "ganspace:pc1=3", "--out", "edited")
+    assert cli("edit", *arguments, *edit, "--face", "all", "--sheet").code == 0
+    assert len(load_latents(Path("edited/two/two.all.ganspace-pc1+3.latents.safetensors"))) == 2
+    assert Path("edited/contact-sheet.jpg").is_file()
+    second = cli("edit", *arguments, *edit, "--face", 2)
+    assert second.code == 3
+    assert "there is no face 2 in" in second.out
+    assert len(load_latents(Path("edited/two/two.face2.ganspace-pc1+3.latents.safetensors"))) == 1
+
+
+def test_refined_in_a_folder(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
+    flags = ("--weights", tiny_weights.folder, "--refine", "optimize:2", "--refine", "pti:2")
+    single = cli("invert", photos / "sub/x.jpg", *flags, "--out", "single")
+    assert single.code == 0, single.err
+    assert cli("invert", photos / "sub", *flags).code == 3
+    alone, one_of_many = (load_latents(path) for path in sorted(Path().glob("*/x/x.latents.safetensors")))
+    assert alone.tuning and one_of_many.tuning
+    assert alone.codes.allclose(one_of_many.codes, atol=1e-4)
+    gains = json.loads(Path("out/x/x.json").read_text())["refinements"]
+    assert [gain["refinement"] for gain in gains] == ["optimize:2", "pti:2"]
+    edited = cli("edit", photos / "sub", *flags, "--edit", "ganspace:pc1=3", "--out", "edited")
+    assert edited.code == 3
+    assert load_latents(Path("edited/x/x.ganspace-pc1+3.latents.safetensors")).tuning
+    refused = cli("invert", photos, *flags, "--latents", "one")
+    assert refused.code == 2 and "pti tunes a generator for each photo" in error_line(refused)
+
+
+def test_latents_of_many_photos_stand_for_them(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
+    weights = ("--weights", tiny_weights.folder)
+    assert cli("invert", photos, *weights, "--latents", "one").code == 3
+    assert cli("invert", photos / "sub/x.jpg", *weights, "--out", "single").code == 0
+    own = "single/x/x.latents.safetensors"
+    edit = ("--edit", "ganspace:pc1=3", *weights)
+    result = cli("edit", "out/latents.safetensors", "single/*/*.latents.safetensors", *edit, "--out", "edited")
+    assert result.code == 0, result.err
+    pictures = sorted(path.name for path in Path("edited").rglob("*+3.*g"))
+    assert len([name for name in pictures if "before-after" not in name]) == 5, pictures
+    assert cli("edit", photos / "sub/x.jpg", *edit, "--out", "direct").code == 0
+    (twin,) = Path("edited").glob("x.latents/*+3.jpg")
+    assert twin.read_bytes() == Path("direct/x/x.ganspace-pc1+3.jpg").read_bytes()
+    assert {row["status"] for row in report("edited").values()} == {"ok"}
+    assert cli("edit", "out/latents.safetensors", own, *edit, "--out", "edited").code == 0
+    assert {row["status"] for row in report("edited").values()} == {"kept"}
+
+    (photos / "sub/x.jpg").unlink()
+    again = cli("edit", "out/latents.safetensors", own, *edit, "--out", "again")
+    assert again.code == 0
+    assert "no paste-back" in Path("again/report.csv").read_text()
+    Path("broken.safetensors").write_text("hello")
+    broken = cli("edit", "broken.safetensors", own, *edit, "--out", "third")
+    assert broken.code == 3 and "cannot read latents from broken.safetensors" in " ".join(broken.out.split())
 
 
 def test_two_processes_in_one_folder(cli: Cli, photos: Path, tiny_weights: Weights) -> None:

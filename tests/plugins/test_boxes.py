@@ -108,9 +108,9 @@ def test_a_box_is_a_subject_like_any_other(tmp_path: Path) -> None:
     photo = ramp(320, 180)
     photo.paste((255, 255, 255), (200, 100, 264, 136))
     photo.save(path)
-    crop, matrix = editor.crop(load_photo(path), box_subject((200.0, 100.0, 264.0, 136.0)))
-    assert (np.asarray(crop)[5:11, 2:14] > 240).all()
-    assert matrix[0, 0] == pytest.approx(64 / 16)
+    framed = editor.frame(load_photo(path), box_subject((200.0, 100.0, 264.0, 136.0)))
+    assert (np.asarray(framed.crop)[5:11, 2:14] > 240).all()
+    assert framed.transform[0, 0] == pytest.approx(64 / 16)
 
 
 def test_other_templates_are_refused_in_one_line() -> None:
