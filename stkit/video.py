@@ -31,6 +31,8 @@ from stkit.latents import Latents, Provenance
 from stkit.moving import add_video_stream, import_av
 from stkit.paste import Blend, paste_back
 
+_EDITED_TOGETHER = 64  # frames
+
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how many frames of how many are done (0 when nobody knows)."""
 
@@ -78,7 +80,8 @@ def edit_video(
         rows = list(segment)
         smoothed = _smooth(np.stack([codes[row].numpy() for row in rows]), sigma)
         codes.update(zip(rows, torch.from_numpy(smoothed), strict=True))
-    _write(editor, source, out, transforms, codes, edit, tell, len(tracked))
+    edited = _edit(editor, codes, edit)
+    _write(editor, source, out, transforms, edited, edit.blend, tell, len(tracked))
     return VideoReport(len(tracked), len(transforms), len(tracked) - len(transforms))
 
 
@@ -187,13 +190,26 @@ def _invert(
     return codes
 
 
+def _edit(editor: Editor, codes: Mapping[int, torch.Tensor], edit: VideoEdit) -> dict[int, Latents]:
+    """Edited codes by frame."""
+    edited = {}
+    indices = sorted(codes)
+    for start in range(0, len(indices), _EDITED_TOGETHER):
+        chunk = indices[start : start + _EDITED_TOGETHER]
+        rows = (Provenance(inverter=edit.inverter),) * len(chunk)
+        latents = Latents(torch.stack([codes[index] for index in chunk]), editor.weights.fingerprint, provenance=rows)
+        latents = editor.apply(latents, edit.steps, edit.references, edit.seed)
+        edited.update({index: latents.row(row) for row, index in enumerate(chunk)})
+    return edited
+
+
 def _write(
     editor: Editor,
     source: Path,
     out: Path,
     transforms: Mapping[int, np.ndarray],
-    codes: Mapping[int, torch.Tensor],
-    edit: VideoEdit,
+    edited: Mapping[int, Latents],
+    blend: Blend,
     tell: Progress,
     total: int,
 ) -> None:
@@ -203,7 +219,7 @@ def _write(
     with atomic_path(out) as temporary, _opened(source) as container:
         try:
             with av.open(str(temporary), "w") as output:
-                _transcode(editor, container, output, first, transforms, codes, edit, tell, total)
+                _transcode(editor, container, output, first, transforms, edited, blend, tell, total)
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write {out}: {error}; try a name that ends in .mkv") from error
 
@@ -214,8 +230,8 @@ def _transcode(
     output: Any,
     first: Any,
     transforms: Mapping[int, np.ndarray],
-    codes: Mapping[int, torch.Tensor],
-    edit: VideoEdit,
+    edited: Mapping[int, Latents],
+    blend: Blend,
     tell: Progress,
     total: int,
 ) -> None:
@@ -236,20 +252,12 @@ def _transcode(
         for frame in packet.decode():
             image = _upright(frame)
             if index in transforms:
-                image = _edited(editor, image, transforms[index], codes[index], edit)
+                before, after = editor.before_after(edited[index])
+                image = paste_back(image, transforms[index], before[0], after[0], editor.domain.output_crop, blend)
             output.mux(stream.encode(_like(image, frame, stream.pix_fmt)))
             index += 1
             tell("writing", index, total)
     output.mux(stream.encode(None))
-
-
-def _edited(
-    editor: Editor, image: Image.Image, transform: np.ndarray, codes: torch.Tensor, edit: VideoEdit
-) -> Image.Image:
-    latents = Latents(codes[None], editor.weights.fingerprint, provenance=(Provenance(inverter=edit.inverter),))
-    edited = editor.apply(latents, edit.steps, edit.references, edit.seed)
-    before, after = editor.generate(latents)[0], editor.generate(edited)[0]
-    return paste_back(image, transform, before, after, editor.domain.output_crop, edit.blend)
 
 
 @contextlib.contextmanager

@@ -29,9 +29,16 @@ def print_error(message: str) -> None:
 
 
 class NoteHandler(logging.Handler):
-    """Log records of `stkit` as lines on stderr."""
+    """Log records of `stkit` as lines on stderr, the same one only once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() in self._told:
+            return
+        self._told.add(record.getMessage())
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         label = "warning" if record.levelno >= logging.WARNING else "note"
         errors.print(f"[{style}]{label}:[/] {escape(record.getMessage())}")
