@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.options import LatentSpace, LayerRange
-from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, user_folder
+from stkit.weights import Weights, load_header, load_tensors, save_tensors, user_folder
 
 KIND = "direction"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -99,16 +99,7 @@ def save_direction(path: Path, direction: Direction, weights: Weights) -> None:
         "safe_range": list(direction.safe_range),
         "layers": str(direction.layers) if direction.layers else None,
     }
-    header = Header(
-        kind=KIND,
-        architecture=KIND,
-        config=config,
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=direction.generator,
-        notes=direction.notes,
-    )
+    header = weights.part_header(KIND, KIND, config, direction.notes)
     save_tensors(path, {"vector": direction.vector.float()}, header)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stkit.directions import sample_w
 from stkit.errors import OutputError, WeightsError
-from stkit.weights import Header, Weights, cache_folder, load_tensors, save_tensors
+from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
 
 logger = logging.getLogger("stkit")
 
@@ -85,15 +85,8 @@ def _find(weights: Weights) -> ActivationComponents:
 
 
 def _save(path: Path, components: ActivationComponents, weights: Weights) -> None:
-    header = Header(
-        kind=KIND,
-        architecture=KIND,
-        config={"samples": SAMPLES, "space": "activations of the first convolution"},
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-    )
+    config = {"samples": SAMPLES, "space": "activations of the first convolution"}
+    header = weights.part_header(KIND, KIND, config)
     save_tensors(path, vars(components), header)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stkit.directions import sample_w
 from stkit.errors import OutputError, WeightsError
-from stkit.weights import Header, Weights, cache_folder, load_tensors, save_tensors
+from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
 
 logger = logging.getLogger("stkit")
 
@@ -76,15 +76,7 @@ def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT,
 
 def save_components(path: Path, components: Components, weights: Weights) -> None:
     """Write `components` as a weights file that carries the generator's fingerprint."""
-    header = Header(
-        kind="ganspace",
-        architecture="ganspace",
-        config={"samples": SAMPLES, "space": "w"},
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-    )
+    header = weights.part_header("ganspace", "ganspace", {"samples": SAMPLES, "space": "w"})
     save_tensors(path, {name: value.clone() for name, value in vars(components).items()}, header)
 
 

@@ -112,16 +112,7 @@ def save_ranking(path: Path, name: str, ranking: Ranking, weights: Weights, note
     check_name(name)
     layers = style_layers(weights)
     names = [channel_name(layers, channel) for channel in ranking.channels.tolist()]
-    header = Header(
-        kind=KIND,
-        architecture=KIND,
-        config={"name": name, "channels": names},
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        notes=notes,
-    )
+    header = weights.part_header(KIND, KIND, {"name": name, "channels": names}, notes)
     save_tensors(path, dataclasses.asdict(ranking), header)
 
 

@@ -210,16 +210,7 @@ def export_classifier(
 
     Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """
-    header = Header(
-        kind="classifier",
-        architecture="latent-classifier",
-        config=dataclasses.asdict(classifier.config),
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        notes=notes or {},
-    )
+    header = weights.part_header("classifier", "latent-classifier", dataclasses.asdict(classifier.config), notes)
     return save_module(Path(folder) / "classifier.safetensors", classifier, header)
 
 

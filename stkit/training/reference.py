@@ -175,16 +175,7 @@ def export_reference(
 
     Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """
-    header = Header(
-        kind="reference",
-        architecture="reference-block",
-        config=dataclasses.asdict(block.config),
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        notes=notes or {},
-    )
+    header = weights.part_header("reference", "reference-block", dataclasses.asdict(block.config), notes)
     return save_module(Path(folder) / "reference.safetensors", block, header)
 
 
