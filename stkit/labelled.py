@@ -16,6 +16,7 @@ from stkit.directions import sample_w
 from stkit.editor import DEFAULT_INVERTER, Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
+from stkit.inversion import ignore_progress
 from stkit.labels import Labels, load_labels, match_photos
 from stkit.latents import Latents
 from stkit.options import LatentSpace, build_options
@@ -57,7 +58,7 @@ def labelled_photos(
     aligned: bool = False,
     limit: int | None = None,
     seed: int = 0,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = ignore_progress,
 ) -> LabelledCodes:
     """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
 
@@ -102,7 +103,7 @@ def labelled_samples(
     count: int,
     attributes: Sequence[str],
     seed: int = 0,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = ignore_progress,
 ) -> LabelledCodes:
     """w [N, w_dim] of `count` random images, labelled by a registered scorer; a fifth is held out.
 
