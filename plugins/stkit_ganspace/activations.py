@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stkit.directions import sample_w
-from stkit.errors import OutputError, WeightsError
-from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
-
-logger = logging.getLogger("stkit")
+from stkit.weights import Weights
+from stkit_ganspace.stored import Stored
 
 SAMPLES = 5_000
 COUNT = 20
-KIND = "ganspace-activations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +26,17 @@ class ActivationComponents:
     limits: Tensor
 
 
+STORED = Stored(
+    "ganspace-activations",
+    "GANSpace's activation components",
+    ActivationComponents,
+    {"samples": SAMPLES, "space": "activations of the first convolution"},
+)
+
+
 def load_activations(weights: Weights) -> ActivationComponents:
     """The components of the weights' generator: shipped with it, from the cache, or fitted now and cached."""
-    return weights.keep(KIND, lambda: _find(weights))
+    return STORED.load(weights, fit_activations)
 
 
 @torch.inference_mode()
@@ -70,33 +73,4 @@ def fit_activations(
     return ActivationComponents(*(value.float().clone() for value in found))
 
 
-def _find(weights: Weights) -> ActivationComponents:
-    cached = cache_folder() / "ganspace" / f"{weights.fingerprint}-activations.safetensors"
-    for path in (weights.path(KIND), cached):
-        if path.exists():
-            return _read(path, weights)
-    logger.info("fitting GANSpace's activation components of %s (once)", weights.name)
-    components = fit_activations(weights)
-    try:
-        _save(cached, components, weights)
-    except OutputError as error:
-        logger.warning("the components are not kept: %s", error)
-    return components
-
-
-def _save(path: Path, components: ActivationComponents, weights: Weights) -> None:
-    config = {"samples": SAMPLES, "space": "activations of the first convolution"}
-    header = weights.part_header(KIND, KIND, config)
-    save_tensors(path, vars(components), header)
-
-
-def _read(path: Path, weights: Weights) -> ActivationComponents:
-    header, tensors = load_tensors(path)
-    weights.require_generator(header, path)
-    try:
-        return ActivationComponents(**tensors)
-    except TypeError:
-        raise WeightsError(f"{path} does not hold activation components; remove it to fit them again") from None
-
-
-__all__ = ["ActivationComponents", "fit_activations", "load_activations"]
+__all__ = ["STORED", "ActivationComponents", "fit_activations", "load_activations"]

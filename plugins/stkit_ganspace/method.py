@@ -81,9 +81,9 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
     def prepare(self, weights: Weights, device: torch.device) -> None:
         """Fit the components of w and keep them as the weights' own file."""
-        from stkit_ganspace.components import fit_components, save_components
+        from stkit_ganspace.components import STORED, fit_components
 
-        save_components(weights.path("ganspace"), fit_components(weights), weights)
+        STORED.save(weights.path(STORED.kind), fit_components(weights), weights)
 
     def _basis(self, name: str, options: GANSpaceOptions, context: EditContext) -> tuple[Tensor, Tensor, Tensor]:
         """Directions [K, w_dim], units [K] and mean [w_dim] of the components that `name` is one of."""
