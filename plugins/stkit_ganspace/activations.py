@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stkit.directions import sample_w
+from stkit.models.stylegan2 import GeneratorConfig
 from stkit.weights import Weights
 from stkit_ganspace.stored import Stored
 
@@ -34,8 +35,14 @@ STORED = Stored(
 )
 
 
+def count_activations(weights: Weights) -> int:
+    """How many components there are to fit."""
+    config = GeneratorConfig(**weights.header.config)
+    return min(COUNT, weights.w_dim, 4 * 4 * config.channels(4))
+
+
 def load_activations(weights: Weights) -> ActivationComponents:
-    """The components of the weights' generator: shipped with it, from the cache, or fitted now and cached."""
+    """The components of the weights' generator: shipped with it, from the cache, or fitted now (seconds) and cached."""
     return STORED.load(weights, fit_activations)
 
 
@@ -73,4 +80,4 @@ def fit_activations(
     return ActivationComponents(*(value.float().clone() for value in found))
 
 
-__all__ = ["STORED", "ActivationComponents", "fit_activations", "load_activations"]
+__all__ = ["STORED", "ActivationComponents", "count_activations", "fit_activations", "load_activations"]
