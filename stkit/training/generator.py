@@ -269,7 +269,7 @@ def export_generator(
         licence=licence,
         notes=notes or {},
     )
-    return save_module(Path(folder) / "generator.safetensors", generator, header)
+    return save_module(folder, generator, header)
 
 
 __all__ = ["AdversarialConfig", "GeneratorRun", "export_generator", "r1_penalty"]

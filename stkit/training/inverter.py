@@ -327,7 +327,7 @@ def export_inverter(
         generator=generator,
         notes=notes or {},
     )
-    return save_module(Path(folder) / "inverter.safetensors", inverter, header)
+    return save_module(folder, inverter, header)
 
 
 __all__ = ["Embedder", "InverterConfig", "InverterRun", "export_inverter"]

@@ -23,7 +23,7 @@ from stkit.models.latent_classifier import LatentClassifier
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.training.data import batch_indices
 from stkit.training.export import save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, step_generator
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.weights import Header, Weights, tensors_fingerprint
 
 
@@ -104,7 +104,7 @@ class ReferenceRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        settings = {**dataclasses.asdict(self.config), "batch": self.loop.batch, "seed": self.loop.seed}
+        settings = run_settings(self.config, self.loop)
         settings["codes"] = tensors_fingerprint({"codes": self.codes})
         settings["classifier"] = tensors_fingerprint(self.classifier.state_dict())
         state: dict[str, Stateful] = {
@@ -176,7 +176,7 @@ def export_reference(
     Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """
     header = weights.part_header("reference", "reference-block", dataclasses.asdict(block.config), notes)
-    return save_module(Path(folder) / "reference.safetensors", block, header)
+    return save_module(folder, block, header)
 
 
 __all__ = ["ReferenceConfig", "ReferenceRun", "export_reference", "reference_losses", "transfer_figures"]
