@@ -154,7 +154,8 @@ class _Cache:
     """Codes by the sha256 of their photo's file, for one inverter of one generator and one way of framing."""
 
     def __init__(self, weights: Weights, inverter: Inverter[Options], domain: Domain | None) -> None:
-        network = weights.path("inverter")
+        # An inverter without a network of its own may begin with the codes of the weights' own.
+        network = weights.path(weights.inverters().get(inverter.name, "inverter"))
         identity = {
             "generator": weights.fingerprint,
             "network": load_header(network).fingerprint if network.exists() else None,
