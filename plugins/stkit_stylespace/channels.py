@@ -56,9 +56,14 @@ def style_layers(weights: Weights) -> list[StyleLayer]:
     return layers
 
 
+def layer_of(layers: Sequence[StyleLayer], channel: int) -> StyleLayer:
+    """The layer that the channel at place `channel` among all belongs to."""
+    return next(layer for layer in layers if layer.start <= channel < layer.start + layer.width)
+
+
 def channel_name(layers: Sequence[StyleLayer], channel: int) -> str:
     """The paper's name of a channel, like `6_501`: layer and channel in it."""
-    layer = next(layer for layer in layers if layer.start <= channel < layer.start + layer.width)
+    layer = layer_of(layers, channel)
     return f"{layer.index}_{channel - layer.start}"
 
 
@@ -147,6 +152,7 @@ __all__ = [
     "channel_name",
     "find_channel",
     "find_rankings",
+    "layer_of",
     "load_ranking",
     "rank_channels",
     "sampled_unit",

@@ -61,7 +61,10 @@ def targets(labelled: LabelledCodes) -> list[Target]:
         counts = {split: int((known & rows).sum()) for split, rows in (("train", ~labelled.val), ("val", labelled.val))}
         for split, count in counts.items():
             if count < 2:
-                raise UsageError(f"attribute '{name}' has {count} labelled photos in the split {split}; it needs 2")
+                raise UsageError(
+                    f"attribute '{name}' has {count} labelled photos in the split {split}; label 2 or more, or leave "
+                    "it out"
+                )
         values = column[known & ~labelled.val].double()
         std = float(values.std())
         if std == 0:

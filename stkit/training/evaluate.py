@@ -167,7 +167,9 @@ def reconstruction_grid(
 def _require_size(weights: Weights, image_set: ImageSet) -> None:
     size = image_set.images.shape[-1]
     if size != weights.resolution:
-        raise UsageError(f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px")
+        raise UsageError(
+            f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px; load them at that"
+        )
 
 
 __all__ = [

@@ -131,7 +131,7 @@ def zoomed(images: Tensor) -> Tensor:
 
 @dataclass
 class ReconstructionRun:
-    """A resumable run: `train()` leaves `ema` (an Autoencoder) in the checkpoint under `ema`.
+    """A resumable run: `train()` leaves the averaged Autoencoder in `ema.model` and in the checkpoint under `ema`.
 
     `init` is the state of an Autoencoder of the same config to start from. Raises WeightsError when it does not fit.
     """

@@ -89,7 +89,7 @@ class ReferenceRun:
         if self.loop.batch % 2:
             raise UsageError(f"batch {self.loop.batch} has no halves for sources and references; give an even one")
         if min(len(self.train_codes), len(self.val_codes)) < 2:
-            raise UsageError("training and validation need two photos each, a source and a reference")
+            raise UsageError("training and validation need two photos each, a source and a reference; give more")
         torch.manual_seed(self.loop.seed)
         self.classifier = copy.deepcopy(self.classifier).to(self.device)
         self.codes = self.train_codes.to(self.device)

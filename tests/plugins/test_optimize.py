@@ -138,7 +138,7 @@ def test_it_stops_when_nothing_is_gained() -> None:
     taken: list[int] = []
     descend([place], 0.1, 50, 5, lambda step: place.sum() * 0 + 1, taken.append)
     assert taken == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(StkitError, match="diverged at step 0; lower it with -o learning_rate"):
+    with pytest.raises(StkitError, match=r"diverged at step 0; lower the learning rate \(-o learning_rate"):
         descend([place], 0.1, 50, 5, lambda step: place.sum() * math.nan, taken.append)
 
 
