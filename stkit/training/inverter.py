@@ -210,7 +210,7 @@ class InverterRun:
         if self.config.identity and self.embedder is None:
             raise UsageError("this domain has no network for the identity loss; set its weight to 0 (--identity 0)")
         if not 0 <= self.config.latent <= 1:
-            raise UsageError(f"latent {self.config.latent} is no share of the batches; give 0 to 1 (--latent)")
+            raise UsageError(f"latent {self.config.latent} is not a share of the batches; give 0 to 1 (--latent)")
 
     def _start(self) -> None:
         if self.init is not None:
