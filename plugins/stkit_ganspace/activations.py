@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.directions import sample_w
+from stkit.directions import middle_range, row_signs, sample_w
 from stkit.models.stylegan2 import GeneratorConfig
 from stkit.weights import Weights
 from stkit_ganspace.stored import Stored
@@ -70,11 +70,10 @@ def fit_activations(
     x = torch.from_numpy(pca.transform(activations)).double()
     centred = w.double() - w.double().mean(0)
     basis = torch.linalg.lstsq(x, centred).solution  # [K, w_dim]
-    signs = basis.gather(1, basis.abs().argmax(1, keepdim=True)).sign()
+    signs = row_signs(basis)
     basis, x = basis * signs, x * signs.T
     stds, lengths = x.std(0), basis.norm(dim=1).clamp(min=1e-12)
-    quantiles = torch.tensor([0.005, 0.995], dtype=torch.float64)
-    limits = torch.quantile(x / stds.clamp(min=1e-12), quantiles, dim=0).T
+    limits = middle_range(x / stds.clamp(min=1e-12))
     shares = torch.from_numpy(pca.explained_variance_ratio_)
     found = (basis / lengths[:, None], lengths * stds, shares, limits)
     return ActivationComponents(*(value.float().clone() for value in found))

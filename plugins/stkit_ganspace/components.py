@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.directions import sample_w
+from stkit.directions import middle_range, row_signs, sample_w
 from stkit.weights import Weights
 from stkit_ganspace.stored import Stored
 
@@ -51,11 +51,10 @@ def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT,
     w = sample_w(weights, samples, seed)
     pca = PCA(min(count, weights.w_dim), svd_solver="covariance_eigh").fit(w.double().numpy())
     directions = torch.from_numpy(pca.components_)
-    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
-    directions = directions * signs
+    directions = directions * row_signs(directions)
     mean, stds = torch.from_numpy(pca.mean_), torch.from_numpy(pca.explained_variance_).sqrt()
     scores = (w.double() - mean) @ directions.T / stds.clamp(min=1e-12)
-    limits = torch.quantile(scores[:20_000], torch.tensor([0.005, 0.995], dtype=torch.float64), dim=0).T
+    limits = middle_range(scores[:20_000])
     variance = w.double().var(0).sum()
     return Components(*(value.float() for value in (directions, mean, stds, variance, limits)))
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stkit.directions import check_name, find_files, sample_w
+from stkit.directions import check_name, find_files, middle_range, sample_w
 from stkit.errors import UsageError, WeightsError
 from stkit.weights import Header, Weights, load_tensors, save_tensors
 
@@ -107,7 +107,7 @@ def rank_channels(styles: Tensor, positive: Tensor, count: int = 20) -> Ranking:
     scores = chosen.mean(0).abs() / chosen.std(0).clamp(min=1e-9)
     scores[std < 1e-9] = 0
     order = scores.argsort(descending=True)[:count]
-    limits = torch.quantile(standard[:, order], torch.tensor([0.005, 0.995], dtype=torch.float64), dim=0).T
+    limits = middle_range(standard[:, order])
     values = (scores[order], chosen.mean(0)[order].sign(), std[order], limits)
     return Ranking(order, *(value.float() for value in values))
 
