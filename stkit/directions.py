@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.options import LatentSpace, LayerRange
-from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, user_folder
+from stkit.weights import Weights, load_header, load_tensors, save_tensors, user_folder
 
 KIND = "direction"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -99,16 +99,7 @@ def save_direction(path: Path, direction: Direction, weights: Weights) -> None:
         "safe_range": list(direction.safe_range),
         "layers": str(direction.layers) if direction.layers else None,
     }
-    header = Header(
-        kind=KIND,
-        architecture=KIND,
-        config=config,
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=direction.generator,
-        notes=direction.notes,
-    )
+    header = weights.part_header(KIND, KIND, config, direction.notes)
     save_tensors(path, {"vector": direction.vector.float()}, header)
 
 
@@ -198,9 +189,18 @@ def calibrate(coordinates: Tensor) -> tuple[float, tuple[float, float]]:
     unit = float(coordinates.std())
     if not unit > 1e-12:
         raise StkitError("the latents do not vary along this direction, so it has no unit of strength")
-    standard = (coordinates - coordinates.mean()) / unit
-    low, high = torch.quantile(standard, torch.tensor([0.005, 0.995], dtype=standard.dtype)).tolist()
+    low, high = middle_range((coordinates - coordinates.mean()) / unit).tolist()
     return unit, (round(low, 1), round(high, 1))
+
+
+def middle_range(values: Tensor) -> Tensor:
+    """The ends [2] of the middle 99% of `values` [N], or those [K, 2] of each column of `values` [N, K]."""
+    return torch.quantile(values, torch.tensor([0.005, 0.995], dtype=values.dtype), dim=0).movedim(0, -1)
+
+
+def row_signs(rows: Tensor) -> Tensor:
+    """The signs [K, 1] of the entries largest in size of `rows` [K, D]: times them, a row has one sign only."""
+    return rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
 
 
 @torch.inference_mode()
@@ -222,8 +222,10 @@ __all__ = [
     "find_direction",
     "find_files",
     "load_direction",
+    "middle_range",
     "own_folder",
     "require_shape",
+    "row_signs",
     "sample_w",
     "save_direction",
 ]

@@ -16,7 +16,8 @@ from stkit.directions import sample_w
 from stkit.editor import DEFAULT_INVERTER, Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
-from stkit.labels import Labels, load_labels, match_photos
+from stkit.inversion import ignore_progress
+from stkit.labels import Labels, match_photos
 from stkit.latents import Latents
 from stkit.options import LatentSpace, build_options
 from stkit.training.codes import LabelledCodes, labelled_codes
@@ -50,14 +51,14 @@ class AttributeSpec:
 
 def labelled_photos(
     editor: Editor,
-    labels: Path,
+    labels: Labels,
     images: Path,
     attributes: Sequence[AttributeSpec],
     inverter: str = DEFAULT_INVERTER,
     aligned: bool = False,
     limit: int | None = None,
     seed: int = 0,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = ignore_progress,
 ) -> LabelledCodes:
     """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
 
@@ -66,24 +67,23 @@ def labelled_photos(
     else "test") are held out; without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts
     of what is left out are logged. Raises LabelsError, UnknownNameError, UsageError, PhotoError, StkitError.
     """
-    table = load_labels(labels)
-    first = table.column(attributes[0].column, attributes[0].positive)
+    first = labels.column(attributes[0].column, attributes[0].positive)
     for spec in attributes[1:]:
-        table.column(spec.column, spec.positive)  # said now and not after an hour of inverting
+        labels.column(spec.column, spec.positive)  # said now and not after an hour of inverting
     with ImageFiles(images) as files:
         names = files.names
-    photos = match_photos(table, names)
-    _tell(len(table) - len(photos), f"rows of {labels.name} have no photo in {images.name}")
-    _tell(len(names) - len(photos), f"photos of {images.name} have no row in {labels.name}")
+    photos = match_photos(labels, names)
+    _tell(len(labels) - len(photos), f"rows of {labels.path.name} have no photo in {images.name}")
+    _tell(len(names) - len(photos), f"photos of {images.name} have no row in {labels.path.name}")
     rows = np.array(sorted(row for row in photos if not np.isnan(first[row])), dtype=int)
-    _tell(len(photos) - len(rows), f"photos have no '{attributes[0].column}' in {labels.name}")
-    rows, held_out = _split(table, rows, seed)
+    _tell(len(photos) - len(rows), f"photos have no '{attributes[0].column}' in {labels.path.name}")
+    rows, held_out = _split(labels, rows, seed)
     if limit is not None and limit < len(rows):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
         rows, held_out = rows[chosen], held_out[chosen]
-    require_classes(first[rows[~held_out]], attributes[0].column, str(labels))
-    cells = {spec.column: [table.cells[spec.column][row] for row in rows] for spec in attributes}
-    chosen_rows = Labels(table.path, [table.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
+    require_classes(first[rows[~held_out]], attributes[0].column, str(labels.path))
+    cells = {spec.column: [labels.cells[spec.column][row] for row in rows] for spec in attributes}
+    chosen_rows = Labels(labels.path, [labels.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
     return labelled_codes(
         editor.weights,
         chosen_rows,
@@ -102,7 +102,7 @@ def labelled_samples(
     count: int,
     attributes: Sequence[str],
     seed: int = 0,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = ignore_progress,
 ) -> LabelledCodes:
     """w [N, w_dim] of `count` random images, labelled by a registered scorer; a fifth is held out.
 

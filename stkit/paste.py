@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from stkit.alignment import crop_photo
+from stkit.domains import WHOLE
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 Blend = Literal["residual", "replace", "poisson"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
-
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 _STRIP = 256  # rows of the photo that are worked on at a time
 _FEATHER = 0.35  # of the half width of the region
@@ -242,4 +241,4 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-__all__ = ["BLENDS", "WHOLE", "Blend", "feathered_window", "parse_blend", "paste_back"]
+__all__ = ["BLENDS", "Blend", "feathered_window", "parse_blend", "paste_back"]

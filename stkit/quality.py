@@ -26,11 +26,16 @@ def usual_errors(weights: Weights) -> Mapping[str, Any] | None:
 
     Images in [-1, 1] at the generator's resolution, reconstructed by the weights' own inverter.
     """
-    try:
-        note = load_header(weights.path("inverter")).notes.get(_NOTE)
-    except WeightsError:
-        return None
-    return note if isinstance(note, Mapping) and isinstance(note.get("p99"), (int, float)) else None
+    path = weights.path("inverter")
+
+    def read() -> Mapping[str, Any] | None:
+        try:
+            note = load_header(path).notes.get(_NOTE)
+        except WeightsError:
+            return None
+        return note if isinstance(note, Mapping) and isinstance(note.get("p99"), (int, float)) else None
+
+    return weights.keep((_NOTE, path.stat().st_mtime_ns), read) if path.exists() else None
 
 
 def warn_if_unusual(weights: Weights, mse: float, photo: Path) -> None:

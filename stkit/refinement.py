@@ -123,13 +123,14 @@ def _load_lpips() -> LPIPS | None:
 
 
 def _errors(editor: Editor, latents: Latents, crops: torch.Tensor, lpips: LPIPS | None) -> dict[str, float]:
-    """MSE at the generator's resolution, as `Inversion.metrics`, and LPIPS at 256 px."""
+    """Of the picture part: MSE at the generator's resolution, as `Inversion.metrics`, and LPIPS 256 px wide."""
+    from stkit.images import picture_part
     from stkit.training.losses import paired_errors
 
-    images, crops = editor.generate(latents).clamp(-1, 1), crops.cpu()
-    errors = {"mse": float((images - crops).square().mean())}
+    images, crops, output_crop = editor.generate(latents).clamp(-1, 1), crops.cpu(), editor.domain.output_crop
+    errors = {"mse": float(picture_part(images - crops, output_crop).square().mean())}
     if lpips is not None:
-        errors["lpips"] = float(paired_errors(images, crops, lpips)["lpips"].mean())
+        errors["lpips"] = float(paired_errors(images, crops, lpips, output_crop)["lpips"].mean())
     return errors
 
 

@@ -8,6 +8,7 @@ made with the tuned one.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,17 +58,8 @@ def tuning_between(base: nn.Module, tuned: nn.Module, weights: Weights) -> Tunin
             deltas[name] = (value - mine[name]).half().cpu()
             if not torch.isfinite(deltas[name]).all():
                 raise StkitError(f"tuning diverged in {name}; lower its learning rate")
-    header = Header(
-        kind=_KIND,
-        architecture=weights.header.architecture,
-        config=weights.header.config,
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        fingerprint=tensors_fingerprint(deltas),
-    )
-    return Tuning(header, deltas)
+    header = weights.part_header(_KIND, weights.header.architecture, weights.header.config)
+    return Tuning(dataclasses.replace(header, fingerprint=tensors_fingerprint(deltas)), deltas)
 
 
 def tuned_generator(base: GeneratorT, tuning: Tuning) -> GeneratorT:

@@ -185,6 +185,21 @@ class Weights:
 
         return self.keep((kind, str(device)), read)
 
+    def part_header(
+        self, kind: str, architecture: str, config: Mapping[str, Any], notes: Mapping[str, Any] | None = None
+    ) -> Header:
+        """The header of a file that belongs to this generator: it shares its domain, alignment and licence."""
+        return Header(
+            kind=kind,
+            architecture=architecture,
+            config=config,
+            domain=self.domain,
+            alignment=self.alignment,
+            licence=self.header.licence,
+            generator=self.fingerprint,
+            notes=notes or {},
+        )
+
     def require_generator(self, header: Header, path: Path) -> None:
         """Raise WeightsError unless the file at `path` belongs to this generator."""
         if header.generator != self.fingerprint:

@@ -14,3 +14,6 @@ def register_inverters() -> Sequence[Inverter]:
     from stkit_e4e.inverter import E4E
 
     return [E4E()]
+
+
+__all__ = ["register_inverters"]

@@ -12,6 +12,9 @@ MAX_YAW = 35.0  # degrees; training faces have 15 at most
 MIN_SHARPNESS = 0.005  # see `sharpness`; 60 validation images have 0.007 or more, half of them 0.021
 MIN_SCORE = 0.15  # of dlib's detector, which gives clear faces 0.5 and more
 
+# Distance of the nose tip from the head's axis, in units of half the jaw's width: fitted to the yaw of 120
+# validation images of faces128 (correlation 0.97).
+_NOSE = 1.4
 _PATCH = 128
 
 
@@ -49,11 +52,6 @@ def yaw(landmarks: np.ndarray) -> float:
         return 90.0
     place = 2 * float((tip - left) @ across) / width**2 - 1
     return math.degrees(math.atan(place / _NOSE))
-
-
-# Distance of the nose tip from the head's axis, in units of half the jaw's width: fitted to the yaw of 120
-# validation images of faces128 (correlation 0.97).
-_NOSE = 1.4
 
 
 def sharpness(photo: Image.Image, landmarks: np.ndarray) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Literal
 
-from stkit import options as stkit_options
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.metrics import Metric
+from stkit.options import Options
 from stkit_faces.domain import FACES_TEMPLATE
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _BATCH = 32
 _TEMPLATES = {"points": FACES_TEMPLATE, "ffhq": AlignmentTemplate("ffhq")}
 
 
-class IdentityOptions(stkit_options.Options):
+class IdentityOptions(Options):
     """`template`: how the crops are framed, "points" (the faces domain's own) or "ffhq"."""
 
     template: Literal["points", "ffhq"] = "points"

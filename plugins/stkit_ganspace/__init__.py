@@ -14,3 +14,6 @@ def register_editing_methods() -> Sequence[EditingMethod]:
     from stkit_ganspace.method import GANSpace
 
     return [GANSpace()]
+
+
+__all__ = ["register_editing_methods"]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stkit.directions import sample_w
-from stkit.errors import OutputError, WeightsError
-from stkit.weights import Header, Weights, cache_folder, load_tensors, save_tensors
-
-logger = logging.getLogger("stkit")
+from stkit.directions import middle_range, row_signs, sample_w
+from stkit.models.stylegan2 import GeneratorConfig
+from stkit.weights import Weights
+from stkit_ganspace.stored import Stored
 
 SAMPLES = 5_000
 COUNT = 20
-KIND = "ganspace-activations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +27,23 @@ class ActivationComponents:
     limits: Tensor
 
 
+STORED = Stored(
+    "ganspace-activations",
+    "GANSpace's activation components",
+    ActivationComponents,
+    {"samples": SAMPLES, "space": "activations of the first convolution"},
+)
+
+
+def count_activations(weights: Weights) -> int:
+    """How many components there are to fit."""
+    config = GeneratorConfig(**weights.header.config)
+    return min(COUNT, weights.w_dim, 4 * 4 * config.channels(4))
+
+
 def load_activations(weights: Weights) -> ActivationComponents:
-    """The components of the weights' generator: shipped with it, from the cache, or fitted now and cached."""
-    return weights.keep(KIND, lambda: _find(weights))
+    """The components of the weights' generator: shipped with it, from the cache, or fitted now (seconds) and cached."""
+    return STORED.load(weights, fit_activations)
 
 
 @torch.inference_mode()
@@ -60,50 +70,13 @@ def fit_activations(
     x = torch.from_numpy(pca.transform(activations)).double()
     centred = w.double() - w.double().mean(0)
     basis = torch.linalg.lstsq(x, centred).solution  # [K, w_dim]
-    signs = basis.gather(1, basis.abs().argmax(1, keepdim=True)).sign()
+    signs = row_signs(basis)
     basis, x = basis * signs, x * signs.T
     stds, lengths = x.std(0), basis.norm(dim=1).clamp(min=1e-12)
-    quantiles = torch.tensor([0.005, 0.995], dtype=torch.float64)
-    limits = torch.quantile(x / stds.clamp(min=1e-12), quantiles, dim=0).T
+    limits = middle_range(x / stds.clamp(min=1e-12))
     shares = torch.from_numpy(pca.explained_variance_ratio_)
     found = (basis / lengths[:, None], lengths * stds, shares, limits)
     return ActivationComponents(*(value.float().clone() for value in found))
 
 
-def _find(weights: Weights) -> ActivationComponents:
-    cached = cache_folder() / "ganspace" / f"{weights.fingerprint}-activations.safetensors"
-    for path in (weights.path(KIND), cached):
-        if path.exists():
-            return _read(path, weights)
-    logger.info("fitting GANSpace's activation components of %s (once)", weights.name)
-    components = fit_activations(weights)
-    try:
-        _save(cached, components, weights)
-    except OutputError as error:
-        logger.warning("the components are not kept: %s", error)
-    return components
-
-
-def _save(path: Path, components: ActivationComponents, weights: Weights) -> None:
-    header = Header(
-        kind=KIND,
-        architecture=KIND,
-        config={"samples": SAMPLES, "space": "activations of the first convolution"},
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-    )
-    save_tensors(path, vars(components), header)
-
-
-def _read(path: Path, weights: Weights) -> ActivationComponents:
-    header, tensors = load_tensors(path)
-    weights.require_generator(header, path)
-    try:
-        return ActivationComponents(**tensors)
-    except TypeError:
-        raise WeightsError(f"{path} does not hold activation components; remove it to fit them again") from None
-
-
-__all__ = ["ActivationComponents", "fit_activations", "load_activations"]
+__all__ = ["STORED", "ActivationComponents", "count_activations", "fit_activations", "load_activations"]

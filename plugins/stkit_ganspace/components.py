@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stkit.directions import sample_w
-from stkit.errors import OutputError, WeightsError
-from stkit.weights import Header, Weights, cache_folder, load_tensors, save_tensors
-
-logger = logging.getLogger("stkit")
+from stkit.directions import middle_range, row_signs, sample_w
+from stkit.weights import Weights
+from stkit_ganspace.stored import Stored
 
 SAMPLES = 50_000
 COUNT = 40
@@ -40,22 +36,12 @@ class Components:
         return [(round(low, 1), round(high, 1)) for low, high in self.limits.tolist()]
 
 
+STORED = Stored("ganspace", "GANSpace components", Components, {"samples": SAMPLES, "space": "w"})
+
+
 def load_components(weights: Weights) -> Components:
     """The components of the weights' generator: shipped with it, from the cache, or fitted now and cached."""
-    return weights.keep("ganspace", lambda: _find(weights))
-
-
-def _find(weights: Weights) -> Components:
-    for path in (weights.path("ganspace"), _cached(weights)):
-        if path.exists():
-            return _read(path, weights)
-    logger.info("fitting GANSpace components of %s (once)", weights.name)
-    components = fit_components(weights)
-    try:
-        save_components(_cached(weights), components, weights)
-    except OutputError as error:
-        logger.warning("the components are not kept: %s", error)
-    return components
+    return STORED.load(weights, fit_components)
 
 
 def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT, seed: int = 0) -> Components:
@@ -65,40 +51,12 @@ def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT,
     w = sample_w(weights, samples, seed)
     pca = PCA(min(count, weights.w_dim), svd_solver="covariance_eigh").fit(w.double().numpy())
     directions = torch.from_numpy(pca.components_)
-    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
-    directions = directions * signs
+    directions = directions * row_signs(directions)
     mean, stds = torch.from_numpy(pca.mean_), torch.from_numpy(pca.explained_variance_).sqrt()
     scores = (w.double() - mean) @ directions.T / stds.clamp(min=1e-12)
-    limits = torch.quantile(scores[:20_000], torch.tensor([0.005, 0.995], dtype=torch.float64), dim=0).T
+    limits = middle_range(scores[:20_000])
     variance = w.double().var(0).sum()
     return Components(*(value.float() for value in (directions, mean, stds, variance, limits)))
 
 
-def save_components(path: Path, components: Components, weights: Weights) -> None:
-    """Write `components` as a weights file that carries the generator's fingerprint."""
-    header = Header(
-        kind="ganspace",
-        architecture="ganspace",
-        config={"samples": SAMPLES, "space": "w"},
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-    )
-    save_tensors(path, {name: value.clone() for name, value in vars(components).items()}, header)
-
-
-def _cached(weights: Weights) -> Path:
-    return cache_folder() / "ganspace" / f"{weights.fingerprint}.safetensors"
-
-
-def _read(path: Path, weights: Weights) -> Components:
-    header, tensors = load_tensors(path)
-    weights.require_generator(header, path)
-    try:
-        return Components(**tensors)
-    except TypeError:
-        raise WeightsError(f"{path} does not hold GANSpace components; remove it to fit them again") from None
-
-
-__all__ = ["COUNT", "SAMPLES", "Components", "fit_components", "load_components", "save_components"]
+__all__ = ["COUNT", "SAMPLES", "STORED", "Components", "fit_components", "load_components"]

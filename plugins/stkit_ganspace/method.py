@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pydantic
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from stkit.latents import Latents
     from stkit.weights import Weights
+
+_NUMBERED = re.compile(r"(?:pc|act)([1-9][0-9]*)")
 
 
 class GANSpaceOptions(Options):
@@ -41,8 +44,10 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
     Options = GANSpaceOptions
 
     def attributes(self, context: EditContext) -> list[Attribute]:
-        """pc1 (the largest) to the last component of w, then act1 to the last one of the activations."""
-        from stkit_ganspace.activations import load_activations
+        """pc1 (the largest) to the last component of w, then act1 to the last one of the activations.
+
+        The activations are fitted when one of them is asked for; until then nothing but the names is known.
+        """
         from stkit_ganspace.components import load_components
 
         components = load_components(context.weights)
@@ -51,24 +56,16 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
             for i, (share, safe) in enumerate(zip(components.shares, components.safe_ranges, strict=True))
         ]
         if context.attribute in {attribute.name for attribute in found}:
-            return found  # the activations need not be fitted for that
-        activations = load_activations(context.weights)
-        return found + [
-            Attribute(
-                f"act{i + 1}",
-                f"activation component {i + 1}, {100 * share:.1f}% of the variance of the first convolution",
-                (round(low, 1), round(high, 1)),
-            )
-            for i, (share, (low, high)) in enumerate(
-                zip(activations.shares.tolist(), activations.limits.tolist(), strict=True)
-            )
-        ]
+            return found
+        return found + _activation_attributes(context)
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""
         attribute = find_attribute(self, context)
         directions, units, mean = self._basis(attribute.name, options, context)
-        index = int(attribute.name.lstrip("pcat")) - 1
+        match = _NUMBERED.fullmatch(attribute.name)
+        assert match is not None  # these are the names that attributes() gives
+        index = int(match[1]) - 1
         codes = latents.codes.clone()
         layers = context.layer_indices(codes.shape[1])
         direction = directions[index].to(codes)
@@ -81,9 +78,9 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
     def prepare(self, weights: Weights, device: torch.device) -> None:
         """Fit the components of w and keep them as the weights' own file."""
-        from stkit_ganspace.components import fit_components, save_components
+        from stkit_ganspace.components import STORED, fit_components
 
-        save_components(weights.path("ganspace"), fit_components(weights), weights)
+        STORED.save(weights.path(STORED.kind), fit_components(weights), weights)
 
     def _basis(self, name: str, options: GANSpaceOptions, context: EditContext) -> tuple[Tensor, Tensor, Tensor]:
         """Directions [K, w_dim], units [K] and mean [w_dim] of the components that `name` is one of."""
@@ -97,6 +94,27 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
             raise UsageError("option 'relative' is for the components of w (pc1, pc2, ...)")
         activations = load_activations(context.weights)
         return activations.directions, activations.units, components.mean
+
+
+def _activation_attributes(context: EditContext) -> list[Attribute]:
+    from stkit_ganspace.activations import STORED, count_activations, load_activations
+
+    components = STORED.find(context.weights)
+    if components is None:
+        names = [f"act{i + 1}" for i in range(count_activations(context.weights))]
+        if context.attribute not in names:
+            return [Attribute(name, f"activation component {name[3:]}, fitted when it is first used") for name in names]
+        components = load_activations(context.weights)
+    return [
+        Attribute(
+            f"act{i + 1}",
+            f"activation component {i + 1}, {100 * share:.1f}% of the variance of the first convolution",
+            (round(low, 1), round(high, 1)),
+        )
+        for i, (share, (low, high)) in enumerate(
+            zip(components.shares.tolist(), components.limits.tolist(), strict=True)
+        )
+    ]
 
 
 __all__ = ["GANSpace", "GANSpaceOptions"]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stkit.editor import Editor
+    from stkit.labelled import AttributeSpec
+    from stkit.options import LatentSpace
     from stkit.training.codes import LabelledCodes
     from stkit_interfacegan.fitting import Fit
 
@@ -71,6 +73,7 @@ def run(
         raise UsageError("give --labels and --images, or --samples and --scorer")
     from stkit.directions import KIND, check_name, own_folder, save_direction
     from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples
+    from stkit.labels import load_labels
     from stkit.options import LatentSpace, LayerRange
     from stkit_interfacegan.fitting import fit_direction
 
@@ -87,14 +90,15 @@ def run(
     if path.exists() and not replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
     specs = [AttributeSpec.parse(part) for part in (orthogonal_to or "").split(",") if part.strip()]
-    columns, others = _others(editor, specs, _known(labels, scorer, editor), LatentSpace(space))
+    table = load_labels(labels) if labels else None
+    if scorer:
+        editor.registry.scorer(scorer)  # an unknown one is said now; its attributes it tells only when it scores
+    columns, others = _others(editor, specs, table.names if table is not None else [], LatentSpace(space))
     data: LabelledCodes
-    if labels and images:
+    if table is not None and images:
         with progress_bar("inverting") as on_progress:
-            data = labelled_photos(
-                editor, labels, images, [spec, *columns], inverter, aligned, limit, seed, on_progress
-            )
-        origin = {"labels": labels.name, "images": images.name, "inverter": inverter, "photos": len(data.names)}
+            data = labelled_photos(editor, table, images, [spec, *columns], inverter, aligned, limit, seed, on_progress)
+        origin = {"labels": table.path.name, "images": images.name, "inverter": inverter, "photos": len(data.names)}
     else:
         assert samples is not None and scorer is not None
         if any(part.positive for part in (spec, *columns)):
@@ -110,25 +114,15 @@ def run(
     _tell(fit, path)
 
 
-def _known(labels: Path | None, scorer: str | None, editor: Editor) -> list[str] | None:
-    """The columns of the label file; None for a scorer, which only tells its attributes when it scores."""
-    from stkit.labels import load_labels
-
-    if labels is not None:
-        return load_labels(labels).names
-    editor.registry.scorer(scorer or "")
-    return None
-
-
 def _others(
-    editor: Editor, specs: list, columns: list[str] | None, space: object
-) -> tuple[list, dict[str, np.ndarray]]:
+    editor: Editor, specs: list[AttributeSpec], columns: list[str], space: LatentSpace
+) -> tuple[list[AttributeSpec], dict[str, np.ndarray]]:
     """What to stay orthogonal to: columns of the labels where they have it, otherwise saved directions."""
     from stkit.directions import find_direction
 
     from_labels, saved = [], {}
     for spec in specs:
-        direction = None if columns and spec.column in columns else find_direction(editor.weights, spec.column)
+        direction = None if spec.column in columns else find_direction(editor.weights, spec.column)
         if direction is None:
             from_labels.append(spec)  # a name that is neither is reported with the columns that there are
         elif direction.space is not space:

@@ -15,6 +15,7 @@ from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
     from stkit.directions import Direction
+    from stkit.options import LayerRange
     from stkit.weights import Weights
 
 Name = Annotated[str, typer.Argument(help="The direction.")]
@@ -172,11 +173,13 @@ def _find(weights: Weights, name: str) -> Direction:
     return direction
 
 
-def _foreign(path: Path, name: str | None, component: int | None, layers: object, weights: Weights) -> Direction:
+def _foreign(
+    path: Path, name: str | None, component: int | None, layers: LayerRange | None, weights: Weights
+) -> Direction:
     """A direction of another project, measured on the generator's own samples."""
     from stkit.checkpoints.directions import read_directions
     from stkit.directions import Direction, calibrate, coordinates, require_shape, sample_w
-    from stkit.options import LatentSpace, LayerRange
+    from stkit.options import LatentSpace
 
     read = read_directions(path)
     if component is None and len(read) > 1:
@@ -186,7 +189,6 @@ def _foreign(path: Path, name: str | None, component: int | None, layers: object
     vector = read.vectors[(component or 1) - 1].float()
     name = name or (path.stem if component is None else f"{path.stem}-{component}")
     require_shape(name, vector, weights)
-    assert layers is None or isinstance(layers, LayerRange)
     if layers:
         layers.indices(weights.num_ws)
     unit, safe_range = calibrate(coordinates(sample_w(weights, 10_000), vector))

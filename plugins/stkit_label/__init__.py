@@ -14,3 +14,6 @@ def register_editing_methods() -> Sequence[EditingMethod]:
     from stkit_label.method import LabelEditing
 
     return [LabelEditing()]
+
+
+__all__ = ["register_editing_methods"]

@@ -55,8 +55,8 @@ class LabelEditing(EditingMethod[LabelOptions]):
         figures = load_header(context.weights.path("classifier")).notes.get("held_out", {})
         found = []
         for name, (low, high) in zip(classifier.config.attributes, classifier.score_limits.tolist(), strict=True):
-            known = figures.get(name, {})
-            words = "".join(f", {key} {known[key]:.2f} on held-out photos" for key in ("correlation",) if key in known)
+            correlation = figures.get(name, {}).get("correlation")
+            words = "" if correlation is None else f", correlation {correlation:.2f} on held-out photos"
             reach = round(min(3.0, high - low), 1)
             found.append(Attribute(name, f"as the latent classifier sees it{words}", (-reach, reach)))
         return found

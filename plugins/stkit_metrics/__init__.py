@@ -15,3 +15,6 @@ def register_metrics() -> Sequence[Metric]:
     from stkit_metrics.sets import FrechetMetric, SWDMetric
 
     return [MSEMetric(), LPIPSMetric(), FrechetMetric(), SWDMetric()]
+
+
+__all__ = ["register_metrics"]

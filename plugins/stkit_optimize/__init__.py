@@ -15,3 +15,6 @@ def register_inverters() -> Sequence[Inverter]:
     from stkit_optimize.pti import PTI
 
     return [Optimize(), PTI()]
+
+
+__all__ = ["register_inverters"]

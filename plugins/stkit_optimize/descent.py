@@ -62,7 +62,9 @@ def descend(
             loss = loss_at(step)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise StkitError(f"the optimisation diverged at step {step}; lower it with -o learning_rate=...")
+            raise StkitError(
+                f"the optimisation diverged at step {step}; lower the learning rate (-o learning_rate=...)"
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -14,3 +14,6 @@ def register_inverters() -> Sequence[Inverter]:
     from stkit_psp.inverter import PSP
 
     return [PSP()]
+
+
+__all__ = ["register_inverters"]

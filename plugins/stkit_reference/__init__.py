@@ -14,3 +14,6 @@ def register_editing_methods() -> Sequence[EditingMethod]:
     from stkit_reference.method import ReferenceEditing
 
     return [ReferenceEditing()]
+
+
+__all__ = ["register_editing_methods"]

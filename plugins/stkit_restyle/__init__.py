@@ -14,3 +14,6 @@ def register_inverters() -> Sequence[Inverter]:
     from stkit_restyle.inverter import ReStyle
 
     return [ReStyle()]
+
+
+__all__ = ["register_inverters"]

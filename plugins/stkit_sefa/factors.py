@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.directions import calibrate, coordinates, sample_w
+from stkit.directions import calibrate, coordinates, row_signs, sample_w
 from stkit.models.ops import EqualLinear
 from stkit.models.stylegan2 import SynthesisNetwork
 from stkit.options import LayerRange
@@ -55,8 +55,7 @@ def factorise(a: Tensor, count: int = COUNT) -> tuple[Tensor, Tensor]:
     """
     values, vectors = torch.linalg.eigh(a.double().T @ a.double())
     values, directions = values.flip(0).clamp(min=0), vectors.T.flip(0)[:count]
-    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
-    return directions * signs, values
+    return directions * row_signs(directions), values
 
 
 def _compute(weights: Weights, layers: range) -> Factors:

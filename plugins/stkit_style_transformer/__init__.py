@@ -14,3 +14,6 @@ def register_inverters() -> Sequence[Inverter]:
     from stkit_style_transformer.inverter import StyleTransformerInverter
 
     return [StyleTransformerInverter()]
+
+
+__all__ = ["register_inverters"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stkit.directions import check_name, find_files, sample_w
+from stkit.directions import check_name, find_files, middle_range, sample_w
 from stkit.errors import UsageError, WeightsError
 from stkit.weights import Header, Weights, load_tensors, save_tensors
 
@@ -56,9 +56,14 @@ def style_layers(weights: Weights) -> list[StyleLayer]:
     return layers
 
 
+def layer_of(layers: Sequence[StyleLayer], channel: int) -> StyleLayer:
+    """The layer that the channel at place `channel` among all belongs to."""
+    return next(layer for layer in layers if layer.start <= channel < layer.start + layer.width)
+
+
 def channel_name(layers: Sequence[StyleLayer], channel: int) -> str:
     """The paper's name of a channel, like `6_501`: layer and channel in it."""
-    layer = next(layer for layer in layers if layer.start <= channel < layer.start + layer.width)
+    layer = layer_of(layers, channel)
     return f"{layer.index}_{channel - layer.start}"
 
 
@@ -102,7 +107,7 @@ def rank_channels(styles: Tensor, positive: Tensor, count: int = 20) -> Ranking:
     scores = chosen.mean(0).abs() / chosen.std(0).clamp(min=1e-9)
     scores[std < 1e-9] = 0
     order = scores.argsort(descending=True)[:count]
-    limits = torch.quantile(standard[:, order], torch.tensor([0.005, 0.995], dtype=torch.float64), dim=0).T
+    limits = middle_range(standard[:, order])
     values = (scores[order], chosen.mean(0)[order].sign(), std[order], limits)
     return Ranking(order, *(value.float() for value in values))
 
@@ -112,16 +117,7 @@ def save_ranking(path: Path, name: str, ranking: Ranking, weights: Weights, note
     check_name(name)
     layers = style_layers(weights)
     names = [channel_name(layers, channel) for channel in ranking.channels.tolist()]
-    header = Header(
-        kind=KIND,
-        architecture=KIND,
-        config={"name": name, "channels": names},
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        notes=notes,
-    )
+    header = weights.part_header(KIND, KIND, {"name": name, "channels": names}, notes)
     save_tensors(path, dataclasses.asdict(ranking), header)
 
 
@@ -156,6 +152,7 @@ __all__ = [
     "channel_name",
     "find_channel",
     "find_rankings",
+    "layer_of",
     "load_ranking",
     "rank_channels",
     "sampled_unit",

@@ -45,6 +45,7 @@ def run(
 
     from stkit.directions import check_name, own_folder
     from stkit.labelled import AttributeSpec, labelled_photos, two_classes
+    from stkit.labels import load_labels
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 
     spec = AttributeSpec.parse(attribute)
@@ -54,8 +55,9 @@ def run(
     path = (out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"
     if path.exists() and not replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
+    table = load_labels(labels)
     with progress_bar("inverting") as on_progress:
-        data = labelled_photos(editor, labels, images, [spec], inverter, aligned, limit, seed, on_progress)
+        data = labelled_photos(editor, table, images, [spec], inverter, aligned, limit, seed, on_progress)
     fitted = ~data.val
     classes = two_classes(data.values[:, 0].double().numpy(), fitted.numpy(), share)[fitted.numpy()]
     styles = styles_of(editor.weights, data.codes[fitted])

@@ -61,14 +61,14 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
         """The same codes with one channel's offset changed; with --layers only when the channel belongs to them."""
         import torch
 
-        from stkit_stylespace.channels import channel_name, style_layers
+        from stkit_stylespace.channels import channel_name, layer_of, style_layers
 
         layers = style_layers(context.weights)
         wanted = context.layer_indices(latents.codes.shape[1])
         channel, step, label = self._channel(context, options)
         total = sum(layer.width for layer in layers)
         offsets = torch.zeros(len(latents), total) if latents.style_offsets is None else latents.style_offsets.clone()
-        layer = next(layer for layer in layers if layer.start <= channel < layer.start + layer.width)
+        layer = layer_of(layers, channel)
         if layer.w_layer in wanted:
             offsets[:, channel] += context.strength * step
         else:
@@ -88,7 +88,8 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
         ranking, header = load_ranking(context.weights, name)
         if options.rank > len(ranking.channels):
             raise UsageError(
-                f"{len(ranking.channels)} channels are ranked for '{name}'; there is no rank {options.rank}"
+                f"{len(ranking.channels)} channels are ranked for '{name}'; there is no rank {options.rank}, give "
+                f"-o rank=1 to {len(ranking.channels)}"
             )
         place = options.rank - 1
         step = float(ranking.signs[place] * ranking.units[place])

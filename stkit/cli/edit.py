@@ -29,6 +29,7 @@ from stkit.cli.common import (
 from stkit.cli.invert import inversion_base, invert_photo, save_inversion
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import PhotoError, UsageError
+from stkit.outputs import LATENTS_SUFFIX
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from stkit.results import Edit, Inversion
 
 COMMAND = "edit"
-_LATENTS_SUFFIX = ".latents.safetensors"
 
 
 def run(
@@ -231,7 +231,7 @@ def _open(
         if not source.is_file():
             raise PhotoError(f"no file {source}; `stkit invert PHOTO` writes latents to out/PHOTO/")
         latents = load_latents(source)
-        name = source.name.removesuffix(_LATENTS_SUFFIX).removesuffix(".safetensors")
+        name = source.name.removesuffix(LATENTS_SUFFIX).removesuffix(".safetensors")
         return source.with_name(name), latents, find_photo(latents), {}, []
     inversions = invert_photo(editor, source, inverter, [], face, landmarks, box, refinements)
     base = inversion_base(out, inversions[0])
@@ -265,7 +265,7 @@ def _edit_files(base: Path, edit: Edit, inversions: list[Inversion]) -> tuple[di
         main, picture = path(".crop.png"), edit.crop
         files = {main: encode_image(edit.crop, main)}
     files[path(".before-after.png")] = encode_image(sheet, path(".before-after.png"))
-    return {**files, path(_LATENTS_SUFFIX): encode_latents(edit.latents)}, picture
+    return {**files, path(LATENTS_SUFFIX): encode_latents(edit.latents)}, picture
 
 
 def _sweep_files(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from stkit.errors import WeightsError
 
 if TYPE_CHECKING:
     from stkit.weights import Weights
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -117,33 +118,46 @@ class LatentClassifier(nn.Module):
 
 
 def load_classifier(weights: Weights, device: torch.device | str = "cpu") -> LatentClassifier:
-    """The latent classifier of `weights`, in eval mode.
-
-    Raises WeightsError saying how to train one when there is none, and naming both sides when it belongs
-    to another generator or to codes of another size.
-    """
-    path = weights.path("classifier")
-    if not path.exists():
-        raise WeightsError(
-            f"weights '{weights.name}' have no latent classifier ({path} is not there); train one with: stkit train "
-            f"classifier --labels LABELS.csv --images PHOTOS --weights {weights.name} --attributes A,B --out RUN"
-        )
+    """The latent classifier of `weights`, in eval mode. Raises WeightsError as `load_trained` does."""
 
     def build(config: Mapping[str, Any]) -> LatentClassifier:
-        chosen = LatentClassifierConfig.from_dict(config)
-        require_codes(path, chosen.num_ws, chosen.w_dim, weights)
-        return LatentClassifier(chosen)
+        return LatentClassifier(LatentClassifierConfig.from_dict(config))
 
-    return weights.load("classifier", "latent-classifier", build, device)
+    return load_trained(
+        weights, "classifier", "latent-classifier", "--labels LABELS.csv --images PHOTOS", build, device
+    )
 
 
-def require_codes(path: Path, num_ws: int, w_dim: int, weights: Weights) -> None:
-    """Raise WeightsError unless the file at `path` is for codes of the size that `weights` have."""
-    if (num_ws, w_dim) != (weights.num_ws, weights.w_dim):
+def load_trained(
+    weights: Weights,
+    kind: str,
+    architecture: str,
+    data_flags: str,
+    build: Callable[[Mapping[str, Any]], ModuleT],
+    device: torch.device | str,
+) -> ModuleT:
+    """The network on codes of `weights` that `stkit train KIND` made, built by `build` from its config, in eval mode.
+
+    Raises WeightsError saying how to train one, by `data_flags`, when there is none, and naming both sides
+    when it belongs to another generator or to codes of another size.
+    """
+    path = weights.path(kind)
+    if not path.exists():
         raise WeightsError(
-            f"{path} is for codes of {num_ws} layers and width {w_dim}, but weights '{weights.name}' have "
-            f"{weights.num_ws} layers and width {weights.w_dim}; train it again with these weights"
+            f"weights '{weights.name}' have no {architecture.replace('-', ' ')} ({path} is not there); train one with: "
+            f"stkit train {kind} {data_flags} --weights {weights.name} --attributes A,B --out RUN"
         )
 
+    def build_checked(config: Mapping[str, Any]) -> ModuleT:
+        num_ws, w_dim = config.get("num_ws"), config.get("w_dim")
+        if (num_ws, w_dim) != (weights.num_ws, weights.w_dim):
+            raise WeightsError(
+                f"{path} is for codes of {num_ws} layers and width {w_dim}, but weights '{weights.name}' have "
+                f"{weights.num_ws} layers and width {weights.w_dim}; train it again with these weights"
+            )
+        return build(config)
 
-__all__ = ["LatentClassifier", "LatentClassifierConfig", "load_classifier", "require_codes"]
+    return weights.load(kind, architecture, build_checked, device)
+
+
+__all__ = ["LatentClassifier", "LatentClassifierConfig", "load_classifier", "load_trained"]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stkit.errors import WeightsError
-from stkit.models.latent_classifier import require_codes
+from stkit.models.latent_classifier import load_trained
 
 if TYPE_CHECKING:
     from stkit.weights import Weights
@@ -79,24 +78,12 @@ class ReferenceBlock(nn.Module):
 
 
 def load_reference_block(weights: Weights, device: torch.device | str = "cpu") -> ReferenceBlock:
-    """The reference block of `weights`, in eval mode.
-
-    Raises WeightsError saying how to train one when there is none, and naming both sides when it belongs
-    to another generator or to codes of another size.
-    """
-    path = weights.path("reference")
-    if not path.exists():
-        raise WeightsError(
-            f"weights '{weights.name}' have no reference block ({path} is not there); train one with: stkit train "
-            f"reference --images PHOTOS --weights {weights.name} --attributes A,B --out RUN"
-        )
+    """The reference block of `weights`, in eval mode. Raises WeightsError as `load_trained` does."""
 
     def build(config: Mapping[str, Any]) -> ReferenceBlock:
-        chosen = ReferenceBlockConfig.from_dict(config)
-        require_codes(path, chosen.num_ws, chosen.w_dim, weights)
-        return ReferenceBlock(chosen)
+        return ReferenceBlock(ReferenceBlockConfig.from_dict(config))
 
-    return weights.load("reference", "reference-block", build, device)
+    return load_trained(weights, "reference", "reference-block", "--images PHOTOS", build, device)
 
 
 __all__ = ["ReferenceBlock", "ReferenceBlockConfig", "load_reference_block"]

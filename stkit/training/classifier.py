@@ -23,7 +23,7 @@ from stkit.models.latent_classifier import LatentClassifier, LatentClassifierCon
 from stkit.training.codes import LabelledCodes
 from stkit.training.data import batch_indices
 from stkit.training.export import save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, run_settings
 from stkit.weights import Header, Weights, tensors_fingerprint
 
 LOGIT_SCALE = math.pi / math.sqrt(3)
@@ -61,7 +61,10 @@ def targets(labelled: LabelledCodes) -> list[Target]:
         counts = {split: int((known & rows).sum()) for split, rows in (("train", ~labelled.val), ("val", labelled.val))}
         for split, count in counts.items():
             if count < 2:
-                raise UsageError(f"attribute '{name}' has {count} labelled photos in the split {split}; it needs 2")
+                raise UsageError(
+                    f"attribute '{name}' has {count} labelled photos in the split {split}; label 2 or more, or leave "
+                    "it out"
+                )
         values = column[known & ~labelled.val].double()
         std = float(values.std())
         if std == 0:
@@ -91,8 +94,17 @@ def held_out_figures(classifier: LatentClassifier, labelled: LabelledCodes, foun
 
     A photo is in the upper class when its label is above one half or, for a number, above the training mean.
     """
-    with torch.no_grad():
-        logits = torch.cat([classifier(part) for part in labelled.codes[labelled.val].split(256)])
+    return _figures(_held_out_logits(classifier, labelled), labelled, found)
+
+
+@torch.no_grad()
+def _held_out_logits(classifier: LatentClassifier, labelled: LabelledCodes) -> Tensor:
+    """The logits [V, K] of the rows for validation, on the classifier's device."""
+    codes = labelled.codes[labelled.val].to(classifier.code_mean.device)
+    return torch.cat([classifier(part) for part in codes.split(256)])
+
+
+def _figures(logits: Tensor, labelled: LabelledCodes, found: list[Target]) -> dict[str, Any]:
     figures = {}
     for k, (name, target) in enumerate(zip(labelled.attributes, found, strict=True)):
         values = labelled.values[labelled.val, k].to(logits.device)
@@ -149,7 +161,7 @@ class ClassifierRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        settings = {**dataclasses.asdict(self.config), "batch": self.loop.batch, "seed": self.loop.seed}
+        settings = run_settings(self.config, self.loop)
         settings["codes"] = tensors_fingerprint({"codes": self.codes, "wanted": self.wanted})
         state: dict[str, Stateful] = {
             "config": Unchanged(settings),
@@ -187,11 +199,10 @@ class ClassifierRun:
     def sample(self, step: int) -> dict[str, float]:
         """The loss on the rows for validation, and each attribute's accuracy and correlation there."""
         labelled = self.labelled
-        val = dataclasses.replace(labelled, codes=labelled.codes.to(self.device))
-        logits = torch.cat([self.averaged(part) for part in val.codes[labelled.val].split(256)])
+        logits = _held_out_logits(self.averaged, labelled)
         wanted = probabilities(labelled.values, self.targets)[labelled.val].to(self.device)
         figures = {"val_bce": round(float(masked_bce(logits, wanted)), 5)}
-        for name, values in held_out_figures(self.averaged, val, self.targets).items():
+        for name, values in _figures(logits, labelled, self.targets).items():
             figures |= {f"val_{name}_{key}": values[key] for key in ("accuracy", "correlation")}
         return figures
 
@@ -210,17 +221,8 @@ def export_classifier(
 
     Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """
-    header = Header(
-        kind="classifier",
-        architecture="latent-classifier",
-        config=dataclasses.asdict(classifier.config),
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        notes=notes or {},
-    )
-    return save_module(Path(folder) / "classifier.safetensors", classifier, header)
+    header = weights.part_header("classifier", "latent-classifier", dataclasses.asdict(classifier.config), notes)
+    return save_module(folder, classifier, header)
 
 
 __all__ = [

@@ -7,7 +7,6 @@ codes each under the sha256 of the photo file: an interrupted inversion goes on 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -18,19 +17,16 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from PIL import Image
 from torch import Tensor
 
-from stkit.alignment import frame_photo
 from stkit.domains import Domain
-from stkit.errors import LabelsError, OutputError, StkitError, SubjectError
+from stkit.errors import LabelsError, OutputError, StkitError
 from stkit.files import atomic_path
-from stkit.images import upright_rgb
-from stkit.inversion import InversionContext, Inverter
+from stkit.inversion import InversionContext, Inverter, ignore_progress
 from stkit.labels import Labels, match_photos
 from stkit.options import LatentSpace, Options
 from stkit.plugins import load_plugins
-from stkit.training.data import ImageFiles, decode_image
+from stkit.training.data import ImageFiles, decode_image, frame_largest, read_rgb
 from stkit.weights import Weights, cache_folder, load_header
 
 logger = logging.getLogger("stkit")
@@ -39,10 +35,6 @@ _CHUNK = 512
 _BATCH = 16
 
 Progress = Callable[[int, int], None]
-
-
-def _silent(done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +58,7 @@ def labelled_codes(
     columns: Sequence[tuple[str, str | None]],
     inverter: Inverter,
     device: torch.device,
-    on_progress: Progress = _silent,
+    on_progress: Progress = ignore_progress,
     domain: Domain | None = None,
 ) -> LabelledCodes:
     """Invert the photos of `source` (folder or zip) that have a label in one of `columns`; see `invert_files`.
@@ -107,7 +99,7 @@ def invert_files(
     names: Sequence[str],
     inverter: Inverter,
     device: torch.device,
-    on_progress: Progress = _silent,
+    on_progress: Progress = ignore_progress,
     domain: Domain | None = None,
 ) -> tuple[Tensor, frozenset[str]]:
     """w_plus codes [N, num_ws, w_dim] of the photos `names` in `source`, by the inverter with default options.
@@ -138,8 +130,11 @@ def invert_files(
                 data = files.read(name)
                 key = hashlib.sha256(data).hexdigest()
                 if key not in cache and key not in (other for other, _ in waiting):
-                    framed = _crop(data, weights, domain) if domain else None
-                    pixels = decode_image(data, weights.resolution, output_crop) if framed is None else framed
+                    if domain:
+                        framed = frame_largest(read_rgb(data), domain, weights.alignment, weights.resolution)
+                        pixels = np.asarray(framed)
+                    else:
+                        pixels = decode_image(data, weights.resolution, output_crop)
                     waiting.append((key, torch.tensor(pixels).permute(2, 0, 1)))
                 keys.append(key)
             except Exception as error:  # decoders and damaged zips raise anything
@@ -155,22 +150,12 @@ def invert_files(
     return torch.stack([cache[key] for key in keys]), frozenset(broken)
 
 
-def _crop(data: bytes, weights: Weights, domain: Domain) -> np.ndarray:
-    """The largest subject of a photo as uint8 [R, R, 3], framed as `weights` want it."""
-    with Image.open(io.BytesIO(data)) as image:
-        photo = upright_rgb(image)
-    subjects = domain.locate(photo)
-    if not subjects:
-        raise SubjectError(f"no {domain.noun} found")
-    transform = domain.transform(subjects[0], weights.alignment, weights.resolution)
-    return np.array(frame_photo(photo, transform, weights.resolution, domain.output_crop))
-
-
 class _Cache:
     """Codes by the sha256 of their photo's file, for one inverter of one generator and one way of framing."""
 
     def __init__(self, weights: Weights, inverter: Inverter[Options], domain: Domain | None) -> None:
-        network = weights.path("inverter")
+        # An inverter without a network of its own may begin with the codes of the weights' own.
+        network = weights.path(weights.inverters().get(inverter.name, "inverter"))
         identity = {
             "generator": weights.fingerprint,
             "network": load_header(network).fingerprint if network.exists() else None,

@@ -15,9 +15,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stkit.domains import WHOLE, picture_box
-from stkit.errors import PhotoError, StkitError
+from stkit.alignment import frame_photo
+from stkit.domains import WHOLE, AlignmentTemplate, Domain, picture_box
+from stkit.errors import PhotoError, StkitError, SubjectError
 from stkit.images import upright_rgb
+from stkit.inversion import ignore_progress
 
 logger = logging.getLogger("stkit")
 
@@ -50,7 +52,7 @@ def load_image_set(
     resolution: int,
     split: str | None = None,
     labels: Path | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = ignore_progress,
     output_crop: tuple[float, float, float, float] = WHOLE,
 ) -> ImageSet:
     """Read a folder or zip of images, centre-cropped and resized to the part `output_crop` of R x R squares.
@@ -84,7 +86,7 @@ def load_image_set(
 def load_train_val(
     source: Path,
     resolution: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = ignore_progress,
     output_crop: tuple[float, float, float, float] = WHOLE,
 ) -> tuple[ImageSet, ImageSet]:
     """The splits train and val of `source`; without a CSV beside it, every 25th image is for validation.
@@ -154,6 +156,18 @@ def decode_image(data: bytes, resolution: int, output_crop: tuple[float, float, 
     return canvas
 
 
+def frame_largest(photo: Image.Image, domain: Domain, template: AlignmentTemplate, resolution: int) -> Image.Image:
+    """The largest subject of an upright RGB `photo`, R x R, framed as `template` says, black outside the picture.
+
+    Raises SubjectError when there is none, UsageError for a template that the domain cannot serve.
+    """
+    subjects = domain.locate(photo)
+    if not subjects:
+        raise SubjectError(f"no {domain.noun} found")
+    transform = domain.transform(subjects[0], template, resolution)
+    return frame_photo(photo, transform, resolution, domain.output_crop)
+
+
 class ImageFiles:
     """The image files of a folder or a zip: `names` (paths inside it) in a fixed order. Raises PhotoError."""
 
@@ -219,6 +233,7 @@ __all__ = [
     "batches",
     "decode_image",
     "flip_some",
+    "frame_largest",
     "load_image_set",
     "load_train_val",
     "read_rgb",

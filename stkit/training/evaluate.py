@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stkit.errors import UsageError
 from stkit.images import image_grid, picture_part, to_image
-from stkit.inversion import InversionContext
+from stkit.inversion import InversionContext, ignore_progress
 from stkit.models.efficientnet import load_lite0
 from stkit.models.lpips import load_lpips
 from stkit.plugins import load_plugins
@@ -30,7 +30,7 @@ def evaluate_reconstruction(
     device: torch.device,
     embedder: Callable[[Tensor], Tensor] | None = None,
     worst: int = 12,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> dict[str, Any]:
     """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
 
@@ -74,7 +74,7 @@ def evaluate_samples(
     train_set: ImageSet,
     device: torch.device,
     samples: int = 5000,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> dict[str, float]:
     """Frechet distances of lite0 features to the pictures of `test_set`: `samples` random images, and the floor.
 
@@ -167,7 +167,9 @@ def reconstruction_grid(
 def _require_size(weights: Weights, image_set: ImageSet) -> None:
     size = image_set.images.shape[-1]
     if size != weights.resolution:
-        raise UsageError(f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px")
+        raise UsageError(
+            f"the images have {size} px, but weights '{weights.name}' make {weights.resolution} px; load them at that"
+        )
 
 
 __all__ = [

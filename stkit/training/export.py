@@ -12,17 +12,18 @@ from stkit.errors import WeightsError
 from stkit.weights import Header, save_tensors
 
 
-def save_module(path: Path, module: nn.Module, header: Header) -> Header:
-    """Write the state of `module`, floats as float16 and counters as they are; returns `header` with its fingerprint.
+def save_module(folder: Path, module: nn.Module, header: Header) -> Header:
+    """Write the state of `module`, floats as float16 and counters as they are, to the file of the header's kind.
 
-    Raises WeightsError when a value is not finite or too large for float16, OutputError.
+    Returns `header` with its fingerprint. Raises WeightsError when a value is not finite or too large for float16,
+    OutputError.
     """
     tensors = {}
     for name, value in module.state_dict().items():
         tensors[name] = value.half() if value.is_floating_point() else value
         if not torch.isfinite(tensors[name]).all():
             raise WeightsError(f"{name} holds values that float16 cannot; take an earlier checkpoint of this training")
-    return save_tensors(path, tensors, header)
+    return save_tensors(Path(folder) / f"{header.kind}.safetensors", tensors, header)
 
 
 def load_initial(module: nn.Module, state: Mapping[str, Tensor], noun: str) -> None:

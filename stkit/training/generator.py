@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.images import image_grid, picture_part, save_image, to_image
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
 from stkit.models.stylegan2 import Generator, GeneratorConfig
@@ -28,6 +27,7 @@ from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
+from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.training.losses import channels_last
 from stkit.weights import Header
@@ -158,9 +158,7 @@ class GeneratorRun:
         assert isinstance(model, Generator)
         z = torch.randn(32, self.config.generator.z_dim, generator=torch.Generator().manual_seed(self.loop.seed))
         images = [model(part.to(self.device), truncation_psi=0.7, dtype=self.config.dtype) for part in z.split(8)]
-        crop = self.train_set.output_crop
-        grid = image_grid([to_image(picture_part(image, crop)) for image in torch.cat(images)], columns=8)
-        save_image(grid, self.loop.out / "samples" / f"{step:07d}.png")
+        save_samples(self.loop.out, step, torch.cat(images), 8, self.train_set.output_crop)
         return {}
 
     @property
@@ -269,7 +267,7 @@ def export_generator(
         licence=licence,
         notes=notes or {},
     )
-    return save_module(Path(folder) / "generator.safetensors", generator, header)
+    return save_module(folder, generator, header)
 
 
 __all__ = ["AdversarialConfig", "GeneratorRun", "export_generator", "r1_penalty"]

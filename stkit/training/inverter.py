@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.images import image_grid, picture_part, resize_batch, save_image, to_image
+from stkit.images import picture_part, resize_batch
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
@@ -28,6 +28,7 @@ from stkit.training import parallel
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.e4e import E4EConfig, E4ELosses
 from stkit.training.export import load_initial, save_module
+from stkit.training.log import save_samples
 from stkit.training.loop import (
     Ema,
     LoopConfig,
@@ -207,9 +208,9 @@ class InverterRun:
                     "load them at its input_resolution"
                 )
         if self.config.identity and self.embedder is None:
-            raise UsageError("this domain has no network for the identity loss; set its weight to 0")
+            raise UsageError("this domain has no network for the identity loss; set its weight to 0 (--identity 0)")
         if not 0 <= self.config.latent <= 1:
-            raise UsageError(f"latent {self.config.latent} is not a share of the batches from 0 to 1")
+            raise UsageError(f"latent {self.config.latent} is not a share of the batches; give 0 to 1 (--latent)")
 
     def _start(self) -> None:
         if self.init is not None:
@@ -290,9 +291,8 @@ class InverterRun:
             if self.embedder is not None:
                 likeness.append(_likeness(self.embedder, outputs[-1].clamp(-1, 1), part))
         output = torch.cat(outputs)
-        crop = self.val_set.output_crop
-        tiles = [to_image(picture_part(image, crop)) for image in torch.cat([images[:12], output[:12]])]
-        save_image(image_grid(tiles, columns=min(12, len(images))), self.loop.out / "samples" / f"{step:07d}.png")
+        crop, pairs = self.val_set.output_crop, torch.cat([images[:12], output[:12]])
+        save_samples(self.loop.out, step, pairs, min(12, len(images)), crop)
         errors = paired_errors(output, images, self.lpips, crop)
         if likeness:
             errors["identity"] = torch.cat(likeness)
@@ -327,7 +327,7 @@ def export_inverter(
         generator=generator,
         notes=notes or {},
     )
-    return save_module(Path(folder) / "inverter.safetensors", inverter, header)
+    return save_module(folder, inverter, header)
 
 
 __all__ = ["Embedder", "InverterConfig", "InverterRun", "export_inverter"]

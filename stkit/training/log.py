@@ -12,10 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stkit.errors import OutputError
 from stkit.files import write_text
-from stkit.images import image_grid, save_image
+from stkit.images import image_grid, picture_part, save_image, to_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
 
 _PANEL = (300, 150)
 _NOT_DRAWN = ("step", "seconds")
@@ -53,6 +55,14 @@ class RunLog:
         """End TensorBoard's writing."""
         if self._board:
             self._board.close()
+
+
+def save_samples(
+    out: Path, step: int, images: Tensor, columns: int, output_crop: tuple[float, float, float, float]
+) -> None:
+    """Write the picture parts of `images` [N, 3, R, R] in [-1, 1] to `out`/samples, named after the step."""
+    grid = image_grid([to_image(picture_part(image, output_crop)) for image in images], columns)
+    save_image(grid, out / "samples" / f"{step:07d}.png")
 
 
 def draw_curves(lines: Sequence[Mapping[str, float]]) -> Image.Image:
@@ -107,4 +117,4 @@ def _logged_step(line: str) -> float:
         return math.inf
 
 
-__all__ = ["RunLog", "draw_curves"]
+__all__ = ["RunLog", "draw_curves", "save_samples"]

@@ -208,11 +208,14 @@ class Unchanged:
 
 
 def run_settings(config: Any, loop: LoopConfig) -> dict[str, Any]:
-    """What a resumed run must not change: `config` (a dataclass with `compile`), the batch and the seed.
+    """What a resumed run must not change: `config` (a dataclass), the batch and the seed.
 
-    How it is computed may change between runs, what is computed may not: `compile` does not count.
+    How it is computed may change between runs, what is computed may not: a field `compile` does not count.
     """
-    return {**dataclasses.asdict(dataclasses.replace(config, compile=False)), "batch": loop.batch, "seed": loop.seed}
+    settings = dataclasses.asdict(config)
+    if "compile" in settings:
+        settings["compile"] = False  # as checkpoints have it
+    return {**settings, "batch": loop.batch, "seed": loop.seed}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stkit.errors import UsageError
+from stkit.inversion import ignore_progress
 from stkit.models.ops import EqualLinear
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, MappingNetwork
@@ -94,7 +95,7 @@ def mean_codes(
     images: ImageSet,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> Tensor:
     """The mean over the layers of each image's w_plus, and of its mirror image's: [2N, w_dim] on `device`."""
     codes = []

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stkit.alignment import frame_photo
 from stkit.domains import Domain, picture_box
-from stkit.errors import StkitError
+from stkit.errors import StkitError, SubjectError
 from stkit.files import write_text
 from stkit.images import save_image
-from stkit.training.data import ImageFiles, read_rgb, read_splits
+from stkit.inversion import ignore_progress
+from stkit.training.data import ImageFiles, frame_largest, read_rgb, read_splits
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def prepare_photos(
     domain: Domain,
     resolution: int,
     folder: Path,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> Prepared:
     """Write the largest subject of each photo of `source` (a folder or zip) to `folder` as a PNG.
 
@@ -72,11 +72,10 @@ def _prepare(files: ImageFiles, name: str, domain: Domain, resolution: int, targ
         image = read_rgb(files.read(name))
     except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
         return f"cannot be read ({' '.join(str(error).split())})"
-    subjects = domain.locate(image)
-    if not subjects:
-        return f"no {domain.noun} found"
-    matrix = domain.transform(subjects[0], domain.template, resolution)
-    canvas = frame_photo(image, matrix, resolution, domain.output_crop)
+    try:
+        canvas = frame_largest(image, domain, domain.template, resolution)
+    except SubjectError as error:
+        return str(error)
     save_image(canvas.crop(picture_box(domain.output_crop, resolution)), target)
     return None
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
-from stkit.images import image_grid, picture_part, save_image, to_image
+from stkit.images import picture_part
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.ops import upsample2d
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
@@ -27,6 +27,7 @@ from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial
 from stkit.training.generator import export_generator
 from stkit.training.inverter import export_inverter
+from stkit.training.log import save_samples
 from stkit.training.loop import (
     Ema,
     LoopConfig,
@@ -130,7 +131,7 @@ def zoomed(images: Tensor) -> Tensor:
 
 @dataclass
 class ReconstructionRun:
-    """A resumable run: `train()` leaves `ema` (an Autoencoder) in the checkpoint under `ema`.
+    """A resumable run: `train()` leaves the averaged Autoencoder in `ema.model` and in the checkpoint under `ema`.
 
     `init` is the state of an Autoencoder of the same config to start from. Raises WeightsError when it does not fit.
     """
@@ -193,9 +194,8 @@ class ReconstructionRun:
         assert isinstance(model, Autoencoder)
         images = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
         outputs = torch.cat([model(part, self.config.dtype) for part in images.split(32)])
-        crop = self.val_set.output_crop
-        tiles = [to_image(picture_part(image, crop)) for image in torch.cat([images[:12], outputs[:12]])]
-        save_image(image_grid(tiles, columns=min(12, len(images))), self.loop.out / "samples" / f"{step:07d}.png")
+        crop, pairs = self.val_set.output_crop, torch.cat([images[:12], outputs[:12]])
+        save_samples(self.loop.out, step, pairs, min(12, len(images)), crop)
         errors = paired_errors(outputs, images, self.lpips, crop)
         return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}
 

@@ -23,7 +23,7 @@ from stkit.models.latent_classifier import LatentClassifier
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.training.data import batch_indices
 from stkit.training.export import save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, step_generator
+from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.weights import Header, Weights, tensors_fingerprint
 
 
@@ -89,7 +89,7 @@ class ReferenceRun:
         if self.loop.batch % 2:
             raise UsageError(f"batch {self.loop.batch} has no halves for sources and references; give an even one")
         if min(len(self.train_codes), len(self.val_codes)) < 2:
-            raise UsageError("training and validation need two photos each, a source and a reference")
+            raise UsageError("training and validation need two photos each, a source and a reference; give more")
         torch.manual_seed(self.loop.seed)
         self.classifier = copy.deepcopy(self.classifier).to(self.device)
         self.codes = self.train_codes.to(self.device)
@@ -104,7 +104,7 @@ class ReferenceRun:
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
-        settings = {**dataclasses.asdict(self.config), "batch": self.loop.batch, "seed": self.loop.seed}
+        settings = run_settings(self.config, self.loop)
         settings["codes"] = tensors_fingerprint({"codes": self.codes})
         settings["classifier"] = tensors_fingerprint(self.classifier.state_dict())
         state: dict[str, Stateful] = {
@@ -175,17 +175,8 @@ def export_reference(
 
     Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
     """
-    header = Header(
-        kind="reference",
-        architecture="reference-block",
-        config=dataclasses.asdict(block.config),
-        domain=weights.domain,
-        alignment=weights.alignment,
-        licence=weights.header.licence,
-        generator=weights.fingerprint,
-        notes=notes or {},
-    )
-    return save_module(Path(folder) / "reference.safetensors", block, header)
+    header = weights.part_header("reference", "reference-block", dataclasses.asdict(block.config), notes)
+    return save_module(folder, block, header)
 
 
 __all__ = ["ReferenceConfig", "ReferenceRun", "export_reference", "reference_losses", "transfer_figures"]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from stkit_ganspace.activations import fit_activations, load_activations
-from stkit_ganspace.components import fit_components, load_components, save_components
+from stkit_ganspace.components import STORED, fit_components, load_components
 from stkit_ganspace.method import GANSpace, GANSpaceOptions
 from torch import Tensor, nn
 
+from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.editing import EditContext
-from stkit.errors import UsageError, WeightsError
+from stkit.errors import UnknownNameError, UsageError, WeightsError
 from stkit.options import LayerRange
+from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, cache_folder, find_weights, load_tensors
 
@@ -75,12 +79,13 @@ def test_components_are_cached_by_fingerprint(weights: Weights, monkeypatch: pyt
     first = load_components(weights)
     assert (cache_folder() / "ganspace" / f"{weights.fingerprint}.safetensors").is_file()
     monkeypatch.setattr("stkit_ganspace.components.fit_components", lambda weights: pytest.fail("fitted again"))
-    assert torch.equal(load_components(weights).directions, first.directions)
+    again = find_weights(str(weights.folder))
+    assert torch.equal(load_components(again).directions, first.directions)
 
 
 def test_components_of_another_generator_are_refused(weights: Weights, tmp_path: Path) -> None:
     other = make_tiny_weights(tmp_path / "other", seed=5)
-    save_components(weights.path("ganspace"), load_components(other), other)
+    STORED.save(weights.path("ganspace"), load_components(other), other)
     with pytest.raises(WeightsError, match=other.fingerprint[:12]):
         load_components(weights)
 
@@ -119,9 +124,45 @@ def test_activation_edits(weights: Weights) -> None:
     assert torch.allclose(moved[:, :2], expected, atol=1e-5)
     with pytest.raises(UsageError, match="relative"):
         GANSpace().edit(latents, GANSpaceOptions(relative=True), context)
+
+
+@pytest.mark.parametrize(
+    "name", ["pc", "act", "pc0", "pc01", "act00", "pc-1", "3", "cp1", "actpc1", "pc1 ", "act\u0663"]
+)
+def test_odd_names_are_no_components(weights: Weights, name: str) -> None:
+    context = EditContext(weights, CPU, name)
+    with pytest.raises(UnknownNameError, match=f"no attribute named '{re.escape(name)}'"):
+        GANSpace().edit(random_latents(weights, 1), GANSpaceOptions(), context)
+
+
+def test_activations_are_fitted_only_for_one_of_them(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[str] = []
+
+    def fit(weights: Weights) -> object:
+        fits.append(weights.name)
+        return fit_activations(weights, samples=300)
+
+    monkeypatch.setattr("stkit_ganspace.activations.fit_activations", fit)
+    registry, latents = load_plugins(), random_latents(weights, 1)
     names = [attribute.name for attribute in GANSpace().attributes(EditContext(weights, CPU))]
     assert names[0] == "pc1"
     assert names[-1] == "act20"
+    step = parse_step("pc2=1.5", registry, weights, CPU)
+    apply_steps(latents, [step], registry, weights, CPU)
+    for unknown in ("act21", "smile"):
+        with pytest.raises(UsageError):
+            apply_steps(latents, [EditStep("ganspace", unknown)], registry, weights, CPU)
+        with pytest.raises(UsageError):
+            parse_step(f"{unknown}=1", registry, weights, CPU)
+    assert fits == []
+    (before,) = (a for a in GANSpace().attributes(EditContext(weights, CPU)) if a.name == "act20")
+    apply_steps(latents, [parse_step("act20=1", registry, weights, CPU)], registry, weights, CPU)
+    assert fits == [weights.name]
+    (after,) = (a for a in GANSpace().attributes(EditContext(weights, CPU)) if a.name == "act20")
+    assert math.isinf(before.safe_range[1])
+    assert 1 < after.safe_range[1] < 5
+    assert "first used" in before.description
+    assert "variance" in after.description
 
 
 def test_files_are_read_once_for_all_edits(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +175,7 @@ def test_files_are_read_once_for_all_edits(weights: Weights, monkeypatch: pytest
         reads.append(path)
         return load_tensors(path)
 
-    for module in ("components", "activations"):
-        monkeypatch.setattr(f"stkit_ganspace.{module}.load_tensors", read)
+    monkeypatch.setattr("stkit_ganspace.stored.load_tensors", read)
     for strength in (1.0, 2.0):
         for attribute in ("pc1", "act1"):
             context = EditContext(again, CPU, attribute, strength)

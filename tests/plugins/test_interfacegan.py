@@ -25,6 +25,7 @@ from stkit.directions import Direction, coordinates, find_direction, load_direct
 from stkit.editor import Editor
 from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
 from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
+from stkit.labels import load_labels
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.plugins import load_plugins
 from stkit.scoring import Scorer
@@ -197,14 +198,14 @@ def test_photos_are_inverted_once(
     images, labels = photos
     specs = [AttributeSpec.parse("dark=yes"), AttributeSpec("bright")]
     caplog.set_level("INFO", "stkit")
-    data = labelled_photos(editor, labels, images, specs, aligned=True)
+    data = labelled_photos(editor, load_labels(labels), images, specs, aligned=True)
     assert data.codes.shape == (85, 6, 32)
     assert int(data.val.sum()) == 15
     assert "1 rows of labels.csv have no photo in photos.zip" in caplog.text
     assert "5 photos are of other splits than train and val" in caplog.text
     inverter = editor.registry.inverter("style-transformer")
     monkeypatch.setattr(type(inverter), "invert", lambda *_: pytest.fail("inverted again"))
-    again = labelled_photos(editor, labels, images, specs[1:], aligned=True, limit=60)
+    again = labelled_photos(editor, load_labels(labels), images, specs[1:], aligned=True, limit=60)
     assert len(again.codes) == 60
     assert {tuple(code.flatten().tolist()) for code in again.codes} <= {tuple(c.flatten().tolist()) for c in data.codes}
 
@@ -224,9 +225,9 @@ def test_an_interrupted_inversion_goes_on(
 
     monkeypatch.setattr(type(inverter), "invert", invert)
     with pytest.raises(KeyboardInterrupt):
-        labelled_photos(editor, labels, images, [AttributeSpec("bright")], aligned=True)
+        labelled_photos(editor, load_labels(labels), images, [AttributeSpec("bright")], aligned=True)
     assert list(cache_folder().rglob("codes/**/*.safetensors"))
-    labelled_photos(editor, labels, images, [AttributeSpec("bright")], aligned=True)
+    labelled_photos(editor, load_labels(labels), images, [AttributeSpec("bright")], aligned=True)
     assert sum(sizes[3:]) == 85 - sum(sizes[:2])
 
 
@@ -243,7 +244,7 @@ def test_photos_go_through_the_domain(
     table = tmp_path / "l.csv"
     rows = [f"{i}.png,{i % 2}" for i in range(6)]
     table.write_text("\n".join(["file,a", *rows, "nobody.png,1"]))
-    data = labelled_photos(editor, table, folder, [AttributeSpec("a")])
+    data = labelled_photos(editor, load_labels(table), folder, [AttributeSpec("a")])
     assert "nobody.png" not in data.names
     assert len(data.names) == 6
     inversion = editor.invert(folder / "3.png")

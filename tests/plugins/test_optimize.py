@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stkit_cars import CarsDomain
 from stkit_optimize import objective
 from stkit_optimize.descent import Patience, descend, ramps
 from stkit_optimize.optimize import Optimize, OptimizeOptions
@@ -17,6 +18,7 @@ from stkit_optimize.start import w_spread
 from stkit_optimize.tune import neighbour
 from torch import Tensor
 
+from stkit.domains import picture_box
 from stkit.editor import Editor
 from stkit.errors import LatentsError, MissingPackageError, StkitError, UsageError
 from stkit.inversion import InversionContext
@@ -136,7 +138,7 @@ def test_it_stops_when_nothing_is_gained() -> None:
     taken: list[int] = []
     descend([place], 0.1, 50, 5, lambda step: place.sum() * 0 + 1, taken.append)
     assert taken == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(StkitError, match="diverged at step 0; lower it with -o learning_rate"):
+    with pytest.raises(StkitError, match=r"diverged at step 0; lower the learning rate \(-o learning_rate"):
         descend([place], 0.1, 50, 5, lambda step: place.sum() * math.nan, taken.append)
 
 
@@ -255,6 +257,21 @@ def test_refinements_say_what_they_gained(editor: Editor, tiny_weights: Weights)
     assert latents.tuning is not None and second.errors_after["mse"] > 0
     assert str(first).startswith("optimize:12: MSE ") and "seconds" not in first.to_dict() and first.seconds > 0
     assert refine_latents(editor, start, crops, []) == (start, [])
+
+
+def test_bars_have_no_part_in_what_was_gained(tmp_path: Path) -> None:
+    weights = make_tiny_weights(tmp_path / "cars", domain="cars", alignment=CarsDomain.template)
+    cars, start = Editor(weights, load_plugins(), CPU), random_latents(weights, 1)
+    left, top, right, bottom = picture_box(CarsDomain.output_crop, weights.resolution)
+    framed = torch.full((1, 3, 16, 16), -1.0)
+    framed[:, :, top:bottom, left:right] = target(weights)[:, :, top:bottom, left:right]
+    white = framed.clone()
+    white[:, :, :top], white[:, :, bottom:] = 1.0, 1.0
+    found = [refine_latents(cars, start, crops, ["optimize:1"])[1][0].errors_before for crops in (framed, white)]
+    difference = cars.generate(start).clamp(-1, 1) - framed
+    assert found[0]["mse"] == pytest.approx(float(difference[:, :, top:bottom].square().mean()))
+    assert found[0]["mse"] != pytest.approx(float(difference.square().mean()), rel=0.01)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

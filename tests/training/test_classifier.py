@@ -24,7 +24,7 @@ from stkit.training.classifier import (
 )
 from stkit.training.codes import LabelledCodes
 from stkit.training.loop import LoopConfig
-from tests.training.test_inverter import log_lines, stop_after
+from tests.training.resuming import log_lines, require_same_bits
 
 CPU = torch.device("cpu")
 CONFIG = ClassifierConfig(
@@ -100,16 +100,7 @@ def test_validation_rows_teach_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
-    straight = make_run(tmp_path / "straight", 6)
-    assert straight.train() == 6
-    stopped = make_run(tmp_path / "stopped", 6)
-    stop_after(stopped, 3)  # type: ignore[arg-type]
-    assert stopped.train() == 3
-    torch.manual_seed(99)
-    resumed = make_run(tmp_path / "stopped", 6, resume=True)
-    assert resumed.train() == 6
-    expected, got = straight.averaged.state_dict(), resumed.averaged.state_dict()
-    assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+    require_same_bits(make_run, tmp_path)
 
 
 def test_resuming_with_other_labels_or_settings_is_refused(tmp_path: Path) -> None:

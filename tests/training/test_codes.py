@@ -18,7 +18,7 @@ from stkit.latents import Latents
 from stkit.options import Options
 from stkit.testing import make_tiny_weights
 from stkit.training.codes import LabelledCodes, invert_files, labelled_codes
-from stkit.weights import Weights, cache_folder
+from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
 
 CPU = torch.device("cpu")
 
@@ -106,6 +106,20 @@ def test_a_photo_is_inverted_once(weights: Weights, photos: Path, tmp_path: Path
     other = make_tiny_weights(tmp_path / "other", seed=4)
     invert_files(other, photos, names[:2], inverter, CPU)
     assert inverter.seen == 23  # another generator's codes are others
+
+
+def test_a_network_that_was_trained_again_inverts_again(weights: Weights, photos: Path) -> None:
+    class Encoder(Mean):
+        name = "e4e"
+
+    inverter = Encoder()
+    for seen in (2, 2):
+        invert_files(weights, photos, ["00.png", "01.png"], inverter, CPU)
+        assert inverter.seen == seen
+    header, tensors = load_tensors(weights.path("inverter-e4e"))
+    save_tensors(weights.path("inverter-e4e"), {**tensors, "latent_avg": tensors["latent_avg"] + 1}, header)
+    invert_files(weights, photos, ["00.png", "01.png"], inverter, CPU)
+    assert inverter.seen == 4
 
 
 def test_an_interrupted_inversion_goes_on(weights: Weights, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import signal
-from collections.abc import Mapping
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from stkit.training.generator import export_generator
 from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights, load_header, verify_weights
+from tests.training.resuming import log_lines, require_same_bits
 
 GENERATOR = GeneratorConfig(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=8)
 NETWORK = StyleTransformerConfig(
@@ -78,34 +77,8 @@ def tensors(run: InverterRun) -> dict[str, Tensor]:
     return {f"{name}.{key}": value for name, model in models.items() for key, value in model.state_dict().items()}
 
 
-def log_lines(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-
-
-def stop_after(run: InverterRun, steps: int) -> None:
-    """Let `run` get a Ctrl-C in its step number `steps`."""
-    step = run.step
-
-    def interrupted(number: int) -> Mapping[str, Tensor]:
-        if number == steps - 1:
-            signal.raise_signal(signal.SIGINT)
-        return step(number)
-
-    run.step = interrupted  # type: ignore[method-assign,assignment]
-
-
 def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, latent=0.5)
-    straight = make_run(tmp_path / "straight", 6, config)
-    assert straight.train() == 6
-    stopped = make_run(tmp_path / "stopped", 6, config)
-    stop_after(stopped, 3)
-    assert stopped.train() == 3
-    torch.manual_seed(99)
-    resumed = make_run(tmp_path / "stopped", 6, config, resume=True)
-    assert resumed.train() == 6
-    expected, got = tensors(straight), tensors(resumed)
-    assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+    require_same_bits(functools.partial(make_run, config=dataclasses.replace(TINY, latent=0.5)), tmp_path)
 
 
 def test_resuming_beside_another_generator_or_with_another_loss_is_refused(tmp_path: Path) -> None:
@@ -259,27 +232,22 @@ def test_values_beyond_half_floats_are_not_written(tmp_path: Path) -> None:
     header = export_inverter(model, tmp_path, generator="0" * 64, domain="faces", alignment=TEMPLATE, licence="CC0-1.0")
     model.latent_avg[0] = 1e6
     with pytest.raises(WeightsError, match="latent_avg holds values that float16 cannot"):
-        save_module(tmp_path / "other.safetensors", model, header)
-    assert not (tmp_path / "other.safetensors").exists()
+        save_module(tmp_path / "other", model, header)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_every_rival_trains_and_resumes_with_the_same_bits(name: str, tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, inverter=RIVALS[name], lpips=0.0)
-    quick = {"e4e": E4EConfig(first_share=0.2, last_share=0.6)} if name == "e4e" else {}
-    straight = make_run(tmp_path / "straight", 5, config, **quick)
-    start = {key: value.clone() for key, value in straight.model.state_dict().items()}
-    assert straight.train() == 5
+    quick: dict[str, Any] = {"e4e": E4EConfig(first_share=0.2, last_share=0.6)} if name == "e4e" else {}
+
+    def make(out: Path, steps: int, **changes: Any) -> InverterRun:
+        return make_run(out, steps, config, **quick, **changes)
+
+    straight, resumed = require_same_bits(make, tmp_path, 5)
+    start = make(tmp_path / "start", 5).model.state_dict()
     changed = {key for key, value in straight.model.state_dict().items() if not torch.equal(value, start[key])}
     assert changed >= {"input_layer.0.weight", "styles.0.linear.weight", f"styles.{GENERATOR.num_ws - 1}.linear.weight"}
-    stopped = make_run(tmp_path / "stopped", 5, config, **quick)
-    stop_after(stopped, 3)
-    assert stopped.train() == 3
-    torch.manual_seed(99)
-    resumed = make_run(tmp_path / "stopped", 5, config, resume=True, **quick)
-    assert resumed.train() == 5
-    expected, got = tensors(straight), tensors(resumed)
-    assert [key for key in expected if not torch.equal(expected[key], got[key])] == []
     critics = [run.near_w.discriminator.state_dict() for run in (straight, resumed) if run.near_w is not None]
     assert len(critics) == (2 if name == "e4e" else 0)
     assert all(torch.equal(value, critics[1][key]) for key, value in (critics[0] if critics else {}).items())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from stkit.errors import OutputError, StkitError, UsageError
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, step_generator
+from stkit.training.loop import (
+    Ema,
+    LoopConfig,
+    Stateful,
+    Unchanged,
+    cosine_warmup,
+    run_loop,
+    run_settings,
+    step_generator,
+)
 
 
 class Toy:
@@ -226,6 +236,21 @@ def test_unchanged_names_what_differs() -> None:
         Unchanged({**settings, "extra": 1}).load_state_dict(saved)
     with pytest.raises(ValueError, match=r"rate was 0\.1 and is now not there"):
         Unchanged({"model": settings["model"]}).load_state_dict(saved)
+
+
+def test_compiling_is_no_setting_of_a_run(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Plain:
+        rate: float = 0.1
+
+    @dataclass(frozen=True)
+    class Compiled(Plain):
+        compile: bool = True
+
+    loop = LoopConfig(tmp_path, 1, 4, seed=3)
+    assert run_settings(Plain(), loop) == {"rate": 0.1, "batch": 4, "seed": 3}
+    assert run_settings(Compiled(), loop) == run_settings(Compiled(compile=False), loop)
+    assert run_settings(Compiled(rate=0.2), loop) != run_settings(Compiled(), loop)
 
 
 def test_ema_warms_up_and_takes_integers_as_they_are() -> None:

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import json
-import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import WeightsError
@@ -20,6 +17,7 @@ from stkit.training.loop import LoopConfig
 from stkit.training.mapping import fit_mapping, mean_codes
 from stkit.training.reconstruction import Autoencoder, ReconstructionConfig, ReconstructionRun, export_reconstruction
 from stkit.weights import find_weights, verify_weights
+from tests.training.resuming import log_lines, require_same_bits
 
 GENERATOR = GeneratorConfig(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16)
 INVERTER = StyleTransformerConfig(
@@ -55,30 +53,8 @@ def trained(run: ReconstructionRun) -> Autoencoder:
     return model
 
 
-def stop_after(run: ReconstructionRun, steps: int) -> None:
-    """Let `run` get a Ctrl-C in its step number `steps`."""
-    step = run.step
-
-    def interrupted(number: int) -> Mapping[str, Tensor]:
-        if number == steps - 1:
-            signal.raise_signal(signal.SIGINT)
-        return step(number)
-
-    run.step = interrupted  # type: ignore[method-assign,assignment]
-
-
 def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
-    straight = make_run(tmp_path / "straight", 6)
-    assert straight.train() == 6
-    stopped = make_run(tmp_path / "stopped", 6)
-    stop_after(stopped, 3)
-    assert stopped.train() == 3
-    torch.manual_seed(99)
-    resumed = make_run(tmp_path / "stopped", 6, resume=True)
-    assert resumed.train() == 6
-    for ours, theirs in ((straight.model, resumed.model), (straight.ema, resumed.ema)):
-        other = theirs.state_dict()
-        assert [name for name, value in ours.state_dict().items() if not torch.equal(value, other[name])] == []
+    require_same_bits(make_run, tmp_path)
 
 
 def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
@@ -86,7 +62,7 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
     mapping = {name: value.clone() for name, value in run.model.generator.mapping.state_dict().items()}
     before = run.sample(0)
     run.train()
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = log_lines(tmp_path)
     assert lines[-1]["val_mse"] < 0.5 * before["val_mse"] and lines[-1]["val_lpips"] > 0
     assert lines[-2].keys() >= {"loss", "mse", "mse_w", "lpips", "norm"}
     after = run.model.generator.mapping.state_dict()

@@ -15,7 +15,7 @@ from stkit.models.latent_classifier import LatentClassifier, LatentClassifierCon
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.training.loop import LoopConfig
 from stkit.training.reference import ReferenceConfig, ReferenceRun, reference_losses, transfer_figures
-from tests.training.test_inverter import stop_after
+from tests.training.resuming import require_same_bits
 
 NAMES = ("age", "smile", "yaw")
 CPU = torch.device("cpu")
@@ -104,16 +104,7 @@ def test_the_attribute_is_chosen(trained: ReferenceRun) -> None:
 
 
 def test_a_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
-    straight = make_run(tmp_path / "straight", 6)
-    assert straight.train() == 6
-    stopped = make_run(tmp_path / "stopped", 6)
-    stop_after(stopped, 3)  # type: ignore[arg-type]
-    assert stopped.train() == 3
-    torch.manual_seed(99)
-    resumed = make_run(tmp_path / "stopped", 6, resume=True)
-    assert resumed.train() == 6
-    expected, got = straight.ema.state_dict(), resumed.ema.state_dict()
-    assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+    require_same_bits(make_run, tmp_path)
 
 
 def test_resuming_with_another_classifier_is_refused(tmp_path: Path) -> None:
