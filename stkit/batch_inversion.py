@@ -86,7 +86,7 @@ class InversionJob:
         """Write crop, reconstruction, side by side, latents and description of each subject."""
         for one in result:
             base = subject_base(self.base(item), one.number)
-            warn_if_unusual(self.editor.weights, one.metrics["mse"], item.path)
+            warn_if_unusual(self.editor.weights, one.metrics, item.path)
             save_latents_tuning(one.latents, base.parent)
             replace_files(inversion_files(base, one, describe_inversion(self.editor, one, self.settings)))
         return done_row(item, self.base(item), result)

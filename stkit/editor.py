@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from stkit.images import Photo, load_photo, picture_errors, picture_part, to_ima
 from stkit.inversion import InversionContext, ignore_progress
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.models.inference import FrozenGenerator, freeze_generator
+from stkit.models.lpips import LPIPS, find_lpips
 from stkit.models.stylegan2 import SynthesisNetwork, add_style_offsets
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.paste import Blend
@@ -117,7 +119,7 @@ class Editor:
         framed = self.frame_all(photo, face, landmarks, box)
         inverted = self.invert_framed(framed, inverter, options, refine, on_progress)
         for one in inverted:
-            warn_if_unusual(self.weights, one.metrics["mse"], photo.path)
+            warn_if_unusual(self.weights, one.metrics, photo.path)
         return [Inversion(**vars(one), photo=photo) for one in inverted]
 
     def invert_framed(
@@ -141,19 +143,37 @@ class Editor:
         rows = tuple(self.provenance(one.path, one.sha256, one.transform, name) for one in framed)
         latents = dataclasses.replace(latents, provenance=rows)
         output = self.generate(latents)
-        errors = picture_errors(output, pixels, self.domain.output_crop).tolist()
+        errors = self.errors(output, pixels)
         return [
             Inverted(
                 one,
                 self.picture(pixels[row]),
                 self.picture(output[row]),
                 latents.row(row),
-                {"mse": errors[row]},
+                {metric: float(values[row]) for metric, values in errors.items()},
                 tuple(gains),
                 dict(options or {}),
             )
             for row, one in enumerate(framed)
         ]
+
+    @torch.inference_mode()
+    def errors(self, images: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Errors [B] of the picture parts of `images` [B, 3, R, R], clamped, from `targets`, on the CPU, in [-1, 1].
+
+        "mse" at the generator's resolution, and "lpips" (LPIPS-Alex, 256 px wide) where its weights are installed.
+        """
+        from stkit.training.losses import paired_errors
+
+        crop = self.domain.output_crop
+        errors = {"mse": picture_errors(images, targets, crop)}
+        if self._lpips is not None:
+            errors["lpips"] = paired_errors(images, targets, self._lpips, crop)["lpips"]
+        return errors
+
+    @functools.cached_property
+    def _lpips(self) -> LPIPS | None:
+        return find_lpips()
 
     def invert_crops(
         self,

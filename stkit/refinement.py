@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stkit.errors import MissingPackageError, UsageError
+from stkit.errors import UsageError
 from stkit.inversion import InversionContext, ignore_progress
 from stkit.options import build_options
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from stkit.editor import Editor
     from stkit.latents import Latents
-    from stkit.models.lpips import LPIPS
 
 _log = logging.getLogger("stkit")
 
@@ -31,7 +30,7 @@ QUALITIES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Gain:
-    """What one refinement did: `errors_before` and `errors_after` hold `mse` and, where it can be had, `lpips`."""
+    """What one refinement did: `errors_before` and `errors_after` are means of `Editor.errors`."""
 
     refinement: str
     steps: int
@@ -76,9 +75,8 @@ def refine_latents(
     chosen = [_parse(editor, text) for text in refinements]  # all of them before the first begins
     if not chosen:
         return latents, []
-    lpips = _load_lpips()
     gains = []
-    before = _errors(editor, latents, crops, lpips)
+    before = _errors(editor, latents, crops)
     for text, (name, values) in zip(refinements, chosen, strict=True):
         inverter = editor.registry.inverter(name)
         taken = [0]
@@ -91,7 +89,7 @@ def refine_latents(
         context = InversionContext(editor.weights, editor.device, start=latents, on_progress=count)
         latents = inverter.invert(crops.to(editor.device), build_options(inverter.Options, values), context)
         seconds = time.perf_counter() - start
-        after = _errors(editor, latents, crops, lpips)
+        after = _errors(editor, latents, crops)
         gains.append(Gain(text, taken[0], seconds, before, after))
         _log.info("%s", gains[-1])
         before = after
@@ -113,25 +111,8 @@ def _parse(editor: Editor, text: str) -> tuple[str, dict[str, Any]]:
     return name, values
 
 
-def _load_lpips() -> LPIPS | None:
-    from stkit.models.lpips import load_lpips
-
-    try:
-        return load_lpips()
-    except MissingPackageError:
-        return None  # the refiner itself warns
-
-
-def _errors(editor: Editor, latents: Latents, crops: torch.Tensor, lpips: LPIPS | None) -> dict[str, float]:
-    """Of the picture part: MSE at the generator's resolution, as `Inversion.metrics`, and LPIPS 256 px wide."""
-    from stkit.images import picture_part
-    from stkit.training.losses import paired_errors
-
-    images, crops, output_crop = editor.generate(latents).clamp(-1, 1), crops.cpu(), editor.domain.output_crop
-    errors = {"mse": float(picture_part(images - crops, output_crop).square().mean())}
-    if lpips is not None:
-        errors["lpips"] = float(paired_errors(images, crops, lpips, output_crop)["lpips"].mean())
-    return errors
+def _errors(editor: Editor, latents: Latents, crops: torch.Tensor) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in editor.errors(editor.generate(latents), crops).items()}
 
 
 __all__ = ["QUALITIES", "Gain", "quality_refinements", "refine_latents"]

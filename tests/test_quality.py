@@ -25,14 +25,22 @@ def test_the_header_is_read_once_for_all_photos(
 
     monkeypatch.setattr(quality, "load_header", read)
     for photo in ("a.jpg", "b.jpg"):
-        warn_if_unusual(weights, 1.0, Path(photo))
+        warn_if_unusual(weights, {"mse": 1.0, "lpips": 1.0}, Path(photo))
     assert len(reads) == 1
     assert not caplog.records
-    store_usual_errors(weights, torch.linspace(0.001, 0.002, 101))
-    for photo, error in (("c.jpg", 0.0015), ("d.jpg", 1.0), ("e.jpg", 2.0)):
-        warn_if_unusual(weights, error, Path(photo))
+    store_usual_errors(weights, {"mse": torch.linspace(0.001, 0.002, 101), "lpips": torch.linspace(0.1, 0.2, 101)})
+    for photo, metrics in (
+        ("c.jpg", {"mse": 1.0, "lpips": 0.15}),
+        ("d.jpg", {"mse": 0.0015, "lpips": 0.3}),
+        ("e.jpg", {"mse": 1.0}),
+        ("f.jpg", {"mse": 0.0015}),
+    ):
+        warn_if_unusual(weights, metrics, Path(photo))
     assert len(reads) == 2
-    assert [record.getMessage().split()[0] for record in caplog.records] == ["d.jpg", "e.jpg"]
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "d.jpg is reconstructed badly: LPIPS 0.300",
+        "e.jpg is reconstructed badly: MSE 1.000",
+    ]
 
 
 def test_weights_without_an_inverter_have_no_usual_errors(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def run(
     grid: Annotated[Path | None, typer.Option("--grid", help="Write random and worst reconstructions here.")] = None,
     identity: Annotated[bool, typer.Option("--identity/--no-identity", help="Cosine of identity embeddings.")] = True,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Note the usual MSE in the weights, for the warning of unusual photos.")
+        bool, typer.Option("--calibrate", help="Note the usual errors in the weights, for the warning of unusual photos.")
     ] = False,
     frechet: Annotated[
         int, typer.Option("--frechet", min=0, help="Frechet distance of this many samples, say 5000 (lite0 features).")
@@ -59,9 +59,9 @@ def run(
         save_image(reconstruction_grid(editor.weights, held_out, worst, editor.device), grid)
     if calibrate:
         from stkit.quality import store_usual_errors
-        from stkit.training.evaluate import reconstruction_mse
+        from stkit.training.evaluate import reconstruction_errors
 
-        store_usual_errors(editor.weights, reconstruction_mse(editor.weights, held_out, editor.device))
+        store_usual_errors(editor.weights, reconstruction_errors(editor, held_out))
     if as_json:
         print(json.dumps(report, indent=2))
         return

@@ -91,7 +91,7 @@ def run(
     editor = open_editor(domain, weights, device)
     for inversion in invert_photo(editor, Path(photo[0]), inverter, option or [], face, landmarks, box, refinements):
         paths = save_inversion(editor, inversion, out, overwrite)
-        console.print(f"MSE {inversion.metrics['mse']:.4f} (images in [-1, 1], {editor.weights.resolution} px)")
+        console.print(", ".join(f"{name.upper()} {value:.4f}" for name, value in inversion.metrics.items()))
         for path in paths:
             console.print(str(path))
 

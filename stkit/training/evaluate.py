@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.images import image_grid, picture_part, to_image
 from stkit.inversion import InversionContext, ignore_progress
@@ -113,19 +114,18 @@ def evaluate_samples(
     }
 
 
-@torch.no_grad()
-def reconstruction_mse(weights: Weights, image_set: ImageSet, device: torch.device) -> Tensor:
-    """MSE [N] of the picture part of each reconstruction, clamped, in [-1, 1] at the generator's resolution.
+def reconstruction_errors(editor: Editor, image_set: ImageSet) -> dict[str, Tensor]:
+    """`Editor.errors` [N] of the reconstructions of all images by the weights' own inverter.
 
-    Raises UsageError when the images are not of that size, WeightsError without an inverter.
+    Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
     """
-    _require_size(weights, image_set)
-    errors = []
+    _require_size(editor.weights, image_set)
+    inverter = editor.weights.own_inverter()
+    parts = []
     for indices in batches(torch.arange(len(image_set)), _BATCH):
-        images = image_set.batch(indices, device)
-        error = picture_part(reconstruct(weights, images).clamp(-1, 1) - images, image_set.output_crop)
-        errors.append(error.square().mean((1, 2, 3)).cpu())
-    return torch.cat(errors)
+        images = image_set.batch(indices, torch.device("cpu"))
+        parts.append(editor.errors(editor.generate(editor.invert_crops(images, inverter)), images))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @torch.no_grad()
@@ -177,6 +177,6 @@ __all__ = [
     "evaluate_samples",
     "mean_image",
     "reconstruct",
+    "reconstruction_errors",
     "reconstruction_grid",
-    "reconstruction_mse",
 ]

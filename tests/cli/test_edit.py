@@ -238,9 +238,9 @@ def test_unusual_photos_are_warned_of(cli: Cli, portrait: Path, tmp_path: Path) 
     fingerprint = load_header(weights.path("inverter")).fingerprint
     assert usual_errors(weights) is None
     assert "reconstructed badly" not in cli("invert", portrait, "--weights", weights.folder).err
-    store_usual_errors(weights, torch.linspace(0.001, 0.002, 101))
+    store_usual_errors(weights, {"mse": torch.linspace(0.001, 0.002, 101), "lpips": torch.linspace(0.001, 0.002, 101)})
     usual = usual_errors(weights)
-    assert usual is not None and usual["p99"] == pytest.approx(0.00199) and usual["images"] == 101
+    assert usual is not None and usual["mse"]["p99"] == pytest.approx(0.00199) and usual["images"] == 101
     assert load_header(weights.path("inverter")).fingerprint == fingerprint
     result = cli("invert", portrait, "--weights", weights.folder, "--out", "again")
     assert result.code == 0
