@@ -66,7 +66,8 @@ def labelled_photos(
     `aligned`: the images are crops framed as the weights' own training data; otherwise the largest subject of each
     is found and framed by the domain. With a column `split`, rows of "train" are for fitting and those of "val" (or
     else "test") are held out; without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts
-    of what is left out are logged, and `share` is that of `two_classes`, which must find enough. Raises LabelsError, UnknownNameError, UsageError, PhotoError, StkitError.
+    of what is left out are logged, and `share` is that of `two_classes`, which must find enough. Raises LabelsError,
+    UnknownNameError, UsageError, PhotoError, StkitError.
     """
     first = labels.column(attributes[0].column, attributes[0].positive)
     for spec in attributes[1:]:
