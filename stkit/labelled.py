@@ -85,8 +85,8 @@ def labelled_photos(
         rows, held_out = rows[chosen], held_out[chosen]
     where = f"{labels.path} ({int(held_out.sum())} rows held out)"
     require_classes(first[rows[~held_out]], attributes[0].column, where, share)
-    cells = {spec.column: [table.cells[spec.column][row] for row in rows] for spec in attributes}
-    chosen_rows = Labels(table.path, [table.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
+    cells = {spec.column: [labels.cells[spec.column][row] for row in rows] for spec in attributes}
+    chosen_rows = Labels(labels.path, [labels.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
     return labelled_codes(
         editor.weights,
         chosen_rows,

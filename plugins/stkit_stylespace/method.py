@@ -87,7 +87,7 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
         if context.attribute and not self.attributes(context):
             raise UsageError(
                 f"no channels are ranked for '{context.attribute}', nor for anything else, with weights "
-                f"'{context.weights.name}': rank some with `stkit rank-channels`, or name one as LAYER_CHANNEL, like 6_50"
+                f"'{context.weights.name}': rank some with `stkit rank-channels`, or name one as LAYER_CHANNEL"
             )
         name = find_attribute(self, context).name
         ranking, header = load_ranking(context.weights, name)
