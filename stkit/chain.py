@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,6 +116,8 @@ def apply_steps(
             raise UsageError(f"method '{step.method}' needs a reference photo; give one with --ref")
         if step.layers:
             step.layers.indices(weights.num_ws)
+        if not math.isfinite(step.strength):
+            raise UsageError(f"strength {step.strength} is not a number to edit by; give one like 1.5")
         context = EditContext(weights, device, step.attribute, step.strength, step.layers, references, seed)
         options = build_options(method.Options, dict(step.options))
         _warn_outside_safe_range(method, context)
@@ -150,12 +153,10 @@ def _attribute_names(method: EditingMethod, context: EditContext) -> list[str]:
 
 def _unknown(name: str, known: Mapping[str, Iterable[str]]) -> str:
     names = {attribute: method for method, attributes in known.items() for attribute in reversed(list(attributes))}
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        mend = "did you mean " + " or ".join(f"{names[other]}:{other}" for other in near) + "?"
-    else:
-        mend = "; ".join(f"{method} has {_few(attributes)}" for method, attributes in known.items() if attributes)
-    return f"no method has an attribute '{name}' with these weights: {mend or 'no method has any; see `stkit methods`'}"
+    near = [f"{names[other]}:{other}" for other in difflib.get_close_matches(name, names, n=3)]
+    there = "; ".join(f"{method} has {_few(attributes)}" for method, attributes in known.items() if attributes)
+    mend = (f"did you mean {' or '.join(near)}? " if near else "") + (there or "no method has any; see `stkit methods`")
+    return f"no method has an attribute '{name}' with these weights: {mend}"
 
 
 def _few(attributes: Iterable[str]) -> str:

@@ -25,12 +25,11 @@ class UnknownNameError(UsageError):
         known = list(known)
         begin = [other for other in known if name and other.startswith(name)]
         near = list(dict.fromkeys(begin + difflib.get_close_matches(name, known, n=3, cutoff=0.5)))[:3]
-        if near:
-            mend = f"did you mean {' or '.join(near)}?"
-        elif known:
+        mend = f"no {noun} is installed; see `stkit plugins`"
+        if known:
             mend = f"there is: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
-        else:
-            mend = f"no {noun} is installed; see `stkit plugins`"
+        if near:
+            mend = f"did you mean {' or '.join(near)}? T{mend[1:]}"
         super().__init__(f"no {noun} named '{name}': {mend}")
         self.name = name
 

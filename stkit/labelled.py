@@ -59,13 +59,15 @@ def labelled_photos(
     limit: int | None = None,
     seed: int = 0,
     on_progress: Progress = ignore_progress,
+    share: float = 0.25,
 ) -> LabelledCodes:
     """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
 
     `aligned`: the images are crops framed as the weights' own training data; otherwise the largest subject of each
     is found and framed by the domain. With a column `split`, rows of "train" are for fitting and those of "val" (or
     else "test") are held out; without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts
-    of what is left out are logged. Raises LabelsError, UnknownNameError, UsageError, PhotoError, StkitError.
+    of what is left out are logged, and `share` is that of `two_classes`, which must find enough. Raises LabelsError,
+    UnknownNameError, UsageError, PhotoError, StkitError.
     """
     first = labels.column(attributes[0].column, attributes[0].positive)
     for spec in attributes[1:]:
@@ -81,7 +83,8 @@ def labelled_photos(
     if limit is not None and limit < len(rows):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
         rows, held_out = rows[chosen], held_out[chosen]
-    require_classes(first[rows[~held_out]], attributes[0].column, str(labels.path))
+    where = f"{labels.path} ({int(held_out.sum())} rows held out)"
+    require_classes(first[rows[~held_out]], attributes[0].column, where, share)
     cells = {spec.column: [labels.cells[spec.column][row] for row in rows] for spec in attributes}
     chosen_rows = Labels(labels.path, [labels.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
     return labelled_codes(
@@ -103,6 +106,7 @@ def labelled_samples(
     attributes: Sequence[str],
     seed: int = 0,
     on_progress: Progress = ignore_progress,
+    share: float = 0.25,
 ) -> LabelledCodes:
     """w [N, w_dim] of `count` random images, labelled by a registered scorer; a fifth is held out.
 
@@ -124,7 +128,7 @@ def labelled_samples(
             raise UnknownNameError(f"score of '{scorer}'", name, scores)
     known = ~np.isnan(scores[attributes[0]])
     _tell(int((~known).sum()), f"samples have no '{attributes[0]}' by {scorer}")
-    require_classes(scores[attributes[0]], attributes[0], f"the scores of '{scorer}'")
+    require_classes(scores[attributes[0]], attributes[0], f"the scores of '{scorer}'", share)
     values = np.stack([scores[name][known] for name in attributes], axis=1)
     return LabelledCodes(
         tuple(f"sample {i}" for i in np.flatnonzero(known)),
@@ -179,9 +183,12 @@ def require_classes(values: np.ndarray, name: str, where: str, share: float = 0.
     classes = two_classes(known, np.full(len(known), True), share)
     positive, negative = int((classes == 1).sum()), int((classes == 0).sum())
     if min(positive, negative) < MIN_OF_A_CLASS:
+        scored, mend = "", ""
+        if not set(distinct) <= {0.0, 1.0}:
+            scored, mend = f" (the top and bottom {share:.0%} of a score)", ": take more photos, or a larger share"
         raise LabelsError(
-            f"attribute '{name}' of {where} has {positive} positive and {negative} negative rows to fit; "
-            f"at least {MIN_OF_A_CLASS} of each are needed"
+            f"attribute '{name}' of {where} has {positive} positive and {negative} negative rows to fit{scored}; "
+            f"at least {MIN_OF_A_CLASS} of each are needed{mend}"
         )
 
 

@@ -59,6 +59,12 @@ class Labels:
         try:
             values[known] = [float(cell) for cell, there in zip(cells, known, strict=True) if there]
         except ValueError:
+            words = [cell for cell, there in zip(cells, known, strict=True) if there and not _is_number(cell)]
+            if 2 * len(words) < known.sum():
+                raise UsageError(
+                    f"column '{name}' of {self.path} holds numbers, but for {len(words)} cells: {_counts(words)}; "
+                    "correct or empty them"
+                ) from None
             raise UsageError(
                 f"column '{name}' of {self.path} holds words ({_counts(cells)}); choose which one counts as 1, "
                 f"like {name}={_common(cells)[0][0]}"
@@ -151,6 +157,10 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [name.strip() for name in next(row for row in reader if any(cell.strip() for cell in row))]
     place = next((i for i, name in enumerate(columns) if name.lower() in _FILE_COLUMNS), None)
+    if place is None and len(columns) == 1:
+        raise LabelsError(
+            f"the header of {path} is one column, '{columns[0][:40]}'; separate columns by commas, tabs or semicolons"
+        )
     if place is None:
         raise LabelsError(
             f"labels {path} have no column for the file; name one of {', '.join(columns[:8])} 'file' in the header"
@@ -206,6 +216,14 @@ def _read_json(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
     width = len(rows[0]) - 1
     several = isinstance(entries[0][1], list)
     return ["file", *([f"label{i}" for i in range(width)] if several else ["label"])], rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(value: Any) -> str:

@@ -99,8 +99,14 @@ def test_words_need_a_positive_value(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels.column("sex", "F"), [1, 0, np.nan, 1])
     with pytest.raises(UsageError, match="never holds 'X'; it holds F 2, M 1"):
         labels.column("sex", "X")
-    with pytest.raises(UnknownNameError, match="did you mean sex"):
+    with pytest.raises(UnknownNameError, match=r"did you mean sex\? There is: sex"):
         labels.column("sexe")
+
+
+def test_words_among_numbers_are_told(tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path, "file,age\na.png,31\nb.png,old\nc.png,\nd.png,29\ne.png,40\n"))
+    with pytest.raises(UsageError, match="column 'age' of .* holds numbers, but for 1 cells: old 1; correct or empty"):
+        labels.column("age")
 
 
 def test_split_is_no_label(tmp_path: Path) -> None:
@@ -116,6 +122,7 @@ def test_split_is_no_label(tmp_path: Path) -> None:
         ("", "empty"),
         ("file,a\n", "no rows"),
         ("a,b\n1,2\n", "no column for the file; name one of a, b 'file'"),
+        ("file|a\nx.png|1\n", r"is one column, 'file\|a'; separate columns by commas, tabs or semicolons"),
         ("file,a,a\nx.png,1,2\n", "column 'a' more than once"),
         ("file,a\nx.png,1\nx.png,0\n", "1 files in several rows, like 'x.png'"),
         ("file,a\nx.png,1\ny.png,1,2\n", "line 3 .* has 3 cells and the header 2"),

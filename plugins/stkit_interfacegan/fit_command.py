@@ -97,7 +97,9 @@ def run(
     data: LabelledCodes
     if table is not None and images:
         with progress_bar("inverting") as on_progress:
-            data = labelled_photos(editor, table, images, [spec, *columns], inverter, aligned, limit, seed, on_progress)
+            data = labelled_photos(
+                editor, table, images, [spec, *columns], inverter, aligned, limit, seed, on_progress, share
+            )
         origin = {"labels": table.path.name, "images": images.name, "inverter": inverter, "photos": len(data.names)}
     else:
         assert samples is not None and scorer is not None
@@ -105,7 +107,7 @@ def run(
             raise UsageError("scores are numbers: name them without =")
         with progress_bar("scoring samples") as on_progress:
             chosen = [part.column for part in (spec, *columns)]
-            data = labelled_samples(editor, scorer, samples, chosen, seed, on_progress)
+            data = labelled_samples(editor, scorer, samples, chosen, seed, on_progress, share)
         origin = {"samples": samples, "scorer": scorer, "seed": seed}
     if spec.positive:
         origin["positive"] = spec.positive

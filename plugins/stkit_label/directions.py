@@ -26,14 +26,19 @@ def second_order(
     """d, the eigenvector of the Hessian H of L whose eigenvalue is largest in absolute value, with L falling along it.
 
     Power iteration on H d = (grad L(w + xi d) - grad L(w)) / xi, |d| = 1, `xi` in units of the codes,
-    starting from a random direction.
+    starting from a random direction. The sign of an eigenvector is free: taken downhill in every iteration, a
+    classifier that bends within `xi` is looked at where the edit goes, and not behind it.
     """
     here = loss_gradient(logit, codes, y)
-    d = unit(torch.randn(codes.shape, generator=random, dtype=codes.dtype))
+
+    def downhill(d: Tensor) -> Tensor:
+        return torch.where((d * here).sum((1, 2), keepdim=True) > 0, -d, d)
+
+    d = downhill(unit(torch.randn(codes.shape, generator=random, dtype=codes.dtype)))
     for _ in range(iterations):
         product = (loss_gradient(logit, codes + xi * d, y) - here) / xi
-        d = torch.where(norm(product) > 0, unit(product), d)
-    return torch.where((d * here).sum((1, 2), keepdim=True) > 0, -d, d)
+        d = downhill(torch.where(norm(product) > 0, unit(product), d))
+    return d
 
 
 def loss_gradient(logit: Function, codes: Tensor, y: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from stkit.latents import Latents
     from stkit.models.latent_classifier import LatentClassifier
+    from stkit.weights import Weights
+
+_LEAST_CORRELATION = 0.5
 
 
 class LabelOptions(Options):
@@ -37,8 +40,8 @@ class LabelEditing(EditingMethod[LabelOptions]):
     """Hu et al., "Style Transformer for Image Inversion and Editing", CVPR 2022: label-based editing.
 
     Every photo gets its own path, of small steps that each follow the latent classifier's direction at
-    the code reached so far. Strength 1.0 moves the attribute's logit by its standard deviation over the
-    classifier's training codes; a negative strength goes towards the opposite label.
+    the code reached so far. Strength 1.0 moves the attribute by one standard deviation as far as the classifier
+    can tell (see `_unit`); a negative strength goes towards the opposite label.
     """
 
     name = "label"
@@ -49,15 +52,13 @@ class LabelEditing(EditingMethod[LabelOptions]):
     def attributes(self, context: EditContext) -> list[Attribute]:
         """What the weights' classifier knows. Raises WeightsError when there is none, or it does not fit."""
         from stkit.models.latent_classifier import load_classifier
-        from stkit.weights import load_header
 
         classifier = load_classifier(context.weights)
-        figures = load_header(context.weights.path("classifier")).notes.get("held_out", {})
         found = []
         for name, (low, high) in zip(classifier.config.attributes, classifier.score_limits.tolist(), strict=True):
-            correlation = figures.get(name, {}).get("correlation")
+            correlation = _correlation(context.weights, name)
             words = "" if correlation is None else f", correlation {correlation:.2f} on held-out photos"
-            reach = round(min(3.0, high - low), 1)
+            reach = round(min(3.0, (high - low) / _unit(correlation)), 1)
             found.append(Attribute(name, f"as the latent classifier sees it{words}", (-reach, reach)))
         return found
 
@@ -73,7 +74,8 @@ class LabelEditing(EditingMethod[LabelOptions]):
         layers = context.layer_indices(latents.codes.shape[1])
         codes = latents.codes.clone()
         if context.strength:
-            moved = _walk(classifier, codes, index, held, layers, options, context)
+            unit = _unit(_correlation(context.weights, attribute.name))
+            moved = _walk(classifier, codes, index, unit, held, layers, options, context)
             codes[:, layers] = moved[:, layers].to(codes)
         return latents.replace(codes, edit=f"label:{attribute.name}={context.strength:+g}")
 
@@ -82,6 +84,7 @@ def _walk(
     classifier: LatentClassifier,
     start: Tensor,
     index: int,
+    unit_of_strength: float,
     held: list[int],
     layers: list[int],
     options: LabelOptions,
@@ -105,7 +108,7 @@ def _walk(
     chosen[layers] = True
     spread = float(network.code_std) * (len(layers) * codes.shape[2]) ** 0.5
     limit = abs(context.strength) * spread / options.steps
-    goal = network(codes)[:, index] + context.strength * network.score_std[index]
+    goal = network(codes)[:, index] + context.strength * unit_of_strength * network.score_std[index]
     y = torch.full((len(codes),), float(context.strength > 0), dtype=torch.float64)
     random = torch.Generator().manual_seed(context.seed)
 
@@ -128,6 +131,23 @@ def _walk(
         length = torch.where(slope == 0, 0.0, missing / slope).clamp(-limit, limit)
         codes = codes + length[:, None, None] * direction
     return codes
+
+
+def _correlation(weights: Weights, name: str) -> float | None:
+    """Pearson's r of the attribute's logit and its label on held-out photos, None where the file does not tell it."""
+    from stkit.weights import load_header
+
+    return load_header(weights.path("classifier")).notes.get("held_out", {}).get(name, {}).get("correlation")
+
+
+def _unit(correlation: float | None) -> float:
+    """The change of the logit, in its standard deviations, that goes with one standard deviation of the attribute.
+
+    Least squares of the label on the logit has the slope r when both are in standard deviations: where the logit
+    grows by one, the attribute grows by r of its own. At most 2: below r = 0.5 the classifier hardly knows the
+    attribute. 1 where r is not known.
+    """
+    return 1.0 if correlation is None else 1 / max(correlation, _LEAST_CORRELATION)
 
 
 def _held(hold: str, edited: str, names: list[str]) -> list[str]:

@@ -57,7 +57,7 @@ def run(
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
     table = load_labels(labels)
     with progress_bar("inverting") as on_progress:
-        data = labelled_photos(editor, table, images, [spec], inverter, aligned, limit, seed, on_progress)
+        data = labelled_photos(editor, table, images, [spec], inverter, aligned, limit, seed, on_progress, share)
     fitted = ~data.val
     classes = two_classes(data.values[:, 0].double().numpy(), fitted.numpy(), share)[fitted.numpy()]
     styles = styles_of(editor.weights, data.codes[fitted])

@@ -84,6 +84,11 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
         channel = find_channel(style_layers(context.weights), context.attribute or "")
         if channel is not None:
             return channel, sampled_unit(context.weights, channel), str(context.attribute)
+        if context.attribute and not self.attributes(context):
+            raise UsageError(
+                f"no channels are ranked for '{context.attribute}', nor for anything else, with weights "
+                f"'{context.weights.name}': rank some with `stkit rank-channels`, or name one as LAYER_CHANNEL"
+            )
         name = find_attribute(self, context).name
         ranking, header = load_ranking(context.weights, name)
         if options.rank > len(ranking.channels):

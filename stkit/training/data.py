@@ -177,6 +177,8 @@ class ImageFiles:
         if source.is_dir():
             self.names = _image_names(path.relative_to(source).as_posix() for path in source.rglob("*"))
             return
+        if not source.exists():
+            raise PhotoError(f"there is no folder or zip {source}; check the path")
         try:
             self.zip = zipfile.ZipFile(source)
         except (zipfile.BadZipFile, OSError) as error:

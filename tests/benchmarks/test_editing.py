@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 
+from benchmarks import pictures
 from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
 from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_features, validity
@@ -22,7 +23,7 @@ from stkit.alignment import crop_photo
 from stkit.editing import Attribute, EditContext, EditingMethod
 from stkit.editor import Editor
 from stkit.errors import StkitError
-from stkit.images import load_photo
+from stkit.images import load_photo, to_image
 from stkit.latents import Latents
 from stkit.options import Options
 from stkit.plugins import load_plugins
@@ -235,3 +236,33 @@ def test_wrong_use_is_one_line(
         assert end.value.code == code
         (line,) = capfd.readouterr().err.strip().splitlines()
         assert message in line
+
+
+def test_picture_grids_have_a_row_for_each_face(
+    portrait: Path, tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, grid = write_data(portrait, tmp_path), tmp_path / "grid.png"
+    words = [data, "--weights", tiny_weights.folder, "--out", grid, "--reference", "val1.png"]
+    words += ["--faces", "test0.png", "test1.png", "--edits", "ganspace:pc1=0", "ganspace:pc1=+2"]
+    monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words)])
+    pictures.main()
+    cell, gap = 16, 4
+    with Image.open(grid) as image:
+        sheet = np.asarray(image).astype(int)
+    height = (sheet.shape[0] - gap) // 2
+    assert sheet.shape[1] == 5 * (cell + gap) + gap
+
+    def picture(row: int, column: int) -> np.ndarray:
+        top, left = gap + row * height, gap + column * (cell + gap)
+        return sheet[top : top + cell, left : left + cell]
+
+    crops = pictures.read_crops(data, ["test0.png", "test1.png", "val1.png"], 16)
+    for row in range(2):
+        assert np.array_equal(picture(row, 0), np.asarray(to_image(crops[row])))
+        assert np.array_equal(picture(row, 2), np.asarray(to_image(crops[2])))
+        assert np.array_equal(picture(row, 3), picture(row, 1))  # strength 0
+        assert not np.array_equal(picture(row, 4), picture(row, 1))
+    monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words[:6]), "--faces", "none.png", "--edits", "pc1=1"])
+    with pytest.raises(SystemExit) as end:
+        pictures.main()
+    assert end.value.code == 2

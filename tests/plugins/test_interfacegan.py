@@ -170,6 +170,10 @@ def test_too_few_of_a_class() -> None:
         require_classes(np.repeat([0.0, 1.0], [90, 9]), "smile", "x.csv")
     with pytest.raises(LabelsError, match="no value"):
         require_classes(np.array([np.nan]), "smile", "x.csv")
+    scores = np.linspace(0, 1, 30)
+    with pytest.raises(LabelsError, match="8 positive and 8 negative .*top and bottom 25% of a score.*larger share"):
+        require_classes(scores, "smile", "x.csv")
+    require_classes(scores, "smile", "x.csv", 0.4)
 
 
 @pytest.fixture

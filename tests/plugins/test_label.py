@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,32 @@ def test_second_order_is_the_first_eigenvector_of_an_explicit_hessian() -> None:
             assert float((d * loss_gradient(logit, codes, y)).sum()) < 0  # the loss falls along d
 
 
+@pytest.mark.parametrize(
+    ("logit", "start", "xi", "cosine"),
+    [
+        # x + 4 y^2 near p = 1/2: H = diag(p(1-p), 8(p-1) + ...), so the curvature along y is 16 times that along x.
+        (lambda x, y: x + 4 * y**2, (0.0, 0.05), 1e-4, 0.37),
+        # A hinge ahead in y, such as LeakyReLU's: within its piece H = p(1-p) grad C grad C^T ...
+        (lambda x, y: x + 4 * torch.nn.functional.leaky_relu(y - 1, 0.2), (0.8, 0.9), 1e-4, 1.0),
+        # ... and where the logit is far from its label, a difference across the hinge finds the steeper piece.
+        (lambda x, y: x + 4 * torch.nn.functional.leaky_relu(y - 1, 0.2) - 7, (0.8, 0.9), 1.0, 0.62),
+    ],
+)
+def test_orders_part_where_the_classifier_bends(
+    logit: Callable[[Tensor, Tensor], Tensor], start: tuple[float, float], xi: float, cosine: float
+) -> None:
+    def function(w: Tensor) -> Tensor:
+        return logit(w[:, 0, 0], w[:, 0, 1])
+
+    codes, y = torch.tensor([[start]], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    n = first_order(function, codes, y)
+    d = second_order(function, codes, y, xi, 50, torch.Generator().manual_seed(0))
+    assert float((n * d).sum()) == pytest.approx(cosine, abs=0.05)
+    if cosine < 1:
+        assert float(d[0, 0, 1]) > 0.95  # along y, and upwards
+        assert float(function(codes + 2 * d)) > 1.2 * float(function(codes + 2 * n))
+
+
 def test_projection_leaves_nothing_along_what_is_held() -> None:
     torch.manual_seed(0)
     direction, held = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 3, 4, dtype=torch.float64)
@@ -154,6 +181,19 @@ def test_strength_is_calibrated_on_the_classifiers_own_score(trained: Weights) -
         context = EditContext(trained, CPU, "age", strength)
         after = classifier.scores(LabelEditing().edit(latents, LabelOptions(), context).codes)[:, 0]
         assert (after - before).mean().item() == pytest.approx(strength, abs=0.05)
+
+
+@pytest.mark.parametrize(("correlation", "unit"), [(0.8, 1.25), (0.1, 2.0), (None, 1.0)])
+def test_strength_makes_up_for_what_the_classifier_cannot_tell(
+    trained: Weights, tmp_path: Path, correlation: float | None, unit: float
+) -> None:
+    weights = make_tiny_weights(tmp_path / "noisy")
+    notes = {} if correlation is None else {"held_out": {"age": {"correlation": correlation}}}
+    export_classifier(load_classifier(trained), weights.folder, weights, notes)
+    latents = photos(weights)
+    edited = LabelEditing().edit(latents, LabelOptions(), EditContext(weights, CPU, "age", 1.5))
+    scores = [load_classifier(weights).scores(codes)[:, 0] for codes in (latents.codes, edited.codes)]
+    assert (scores[1] - scores[0]).mean().item() == pytest.approx(1.5 * unit, abs=0.05)
 
 
 def test_holding_is_what_keeps_a_correlated_attribute(trained: Weights) -> None:

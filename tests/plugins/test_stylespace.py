@@ -121,6 +121,8 @@ def test_what_does_not_exist(equipped_weights: Weights, tiny_weights: Weights) -
             StyleSpace().edit(latents, StyleSpaceOptions(), EditContext(equipped_weights, CPU, attribute))
     with pytest.raises(UsageError, match="20 channels are ranked for 'smile'; there is no rank 21"):
         StyleSpace().edit(latents, StyleSpaceOptions(rank=21), EditContext(equipped_weights, CPU, "smile"))
+    with pytest.raises(UsageError, match="no channels are ranked for 'smile'.*rank-channels.*LAYER_CHANNEL"):
+        StyleSpace().edit(random_latents(tiny_weights, 1), StyleSpaceOptions(), EditContext(tiny_weights, CPU, "smile"))
     assert StyleSpace().attributes(EditContext(tiny_weights, CPU)) == []
 
 

@@ -1,0 +1,94 @@
+"""A grid of edits to look at: `python -m benchmarks.pictures DATA.zip --faces NAME ... --edits EDIT ... --out FILE`.
+
+A row for each face: the crop, its reconstruction, the reference if there is one, then every edit. The faces are crops
+framed as the weights' training data were; docs/editing.md shows what it draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import stkit
+from stkit.cli.common import print_error
+from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.errors import StkitError, UnknownNameError
+from stkit.files import atomic_path
+from stkit.images import encode_image, image_grid, to_image
+from stkit.inversion import InversionContext
+from stkit.options import build_options
+from stkit.training.data import ImageFiles, decode_image
+
+
+def draw(
+    editor: Editor, source: Path, faces: Sequence[str], reference: str | None, edits: Sequence[str]
+) -> Image.Image:
+    """The grid of `edits`, written as for `stkit edit --edit`, of the files `faces` in a folder or zip.
+
+    Raises PhotoError, UnknownNameError for a file that is not there, and what editing raises.
+    """
+    inverter = editor.registry.inverter(DEFAULT_INVERTER)
+    options, context = build_options(inverter.Options, {}), InversionContext(editor.weights, editor.device)
+    crops = read_crops(source, faces, editor.weights.resolution)
+    latents = inverter.invert(crops.to(editor.device), options, context)
+    columns = [_column(crops, "photo"), _column(editor.generate(latents), "inverted")]
+    references = None
+    if reference:
+        crop = read_crops(source, [reference], editor.weights.resolution)
+        references = inverter.invert(crop.to(editor.device), options, context)
+        columns.append(_column(crop.expand_as(crops), "reference"))
+    for text in edits:
+        step = editor.parse_step(text, references)
+        edited = editor.apply(latents, [step], references)
+        columns.append(_column(editor.generate(edited), f"{step.method} {step.caption}"))
+    cells = [cell for row in zip(*columns, strict=True) for cell in row]
+    return image_grid([picture for picture, _ in cells], len(columns), [caption for _, caption in cells])
+
+
+def read_crops(source: Path, names: Sequence[str], resolution: int) -> Tensor:
+    """The files `names` of a folder or zip, by bare name, as [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
+    with ImageFiles(source) as files:
+        paths = {Path(path).name: path for path in files.names}
+        for name in names:
+            if name not in paths:
+                raise UnknownNameError(f"image in {source.name}", name, paths)
+        pixels = [torch.from_numpy(decode_image(files.read(paths[name]), resolution)) for name in names]
+    return torch.stack(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _column(images: Tensor, caption: str) -> list[tuple[Image.Image, str]]:
+    return [(to_image(image), caption) for image in images]
+
+
+def main() -> None:
+    """Draw and save."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description="A grid of edits to look at.")
+    parser.add_argument("data", type=Path, help="folder or zip of aligned crops")
+    parser.add_argument("--faces", nargs="+", required=True, metavar="NAME", help="files in it, one a row")
+    parser.add_argument(
+        "--edits", nargs="+", required=True, metavar="EDIT", help="as for stkit edit --edit, one a column"
+    )
+    parser.add_argument("--reference", metavar="NAME", help="the file in it that serves as --ref")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture to write (.png, .jpg)")
+    parser.add_argument("--quality", type=int, default=85, help="of a JPEG, 1 to 95 (default 85)")
+    parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    args = parser.parse_args()
+    try:
+        editor = stkit.load(args.weights, args.device)
+        grid = draw(editor, args.data, args.faces, args.reference, args.edits)
+        with atomic_path(args.out) as temporary:
+            temporary.write_bytes(encode_image(grid, args.out, quality=args.quality))
+    except StkitError as error:
+        print_error(str(error))
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
