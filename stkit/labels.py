@@ -6,6 +6,7 @@ import collections
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from stkit.errors import LabelsError, UnknownNameError, UsageError
+
+_log = logging.getLogger("stkit")
 
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_path", "img", "path", "photo")
 _MISSING = {"", "nan", "na", "n/a", "none", "null"}
@@ -43,8 +46,9 @@ class Labels:
         """The labels of column `name`, float64 [N], NaN where a cell is empty or not a finite number.
 
         CelebA's -1 and 1 become 0 and 1. With `positive` the column holds words (or classes): 1 where a
-        cell is `positive`, 0 where it is another one. Raises UnknownNameError for a column that is not
-        there, UsageError for words without `positive` and for a `positive` that no cell has.
+        cell is `positive`, 0 where it is another one; without it, of two words the last in the alphabet is 1
+        (yes of no and yes, M of F and M), and a note says so. Raises UnknownNameError for a column that is
+        not there, UsageError for other words without `positive` and for a `positive` that no cell has.
         """
         if name not in self.cells:
             raise UnknownNameError(f"column in {self.path.name}", name, self.cells)
@@ -65,6 +69,12 @@ class Labels:
                     f"column '{name}' of {self.path} holds numbers, but for {len(words)} cells: {_counts(words)}; "
                     "correct or empty them"
                 ) from None
+            both = sorted(set(words))
+            if len(both) == 2 and len(words) == known.sum():
+                _log.info(
+                    "'%s': %s counts as 1, %s as 0; `%s=%s` turns it round", name, both[1], both[0], name, both[0]
+                )
+                return self.column(name, both[1])
             raise UsageError(
                 f"column '{name}' of {self.path} holds words ({_counts(cells)}); choose which one counts as 1, "
                 f"like {name}={_common(cells)[0][0]}"

@@ -92,10 +92,14 @@ def test_dataset_json(tmp_path: Path, wrapped: bool) -> None:
         load_labels(load([]))
 
 
-def test_words_need_a_positive_value(tmp_path: Path) -> None:
+def test_words_need_a_positive_value(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = load_labels(write(tmp_path, "file,sex\na.png,F\nb.png,M\nc.png,\nd.png,F\n"))
-    with pytest.raises(UsageError, match="F 2, M 1.*sex=F"):
-        labels.column("sex")
+    with caplog.at_level("INFO", "stkit"):
+        np.testing.assert_array_equal(labels.column("sex"), [0, 1, np.nan, 0])
+    assert "'sex': M counts as 1, F as 0; `sex=F` turns it round" in caplog.text
+    three = load_labels(write(tmp_path, "file,body\na.png,suv\nb.png,van\nc.png,coupe\nd.png,van\n"))
+    with pytest.raises(UsageError, match="van 2, .*body=van"):
+        three.column("body")
     np.testing.assert_array_equal(labels.column("sex", "F"), [1, 0, np.nan, 1])
     with pytest.raises(UsageError, match="never holds 'X'; it holds F 2, M 1"):
         labels.column("sex", "X")

@@ -25,7 +25,8 @@ def run(
     grid: Annotated[Path | None, typer.Option("--grid", help="Write random and worst reconstructions here.")] = None,
     identity: Annotated[bool, typer.Option("--identity/--no-identity", help="Cosine of identity embeddings.")] = True,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Note the usual errors in the weights, for the warning of unusual photos.")
+        bool,
+        typer.Option("--calibrate", help="Note the usual errors in the weights, for the warning of unusual photos."),
     ] = False,
     frechet: Annotated[
         int, typer.Option("--frechet", min=0, help="Frechet distance of this many samples, say 5000 (lite0 features).")
