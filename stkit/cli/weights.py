@@ -19,7 +19,7 @@ from stkit.cli.common import (
     print_table,
     progress_bar,
 )
-from stkit.errors import StkitError, UsageError
+from stkit.errors import StkitError, UsageError, WeightsError
 
 File = Annotated[Path, typer.Argument(help="A checkpoint file; see docs/guides/checkpoints.md for the formats.")]
 
@@ -159,7 +159,7 @@ def _download(
     half: Annotated[bool, typer.Option("--half", help="Store float16: half the size, values to about 1e-3.")] = False,
 ) -> None:
     """Fetch an official checkpoint, resumably, and import it."""
-    from stkit.checkpoints.download import fetch_official, find_official, load_official
+    from stkit.checkpoints.download import discard_official, fetch_official, find_official, load_official
     from stkit.checkpoints.importing import Chosen, check_name, import_weights
     from stkit.files import file_sha256
 
@@ -167,15 +167,20 @@ def _download(
         rows = [(o.name, o.what, o.licence, "browser" if o.by_hand else "direct") for o in load_official().values()]
         print_table(("name", "what", "licence", "how"), rows)
         return
+    official = find_official(name)
     if check_name(alias or name) is not None:
         raise UsageError(f"weights '{alias or name}' are there already; choose another --name")
-    official = find_official(name)
     with progress_bar(f"fetching {name}") as progress:
         path = fetch_official(official, progress)
     if official.sha256 == "unknown":
         errors.print(f"[dim]note:[/] nobody has verified this file for stkit; its sha256 is {file_sha256(path)}")
-    weights = import_weights(path, alias or name, Chosen(official.domain, licence=official.licence, half=half))
-    path.unlink()
+    with errors.status(f"importing {escape(path.name)}"):
+        try:
+            weights = import_weights(path, alias or name, Chosen(official.domain, licence=official.licence, half=half))
+        except WeightsError as error:
+            discard_official(official)
+            raise WeightsError(f"{error}; what was fetched is deleted") from None
+    discard_official(official)
     console.print(f"{weights.name}: {', '.join(weights.kinds())}; {weights.resolution} px\n{weights.folder}")
 
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from stkit.checkpoints import download
-from stkit.weights import user_folder
+from stkit.weights import cache_folder, user_folder
+from tests.checkpoints.server import FileServer
 from tests.checkpoints.writers import (
     make_generator,
     make_style_transformer,
@@ -88,10 +89,18 @@ def test_download_lists_and_imports(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     assert "drive.google.com" in error_line(by_hand)
 
     source = write_nvidia(Path("source.pkl"), make_generator())
-    entry = dataclasses.replace(download.load_official()["stylegan2-ffhq-256"], url=source.absolute().as_uri())
-    monkeypatch.setattr(download, "load_official", lambda path: {entry.name: entry})
-    result = cli("weights", "download", "stylegan2-ffhq-256", "--name", "mine")
+    listed = download.load_official()["stylegan2-ffhq-256"]
+    with FileServer(source.read_bytes()) as server:
+        entry = dataclasses.replace(listed, url=server.url)
+        monkeypatch.setattr(download, "load_official", lambda *_: {entry.name: entry})
+        server.data = server.data[:-1000]
+        damaged = cli("weights", "download", "stylegan2-ffhq-256", "--name", "mine")
+        assert damaged.code == 1
+        assert "what was fetched is deleted" in damaged.err
+        server.data = source.read_bytes()
+        result = cli("weights", "download", "stylegan2-ffhq-256", "--name", "mine")
     assert result.code == 0, result.err
+    assert [path.name for path in (cache_folder() / "downloads").iterdir() if path.is_dir()] == []
     assert "nobody has verified this file" in result.err
     assert (user_folder() / "mine" / "generator.safetensors").is_file()
     twice = cli("weights", "download", "stylegan2-ffhq-256", "--name", "mine")
