@@ -28,7 +28,7 @@ from benchmarks.editing_report import draw_grid, print_report
 from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validity
 from stkit.cli.common import print_error, progress_bar
 from stkit.editing import EditContext, EditingMethod
-from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
 from stkit.images import save_image, to_image
 from stkit.inversion import InversionContext
@@ -108,7 +108,7 @@ def find_jobs(
 
 def invert_faces(editor: Editor, image_set: ImageSet, judge: Judge, on_progress: Callable[[int, int], None]) -> Faces:
     """Reconstruct and judge all images of `image_set`."""
-    inverter = editor.registry.inverter(DEFAULT_INVERTER)
+    inverter = editor.registry.inverter_for(editor.weights)
     context = InversionContext(editor.weights, editor.device)
     photos = image_set.batch(torch.arange(len(image_set)), editor.device)
     codes, images, scores = [], [], []

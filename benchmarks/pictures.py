@@ -17,7 +17,7 @@ from torch import Tensor
 
 import stkit
 from stkit.cli.common import print_error
-from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.editor import Editor
 from stkit.errors import StkitError, UnknownNameError
 from stkit.files import atomic_path
 from stkit.images import encode_image, image_grid, to_image
@@ -33,7 +33,7 @@ def draw(
 
     Raises PhotoError, UnknownNameError for a file that is not there, and what editing raises.
     """
-    inverter = editor.registry.inverter(DEFAULT_INVERTER)
+    inverter = editor.registry.inverter_for(editor.weights)
     options, context = build_options(inverter.Options, {}), InversionContext(editor.weights, editor.device)
     crops = read_crops(source, faces, editor.weights.resolution)
     latents = inverter.invert(crops.to(editor.device), options, context)

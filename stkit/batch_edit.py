@@ -14,7 +14,7 @@ import torch
 from stkit.batch import Row
 from stkit.batch_inversion import done_row, invert_photos, kept_row, require_any_photos_face
 from stkit.chain import EditStep, chain_label
-from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.editor import Editor
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
 from stkit.images import Photo, decode_photo, encode_image, load_photo, read_photo
@@ -64,7 +64,7 @@ class EditJob:
     seed: int = 0
     blend: Blend = "residual"
     crop_only: bool = False
-    inverter: str = DEFAULT_INVERTER
+    inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     face: str = "largest"
     refine: Sequence[str] = ()
@@ -72,10 +72,12 @@ class EditJob:
     settings: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
+        object.__setattr__(self, "inverter", name)
         require_any_photos_face(self.face)
         references = self.references
         settings = {
-            **inversion_settings(self.editor, "+".join([self.inverter, *self.refine]), self.options),
+            **inversion_settings(self.editor, "+".join([name, *self.refine]), self.options),
             "edits": [
                 {**dataclasses.asdict(step), "layers": str(step.layers), "options": _texts(step.options)}
                 for step in self.steps

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stkit.batch import Row
-from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.files import remove_leftovers
 from stkit.images import decode_photo, read_photo
@@ -47,7 +47,7 @@ class InversionJob:
 
     editor: Editor
     out: Path
-    inverter: str = DEFAULT_INVERTER
+    inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     face: str = "largest"
     refine: Sequence[str] = ()
@@ -56,9 +56,10 @@ class InversionJob:
     joined: frozenset[tuple[str | None, str | None]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.editor.registry.inverter(self.inverter)
+        name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
+        object.__setattr__(self, "inverter", name)
         require_any_photos_face(self.face)
-        settings = inversion_settings(self.editor, "+".join([self.inverter, *self.refine]), self.options)
+        settings = inversion_settings(self.editor, "+".join([name, *self.refine]), self.options)
         object.__setattr__(self, "settings", settings)
         joined = _load_joined(self)
         rows = joined.provenance if joined else ()
@@ -126,7 +127,7 @@ def require_any_photos_face(face: str) -> None:
 def invert_photos(
     editor: Editor,
     prepared: Sequence[list[Framed]],
-    inverter: str,
+    inverter: str | None,
     options: Mapping[str, Any],
     refine: Sequence[str],
 ) -> list[list[Inverted]]:

@@ -35,8 +35,6 @@ from stkit.weights import Weights, find_weights
 
 logger = logging.getLogger("stkit")
 
-DEFAULT_INVERTER = "style-transformer"
-
 
 class Editor:
     """Inverts, edits and generates with one set of weights on one device."""
@@ -82,7 +80,7 @@ class Editor:
     def invert(
         self,
         photo: Photo | Path | str,
-        inverter: str = DEFAULT_INVERTER,
+        inverter: str | None = None,
         options: Mapping[str, Any] | None = None,
         *,
         face: str | int = "largest",
@@ -100,7 +98,7 @@ class Editor:
     def invert_all(
         self,
         photo: Photo | Path | str,
-        inverter: str = DEFAULT_INVERTER,
+        inverter: str | None = None,
         options: Mapping[str, Any] | None = None,
         *,
         face: str | int = "all",
@@ -111,9 +109,9 @@ class Editor:
     ) -> list[Inversion]:
         """Invert the chosen subjects of a photo, by default all of them; `stkit.subjects.find_subjects` chooses.
 
-        `refine` names inverters that go on from the codes, with their steps: ["optimize:100", "pti"]. What
-        takes long calls `on_progress` with (steps done, steps in all). Raises PhotoError, SubjectError,
-        WeightsError, UsageError.
+        `inverter` is by default the weights' own encoder; `refine` names inverters that go on from the codes,
+        with their steps: ["optimize:100", "pti"]. What takes long calls `on_progress` with (steps done, steps
+        in all). Raises PhotoError, SubjectError, WeightsError, UsageError.
         """
         photo = photo if isinstance(photo, Photo) else load_photo(Path(photo))
         framed = self.frame_all(photo, face, landmarks, box)
@@ -125,7 +123,7 @@ class Editor:
     def invert_framed(
         self,
         framed: Sequence[Framed],
-        inverter: str = DEFAULT_INVERTER,
+        inverter: str | None = None,
         options: Mapping[str, Any] | None = None,
         refine: Sequence[str] = (),
         on_progress: Callable[[int, int], None] = ignore_progress,
@@ -134,6 +132,7 @@ class Editor:
 
         Raises WeightsError, UsageError, StkitError for codes that are not finite.
         """
+        inverter = self.registry.inverter_for(self.weights, inverter).name
         pixels = torch.cat([to_tensor(one.crop) for one in framed])
         latents = self.invert_crops(pixels, inverter, options, on_progress)
         latents, gains = refine_latents(self, latents, pixels, refine, on_progress)
@@ -178,12 +177,12 @@ class Editor:
     def invert_crops(
         self,
         pixels: torch.Tensor,
-        inverter: str = DEFAULT_INVERTER,
+        inverter: str | None = None,
         options: Mapping[str, Any] | None = None,
         on_progress: Callable[[int, int], None] = ignore_progress,
     ) -> Latents:
         """Codes of aligned crops [B, 3, R, R] in [-1, 1], without provenance. Raises WeightsError, UsageError."""
-        method = self.registry.inverter(inverter)
+        method = self.registry.inverter_for(self.weights, inverter)
         chosen = build_options(method.Options, dict(options or {}))
         context = InversionContext(self.weights, self.device, on_progress=on_progress)
         return method.invert(pixels.to(self.device), chosen, context)
@@ -330,4 +329,4 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-__all__ = ["DEFAULT_INVERTER", "Editor", "load", "resolve_device"]
+__all__ = ["Editor", "load", "resolve_device"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stkit.directions import sample_w
-from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
 from stkit.inversion import ignore_progress
@@ -54,7 +54,7 @@ def labelled_photos(
     labels: Labels,
     images: Path,
     attributes: Sequence[AttributeSpec],
-    inverter: str = DEFAULT_INVERTER,
+    inverter: str | None = None,
     aligned: bool = False,
     limit: int | None = None,
     seed: int = 0,
@@ -92,7 +92,7 @@ def labelled_photos(
         chosen_rows,
         images,
         [(spec.column, spec.positive) for spec in attributes],
-        editor.registry.inverter(inverter),
+        editor.registry.inverter_for(editor.weights, inverter),
         editor.device,
         on_progress,
         None if aligned else editor.domain,

@@ -17,7 +17,7 @@ import pluggy
 from stkit import hookspecs
 from stkit.domains import Domain
 from stkit.editing import EditingMethod
-from stkit.errors import UnknownNameError
+from stkit.errors import UnknownNameError, UsageError
 from stkit.inversion import Inverter
 from stkit.metrics import Metric
 from stkit.options import Options
@@ -25,6 +25,8 @@ from stkit.scoring import Scorer
 
 if TYPE_CHECKING:
     import typer
+
+    from stkit.weights import Weights
 
 T = TypeVar("T")
 
@@ -89,6 +91,19 @@ class Registry:
     def inverter(self, name: str) -> Inverter:
         """The inverter `name`; raises UnknownNameError with the nearest names."""
         return _find("inverter", name, self.inverters)
+
+    def inverter_for(self, weights: Weights, name: str | None = None) -> Inverter:
+        """The inverter `name`, by default that of the weights' own encoder.
+
+        Raises UnknownNameError, or UsageError with the inverters that need no encoder when the weights have none.
+        """
+        if name is None and not weights.inverters():
+            free = ", ".join(sorted(name for name, inverter in self.inverters.items() if inverter.refines))
+            raise UsageError(
+                f"weights '{weights.name}' have no inverter; choose one that needs none with --inverter ({free}), or "
+                "train one: `stkit train inverter`"
+            )
+        return self.inverter(name or weights.own_inverter())
 
     def domain(self, name: str) -> Domain:
         """The domain `name`; raises UnknownNameError with the nearest names."""

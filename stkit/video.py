@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from PIL import Image
 from stkit.alignment import frame_photo
 from stkit.chain import EditStep
 from stkit.domains import Subject
-from stkit.editor import DEFAULT_INVERTER, Editor
+from stkit.editor import Editor
 from stkit.errors import OutputError, PhotoError, SubjectError
 from stkit.files import atomic_path
 from stkit.images import to_tensor
@@ -46,7 +46,7 @@ class VideoEdit:
     seed: int = 0
     blend: Blend = "residual"
     smooth: float = 0.08
-    inverter: str = DEFAULT_INVERTER
+    inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -69,6 +69,7 @@ def edit_video(
     when `out` cannot be written, UsageError.
     """
     tell = progress or (lambda step, done, total: None)
+    edit = replace(edit, inverter=editor.registry.inverter_for(editor.weights, edit.inverter).name)
     tracked = _track(_locate(editor, source, tell))
     segments = _segments(tracked)
     if not segments:

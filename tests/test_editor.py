@@ -96,3 +96,24 @@ def test_photos_without_a_subject(editor: stkit.Editor, tmp_path: Path) -> None:
     Image.new("RGB", (300, 200), "skyblue").save(path)
     with pytest.raises(StkitError, match=r"no face found in .*sky\.png"):
         editor.invert(path)
+
+
+def test_the_weights_own_encoder_inverts_by_default(tmp_path: Path, portrait: Path) -> None:
+    weights = make_tiny_weights(tmp_path / "psp")
+    own, other = weights.path("inverter-psp"), weights.path("inverter")
+    own.replace(other)  # what an import of a pSp file leaves
+    editor = stkit.load(str(weights.folder), device="cpu")
+    inversion = editor.invert(portrait)
+    assert inversion.latents.provenance[0].inverter == "psp"
+    assert torch.equal(inversion.latents.codes, editor.invert(portrait, "psp").latents.codes)
+    assert not torch.equal(inversion.latents.codes, editor.invert(portrait, "e4e").latents.codes)
+
+
+def test_weights_without_an_encoder_say_what_inverts_without_one(tmp_path: Path, portrait: Path) -> None:
+    weights = make_tiny_weights(tmp_path / "bare")
+    for path in weights.folder.glob("inverter*"):
+        path.unlink()
+    editor = stkit.load(str(weights.folder), device="cpu")
+    with pytest.raises(UsageError, match=r"'bare' have no inverter; choose .* --inverter \(optimize, pti\), or train"):
+        editor.invert(portrait)
+    assert editor.invert(portrait, "optimize", {"steps": 1}).latents.provenance[0].inverter == "optimize"

@@ -60,7 +60,7 @@ def run(
     limit: LimitFlag = None,
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     out: Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")] = None,
     replace: ReplaceFlag = False,
     device: DeviceFlag = "auto",
@@ -96,6 +96,7 @@ def run(
     columns, others = _others(editor, specs, table.names if table is not None else [], LatentSpace(space))
     data: LabelledCodes
     if table is not None and images:
+        inverter = editor.registry.inverter_for(editor.weights, inverter).name
         with progress_bar("inverting") as on_progress:
             data = labelled_photos(
                 editor, table, images, [spec, *columns], inverter, aligned, limit, seed, on_progress, share

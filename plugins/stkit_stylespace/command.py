@@ -34,7 +34,7 @@ def run(
     limit: LimitFlag = None,
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     out: Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")] = None,
     replace: ReplaceFlag = False,
     device: DeviceFlag = "auto",
@@ -52,6 +52,7 @@ def run(
     name = name or spec.column
     check_name(name)
     editor = open_editor(domain, weights, device)
+    inverter = editor.registry.inverter_for(editor.weights, inverter).name
     path = (out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"
     if path.exists() and not replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")

@@ -110,7 +110,10 @@ WeightsFlag = Annotated[
     str | None,
     typer.Option("--weights", help="Weights by name or folder; the domain's default otherwise. See `stkit weights`."),
 ]
-InverterFlag = Annotated[str, typer.Option("--inverter", help="How to invert; see `stkit inverters`.")]
+InverterFlag = Annotated[
+    str | None,
+    typer.Option("--inverter", help="How to invert; with the weights' own encoder by default. See `stkit inverters`."),
+]
 QualityFlag = Annotated[
     str,
     typer.Option("--quality", help="fast: the inverter alone; balanced: codes refined; best: the generator as well."),

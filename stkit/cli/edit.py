@@ -68,7 +68,7 @@ def run(
     box: BoxFlag = None,
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     quality: QualityFlag = "fast",
     refine: RefineFlag = None,
     option: OptionFlag = None,
@@ -203,7 +203,7 @@ def _is_many(sources: Sequence[str]) -> bool:
     return sources[0].endswith(LATENT_SUFFIX) and len(list_photos(sources, Path()).items) > 1
 
 
-def _reference(editor: Editor, source: Path, inverter: str) -> Latents:
+def _reference(editor: Editor, source: Path, inverter: str | None) -> Latents:
     """The codes of a reference photo, or of a latent file."""
     from stkit.latents import load_latents
     from stkit.sources import LATENT_SUFFIX
@@ -216,7 +216,7 @@ def _reference(editor: Editor, source: Path, inverter: str) -> Latents:
 def _open(
     editor: Editor,
     source: Path,
-    inverter: str,
+    inverter: str | None,
     face: str,
     landmarks: Path | None,
     box: str | None,

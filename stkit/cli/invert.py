@@ -48,7 +48,7 @@ def run(
     photo: Annotated[list[str], typer.Argument(help="A photo; or folders, patterns like '*.jpg', ZIP archives.")],
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     option: OptionFlag = None,
     quality: QualityFlag = "fast",
     refine: RefineFlag = None,
@@ -99,7 +99,7 @@ def run(
 def invert_photo(
     editor: Editor,
     photo: Path,
-    inverter: str,
+    inverter: str | None,
     pairs: list[str],
     face: str = "largest",
     landmarks: Path | None = None,
@@ -113,7 +113,7 @@ def invert_photo(
     from stkit.options import parse_options
     from stkit.subjects import parse_box, read_landmarks
 
-    options = parse_options(editor.registry.inverter(inverter).Options, pairs)
+    options = parse_options(editor.registry.inverter_for(editor.weights, inverter).Options, pairs)
     with progress_bar("inverting") as on_progress:
         return editor.invert_all(
             photo,
@@ -157,7 +157,7 @@ def _job(
     weights: str | None,
     device: str,
     out: Path,
-    inverter: str,
+    inverter: str | None,
     option: list[str] | None,
     face: str,
     refinements: Sequence[str],
@@ -167,7 +167,7 @@ def _job(
     from stkit.options import parse_options
 
     editor = open_editor(domain, weights, device)
-    options = parse_options(editor.registry.inverter(inverter).Options, option or [])
+    options = parse_options(editor.registry.inverter_for(editor.weights, inverter).Options, option or [])
     given = options.model_dump(exclude_unset=True)
     return InversionJob(editor, out, inverter, given, face, refinements, overwrite)
 

@@ -40,7 +40,7 @@ def run(
     ] = None,
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     device: DeviceFlag = "auto",
     overwrite: OverwriteFlag = False,
 ) -> None:

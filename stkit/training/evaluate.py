@@ -134,7 +134,7 @@ def reconstruct(weights: Weights, images: Tensor) -> Tensor:
 
     Raises WeightsError.
     """
-    inverter = load_plugins().inverter(weights.own_inverter())
+    inverter = load_plugins().inverter_for(weights)
     latents = inverter.invert(images, inverter.Options(), InversionContext(weights, images.device))
     return weights.generator(images.device).synthesize(latents.codes.to(images.device))
 

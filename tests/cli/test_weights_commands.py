@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from stkit.weights import cache_folder, user_folder
 from tests.checkpoints.server import FileServer
 from tests.checkpoints.writers import (
     make_generator,
+    make_psp_encoder,
     make_style_transformer,
+    write_framework,
     write_nvidia,
     write_rosinality,
     write_style_transformer,
@@ -41,6 +44,24 @@ def test_from_a_foreign_checkpoint_to_an_edited_photo(cli: Cli, portrait: Path) 
     assert result.code == 0, result.err
     with Image.open("out/grace/grace.reconstruction.png") as image:
         assert image.size == (16, 16)
+
+
+def test_an_imported_encoder_inverts_without_a_flag(cli: Cli, portrait: Path) -> None:
+    opts = {"encoder_type": "Encoder4Editing", "output_size": 16, "start_from_latent_avg": True}
+    state = make_psp_encoder(progressive=True).state_dict()
+    average = state.pop("latent_avg")
+    write_framework(Path("e4e.pt"), state, make_generator(), opts, average)
+    done = cli("weights", "import", "e4e.pt", "--name", "mine")
+    assert done.code == 0, done.err
+    result = cli("invert", portrait, "--weights", "mine")
+    assert result.code == 0, result.err
+    assert json.loads(Path("out/grace/grace.json").read_text())["inverter"] == "e4e"
+    folder = cli("invert", Path.cwd(), "--weights", "mine", "--out", "many")
+    assert folder.code == 0, folder.err
+    assert json.loads(Path("many/grace/grace.json").read_text())["inverter"] == "e4e"
+    other = cli("invert", portrait, "--weights", "mine", "--inverter", "psp")
+    assert other.code == 1
+    assert "they have: e4e; choose with --inverter" in error_line(other)
 
 
 def test_export_and_remove(cli: Cli) -> None:

@@ -39,7 +39,7 @@ def run(
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 3e-4,
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.05,
     noise: Annotated[float, typer.Option("--noise", help="On the codes, in their standard deviations.")] = 2.0,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     aligned: AlignedFlag = True,
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
@@ -73,7 +73,7 @@ def run(
             "data": images.name,
             "photos": int((~labelled.val).sum()),
             "steps": steps,
-            "inverter": inverter,
+            "inverter": inverter or found.own_inverter(),
             "targets": {
                 name: dataclasses.asdict(target) for name, target in zip(labelled.attributes, run.targets, strict=True)
             },

@@ -98,7 +98,7 @@ def inverted(
     aligned: bool,
     labels: Path | None,
     columns: list[tuple[str, str | None]],
-    inverter: str,
+    inverter: str | None,
     device: torch.device,
 ) -> LabelledCodes:
     """Codes of the photos in `images` that `labels` lists (all by default) by the named inverter, through the cache."""
@@ -115,7 +115,7 @@ def inverted(
     domain = None if aligned else registry.domain(weights.domain)
     with progress_bar("inverting photos") as on_progress:
         codes = labelled_codes(
-            weights, table, images, columns, registry.inverter(inverter), device, on_progress, domain
+            weights, table, images, columns, registry.inverter_for(weights, inverter), device, on_progress, domain
         )
     held_out = int(codes.val.sum())
     console.print(f"{len(codes.names) - held_out} photos to train, {held_out} to validate")

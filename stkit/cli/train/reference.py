@@ -39,7 +39,7 @@ def run(
     steps: StepsFlag = 3000,
     batch: BatchFlag = 64,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-4,
-    inverter: InverterFlag = "style-transformer",
+    inverter: InverterFlag = None,
     aligned: AlignedFlag = True,
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
@@ -80,7 +80,7 @@ def run(
             "data": images.name,
             "photos": int((~photos.val).sum()),
             "steps": steps,
-            "inverter": inverter,
+            "inverter": inverter or found.own_inverter(),
             "classifier": load_header(found.path("classifier")).fingerprint,
             "held_out": figures,
         }
