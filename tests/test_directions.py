@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +197,11 @@ FILES: dict[str, tuple[Any, torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_layouts_of_other_projects(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("renamed", [False, True])
+def test_layouts_of_other_projects(tmp_path: Path, name: str, renamed: bool) -> None:
     data, expected = FILES[name]
-    read = read_directions(save(data, tmp_path / name))
+    path = save(data, tmp_path / name)
+    read = read_directions(path.rename(tmp_path / "direction.bin") if renamed else path)
     assert read.vectors.shape == expected.shape
     assert torch.allclose(read.vectors.flatten(1).norm(dim=1), torch.ones(len(read), dtype=torch.float64))
     cosines = (read.vectors * expected).flatten(1).sum(1) / expected.flatten(1).norm(dim=1)
@@ -239,6 +243,26 @@ def test_damaged_files(tmp_path: Path) -> None:
             path.write_bytes(content)
             with pytest.raises(WeightsError, match="broken"):
                 read_directions(path)
+
+
+def test_files_that_claim_more_than_they_hold(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 512)})
+    (tmp_path / "giant.npy").write_bytes(header.getvalue() + bytes(4096))
+    with zipfile.ZipFile(tmp_path / "giant.npz", "w") as archive:
+        archive.writestr("lat_comp.npy", header.getvalue() + bytes(4096))
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("lat_comp.npy", bytes(2**28 + 1))
+    with zipfile.ZipFile(tmp_path / "activations.npz", "w") as archive:
+        archive.writestr("act_comp.npy", header.getvalue())
+    for name, reason in (
+        ("giant.npy", "cannot read directions"),
+        ("giant.npz", "cannot read directions"),
+        ("bomb.npz", "more than 268,435,456 bytes"),
+        ("activations.npz", "holds nothing; none of it is a direction"),
+    ):
+        with pytest.raises(WeightsError, match=f"{name}.*{reason}|{reason}.*{name}"):
+            read_directions(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".pt"])

@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stkit.checkpoints.reading import read_checkpoint, refuse_hostile
+from stkit.checkpoints.stored import StoredTensor
+from stkit.checkpoints.unpickle import Record
 from stkit.errors import WeightsError
+
+_MAX_COMPONENTS = 2**28  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +43,8 @@ def read_directions(path: Path) -> ForeignDirections:
     path = Path(path)
     try:
         data = _load(path)
-    except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise WeightsError(f"cannot read directions from {path}: {reason}") from error
     vectors, kind = _recognise(data, path)
     vectors = vectors.double()
@@ -65,13 +70,25 @@ def write_direction(vector: Tensor, path: Path) -> None:
 
 
 def _load(path: Path) -> Any:
-    if path.suffix == ".npy":
-        with path.open("rb") as file:
-            return np.load(file, allow_pickle=False)
-    if path.suffix == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if name in ("lat_comp", "lat_stdev")}
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """What a file holds, told by its first bytes; numpy's own arrays stay in their file."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start == b"\x93NUMPY":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    if start.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        if all(name.endswith(".npy") for name in sizes):
+            if sizes.get("lat_comp.npy", 0) > _MAX_COMPONENTS:
+                raise ValueError(f"its components take more than {_MAX_COMPONENTS:,} bytes")
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files if name == "lat_comp"}
+    checkpoint = read_checkpoint(path)
+    refuse_hostile(checkpoint)
+    content = checkpoint.content
+    if isinstance(content, dict):
+        return {key: value.load() if isinstance(value, StoredTensor) else value for key, value in content.items()}
+    return content.load() if isinstance(content, StoredTensor) else content
 
 
 def _recognise(data: Any, path: Path) -> tuple[Tensor, str]:
@@ -92,7 +109,9 @@ def _recognise(data: Any, path: Path) -> tuple[Tensor, str]:
         raise WeightsError(
             f"{path} holds {', '.join(map(str, list(data)[:6])) or 'nothing'}; none of it is a direction"
         )
-    raise WeightsError(f"{path} holds a {type(data).__name__}, not a direction")
+    raise WeightsError(
+        f"{path} holds one {data.name if isinstance(data, Record) else type(data).__name__}, not a direction"
+    )
 
 
 def _single(value: Tensor, path: Path) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stkit.checkpoints.layout import Part, Recognised
-from stkit.checkpoints.reading import Checkpoint
+from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.domains import AlignmentTemplate
 from stkit.errors import OutputError, UsageError, WeightsError
@@ -107,15 +107,6 @@ def check_name(name: str) -> Weights | None:
     if known is not None and known.parent != user_folder():
         raise UsageError(f"weights '{name}' come with stkit; choose another --name")
     return find_weights(name) if known else None
-
-
-def refuse_hostile(checkpoint: Checkpoint) -> None:
-    """Raise WeightsError when a file would run something of Python's own where it is unpickled."""
-    if checkpoint.hostile:
-        raise WeightsError(
-            f"{checkpoint.path} would run {', '.join(checkpoint.hostile[:5])} in programs that load it, which no "
-            "honest checkpoint does; nothing of it was run here, delete it"
-        )
 
 
 def require_same_synthesis(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], names: str) -> None:
@@ -266,7 +257,6 @@ __all__ = [
     "check_name",
     "describe",
     "import_weights",
-    "refuse_hostile",
     "remove_weights",
     "require_same_synthesis",
 ]

@@ -80,7 +80,7 @@ def take(
     expected = {entry.key: entry.shape for entry in layout.values()}
     found = {key: tuple(value.shape) for key, value in state.items() if key not in ignored}
     if found != expected:
-        raise WeightsError(f"not a {what} that stkit knows: {difference(expected, found)}")
+        raise WeightsError(f"no {what} that stkit knows: {difference(expected, found)}")
     out = {}
     for name, entry in layout.items():
         value = as_tensor(state[entry.key])

@@ -78,6 +78,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, container, content, tuple(sorted(map(str, names))), hostile)
 
 
+def refuse_hostile(checkpoint: Checkpoint) -> None:
+    """Raise WeightsError when a file would run something of Python's own where it is unpickled."""
+    if checkpoint.hostile:
+        raise WeightsError(
+            f"{checkpoint.path} would run {', '.join(checkpoint.hostile[:5])} in programs that load it, which no "
+            "honest checkpoint does; nothing of it was run here, delete it"
+        )
+
+
 def _is_hostile(name: Name) -> bool:
     allowed = _HARMLESS.get(name.module, set())
     root = name.module.partition(".")[0]
@@ -242,4 +251,4 @@ def _place(path: Path, offset: int, length: int) -> Callable[[], bytes]:
     return lambda: _span(path, offset, length)
 
 
-__all__ = ["Checkpoint", "Storages", "read_checkpoint", "read_pickles"]
+__all__ = ["Checkpoint", "Storages", "read_checkpoint", "read_pickles", "refuse_hostile"]

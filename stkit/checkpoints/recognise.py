@@ -15,7 +15,8 @@ from stkit.checkpoints import (
     style_transformer_edit,
 )
 from stkit.checkpoints.layout import Recognised
-from stkit.checkpoints.reading import Checkpoint, read_checkpoint
+from stkit.checkpoints.reading import Checkpoint, read_checkpoint, refuse_hostile
+from stkit.checkpoints.unpickle import Record
 from stkit.errors import WeightsError
 
 _FAMILIES = (native, style_transformer, style_transformer_edit, psp_family, nvidia, nvidia_tf, rosinality)
@@ -39,6 +40,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         raise WeightsError(f"{prefix}{error}") from None
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         raise WeightsError(f"cannot use {checkpoint.path}: its keys are those of no real model ({error})") from None
+    refuse_hostile(checkpoint)
     raise WeightsError(
         f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.content)}); known are StyleGAN2 "
         "generators of rosinality and NVIDIA, pSp, e4e, ReStyle, the Style Transformer and stkit's own files"
@@ -46,6 +48,8 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
 
 
 def _outline(content: Any) -> str:
+    if isinstance(content, Record):
+        return f"it holds one {content.name[:80]}"
     if not isinstance(content, dict):
         return f"it holds one {type(content).__name__}"
     keys = [str(key)[:40] for key in list(content)[:8]]
