@@ -287,7 +287,7 @@ def weights_names() -> dict[str, Path]:
     """Name and folder of all weights that can be found; a user's own go before shipped ones."""
     folders: dict[str, Path] = {}
     for root in (shipped_folder(), user_folder()):
-        for path in sorted(root.glob("*/generator.safetensors")):
+        for path in sorted(root.glob("[!.]*/generator.safetensors")):  # others are not finished
             folders[path.parent.name] = path.parent
     return folders
 

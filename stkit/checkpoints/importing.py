@@ -18,7 +18,7 @@ from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.domains import AlignmentTemplate
 from stkit.errors import OutputError, UsageError, WeightsError
-from stkit.files import file_sha256
+from stkit.files import file_sha256, remove_leftovers
 from stkit.plugins import load_plugins
 from stkit.weights import (
     Header,
@@ -31,6 +31,7 @@ from stkit.weights import (
 )
 
 ALIGNMENTS = ("ffhq", "domain")
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}")
 UNKNOWN_LICENCE = "unknown: see where the checkpoint came from"
 
 
@@ -54,8 +55,12 @@ def import_weights(path: Path, name: str, chosen: Chosen | None = None, generato
     get the parts that they lack, if those belong to their generator: its synthesis network must be the
     checkpoint's, whatever the noise. Raises UsageError, WeightsError, OutputError.
     """
-    chosen = chosen or Chosen()
-    existing = check_name(name)
+    with _locked():
+        _import(path, name, chosen or Chosen(), generator, check_name(name))
+    return find_weights(name)
+
+
+def _import(path: Path, name: str, chosen: Chosen, generator: str | None, existing: Weights | None) -> None:
     checkpoint, found = open_checkpoint(path)
     refuse_hostile(checkpoint)
     parts = {part.kind: part for part in found.parts}
@@ -83,8 +88,8 @@ def import_weights(path: Path, name: str, chosen: Chosen | None = None, generato
         if "generator" in parts:
             _, tensors = load_tensors(existing.path("generator"))
             require_same_synthesis(tensors, parts["generator"].convert(), f"{path} and weights '{name}'")
+        remove_leftovers(existing.folder)
         _save_parts(existing.folder, missing, existing.header, checkpoint, chosen)
-    return find_weights(name)
 
 
 def _missing(parts: Mapping[str, Part], weights: Weights) -> Iterator[tuple[str, Part]]:
@@ -201,34 +206,59 @@ def _save(path: Path, tensors: Mapping[str, Tensor], header: Header, half: bool)
 
 
 @contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """The user's weights for this process alone, once others are done; what killed processes left is removed."""
+    import filelock
+
+    root = user_folder()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(f"{root}.lock").acquire()
+    except OSError as error:
+        raise _no_room(root, error) from error
+    with lock:
+        for path in root.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        yield
+
+
+def _temporary(name: str) -> Path:
+    """A folder beside weights `name`; see `_TEMPORARY`."""
+    return user_folder() / f".{name}-{secrets.token_hex(6)}"
+
+
+def _no_room(root: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write weights to {root}: {error.strerror or error}; set STKIT_HOME elsewhere")
+
+
+@contextlib.contextmanager
 def _new_folder(name: str) -> Iterator[Path]:
     """A folder to fill, which becomes the weights folder `name` when the block ends well."""
-    root = user_folder()
-    temporary = root / f".{name}-{secrets.token_hex(6)}"
+    temporary = _temporary(name)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         yield temporary
-        temporary.rename(root / name)
+        temporary.rename(temporary.with_name(name))
     except OSError as error:
-        raise OutputError(
-            f"cannot write weights to {root}: {error.strerror or error}; set STKIT_HOME elsewhere"
-        ) from error
+        raise _no_room(temporary.parent, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_weights(name: str) -> Path:
     """Delete a user's weights folder; where it was. Raises UsageError for shipped weights, OutputError."""
-    found = check_name(name)
-    if found is None:
-        find_weights(name)  # says which names there are
-        raise UsageError(f"'{name}' is a folder, not a name of weights in {user_folder()}; delete it yourself")
-    grave = found.folder.with_name(f".{name}-{secrets.token_hex(6)}")
-    try:
-        found.folder.rename(grave)  # gone at once, even if deleting is interrupted
-        shutil.rmtree(grave)
-    except OSError as error:
-        raise OutputError(f"cannot remove {found.folder}: {error.strerror or error}") from error
+    with _locked():
+        found = check_name(name)
+        if found is None:
+            find_weights(name)  # says which names there are
+            raise UsageError(f"'{name}' is a folder, not a name of weights in {user_folder()}; delete it yourself")
+        grave = _temporary(name)
+        try:
+            found.folder.rename(grave)  # gone at once, even if deleting is interrupted
+            shutil.rmtree(grave)
+        except OSError as error:
+            raise OutputError(f"cannot remove {found.folder}: {error.strerror or error}") from error
     return found.folder
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stkit.checkpoints.stored import StoredTensor, as_tensor
 from stkit.errors import WeightsError
@@ -62,9 +63,18 @@ class Recognised:
     notes: tuple[str, ...] = ()
 
 
+class _WithoutNumbers(TorchFunctionMode):
+    """Leaves out what fills tensors: without numbers it is done in Python, for which torch imports its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.Tensor.div, torch.Tensor.__truediv__):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
 def state_shapes(build: Callable[[], nn.Module]) -> dict[str, Shape]:
     """Names and shapes of the tensors of a model, without the memory for it."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutNumbers():
         return {name: tuple(value.shape) for name, value in build().state_dict().items()}
 
 

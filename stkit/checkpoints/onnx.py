@@ -73,7 +73,7 @@ def _model(weights: Weights, kind: str) -> tuple[nn.Module, tuple[int, ...], tup
     if architecture in ("psp", "e4e"):
         encoder = load_psp_encoder(weights, cast("Architecture", architecture))
         return encoder, (3, *[encoder.config.input_resolution] * 2), ("photo", "w_plus")
-    raise UsageError(f"a {architecture} {kind} is no single network from photo to codes; export it as safetensors")
+    raise UsageError(f"the {kind} ({architecture}) is no single network from photo to codes; export it as safetensors")
 
 
 __all__ = ["export_onnx"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from stkit.checkpoints import (
     native,
@@ -14,7 +18,7 @@ from stkit.checkpoints import (
     style_transformer,
     style_transformer_edit,
 )
-from stkit.checkpoints.layout import Recognised
+from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, read_checkpoint, refuse_hostile
 from stkit.checkpoints.unpickle import Record
 from stkit.errors import WeightsError
@@ -34,10 +38,13 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         for family in _FAMILIES:
             found = family.recognise(checkpoint)
             if found is not None:
-                return found
+                parts = (
+                    dataclasses.replace(part, convert=functools.partial(_convert, part, checkpoint.path))
+                    for part in found.parts
+                )
+                return dataclasses.replace(found, parts=tuple(parts))
     except WeightsError as error:
-        prefix = "" if str(checkpoint.path) in str(error) else f"cannot use {checkpoint.path}: "
-        raise WeightsError(f"{prefix}{error}") from None
+        raise _named(error, checkpoint.path) from None
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         raise WeightsError(f"cannot use {checkpoint.path}: its keys are those of no real model ({error})") from None
     refuse_hostile(checkpoint)
@@ -45,6 +52,17 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.content)}); known are StyleGAN2 "
         "generators of rosinality and NVIDIA, pSp, e4e, ReStyle, the Style Transformer and stkit's own files"
     )
+
+
+def _convert(part: Part, path: Path) -> dict[str, Tensor]:
+    try:
+        return part.convert()
+    except WeightsError as error:
+        raise _named(error, path) from None
+
+
+def _named(error: WeightsError, path: Path) -> WeightsError:
+    return error if str(path) in str(error) else WeightsError(f"cannot use {path}: {error}")
 
 
 def _outline(content: Any) -> str:

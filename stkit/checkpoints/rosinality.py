@@ -28,7 +28,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
         return None
     tensors = content.get("tensors") if checkpoint.container == "safetensors" else None
     state: Any = content.get("g_ema") or content.get("g") or tensors or content
-    if not isinstance(state, dict) or "style.1.weight" not in state or "input.input" not in state:
+    if not isinstance(state, dict) or not {"style.1.weight", "input.input"} & state.keys():
         return None
     config = infer_rosinality_generator(state)
     average = content.get("latent_avg")
@@ -55,7 +55,9 @@ def infer_rosinality_generator(state: State) -> GeneratorConfig:
         widest = state["input.input"].shape[1]
         last = state[f"convs.{2 * rgbs - 3}.conv.weight"].shape[1]
     except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(f"not a rosinality generator: {error} is missing or of another shape") from None
+        raise WeightsError(
+            f"no rosinality generator that stkit knows: {error} is missing or of another shape"
+        ) from None
     return make_config(2 ** (rgbs + 1), z_dim, w_dim, layers, last, widest)
 
 

@@ -72,7 +72,8 @@ def read_pickle(file: IO[bytes], names: set[Name]) -> Any:
     except WeightsError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError, AttributeError) as error:
-        raise WeightsError(f"damaged pickle: {str(error)[:120] or type(error).__name__}; download or copy it again") from None
+        reason = str(error)[:120] or type(error).__name__
+        raise WeightsError(f"damaged pickle: {reason}; download or copy it again") from None
 
 
 class _Machine:

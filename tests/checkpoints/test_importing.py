@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,22 @@ def test_exports_overwrite_nothing_and_name_what_there_is(tiny_weights: Weights,
     with pytest.raises(UsageError, match="is for generators"):
         export_weights(tiny_weights, "rosinality", tmp_path, "inverter")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_what_a_killed_import_left_is_not_seen_and_goes(tmp_path: Path) -> None:
+    path = write_rosinality(tmp_path / "a.pt", make_generator())
+    weights = import_weights(path, "mine")
+    killed = shutil.copytree(weights.folder, user_folder() / ".other-0123456789ab")
+    half_written = weights.folder / ".inverter-0123456789ab.safetensors"
+    half_written.write_bytes(b"half")
+    assert [name for name in weights_names() if "other" in name] == []
+    assert weights.kinds() == ["generator"]
+    state = make_psp_encoder().state_dict()
+    average = state.pop("latent_avg")
+    encoder = write_framework(tmp_path / "psp.pt", state, None, {"encoder_type": "GradualStyleEncoder"}, average)
+    assert import_weights(encoder, "mine").kinds() == ["generator", "inverter"]
+    assert not Path(killed).exists()
+    assert not half_written.exists()
 
 
 def test_removing(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_an_imported_encoder_inverts_without_a_flag(cli: Cli, portrait: Path) ->
     result = cli("invert", portrait, "--weights", "mine")
     assert result.code == 0, result.err
     assert json.loads(Path("out/grace/grace.json").read_text())["inverter"] == "e4e"
-    folder = cli("invert", Path.cwd(), "--weights", "mine", "--out", "many")
+    folder = cli("invert", "*.jpg", "--weights", "mine", "--out", "many")
     assert folder.code == 0, folder.err
     assert json.loads(Path("many/grace/grace.json").read_text())["inverter"] == "e4e"
     other = cli("invert", portrait, "--weights", "mine", "--inverter", "psp")
@@ -101,6 +101,16 @@ def test_files_that_are_no_checkpoints(cli: Cli) -> None:
         result = cli("weights", *command)
         assert result.code == 1
         assert "web page" in error_line(result)
+    content = torch.load(write_rosinality(Path("a.pt"), make_generator()), weights_only=True)
+    for key in ("input.input", "style.1.bias"):
+        state = {name: value for name, value in content["g_ema"].items() if name != key}
+        torch.save({"g_ema": state}, "part.pt")
+        result = cli("weights", "import", "part.pt", "--name", "mine")
+        assert result.code == 1
+        assert "cannot use part.pt: no" in error_line(result)
+        assert "missing" in result.err
+        assert key in result.err
+    assert not user_folder().exists() or list(user_folder().iterdir()) == []
 
 
 def test_download_lists_and_imports(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

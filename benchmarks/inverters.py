@@ -1,0 +1,184 @@
+"""The inverters beside each other, trained alike: `python -m benchmarks.inverters DATA --out DIR [--seconds 3600]`.
+
+Each architecture begins from nothing, at its small size, beside the frozen generator of `--weights`, with the losses,
+batches and schedule of `stkit train inverter`, for the same wall time: a few steps tell its pace, and the pace how
+many steps the time is worth. With `--steps` all see equally many images instead. Figures are those of `stkit evaluate`
+on the split test; the time is of one photo at a time, encoder alone. A run that is in DIR goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from stkit.domains import Domain
+from stkit.inversion import InversionContext
+from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
+from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+from stkit.plugins import load_plugins
+from stkit.training.data import ImageSet, load_image_set, load_train_val
+from stkit.training.evaluate import evaluate_reconstruction, mean_image
+from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
+from stkit.training.loop import LoopConfig
+from stkit.weights import Weights, find_weights
+
+Architecture = Literal["style-transformer", "psp", "e4e", "restyle"]
+Embedder = Callable[[Tensor], Tensor] | None
+
+_CPU = torch.device("cpu")
+_PACE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs share."""
+
+    weights: Weights
+    domain: Domain
+    embedder: Embedder
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    batch: int
+    compile: bool
+
+    def run(self, architecture: Architecture, out: Path, steps: int, resume: bool) -> InverterRun:
+        """A run of `stkit train inverter`."""
+        generator = self.weights.generator()
+        shape: StyleTransformerConfig | PSPEncoderConfig
+        if architecture == "style-transformer":
+            shape = StyleTransformerConfig.small(generator.config)
+        else:
+            shape = PSPEncoderConfig.small(architecture, generator.config)
+        config = InverterConfig(shape, identity=0.1 if self.embedder else 0.0, compile=self.compile)
+        loop = LoopConfig(out, steps, self.batch, resume=resume, sample_seconds=900)
+        return InverterRun(config, generator, loop, self.train, self.val, _CPU, self.embedder)
+
+
+def planned_steps(setting: Setting, architecture: Architecture, out: Path, seconds: float, steps: int | None) -> int:
+    """How many steps to train, the same when the run goes on; `seconds` of them by the pace of the first few."""
+    plan = out / "plan.json"
+    if plan.exists():
+        return int(json.loads(plan.read_text())["steps"])
+    if steps is None:
+        with tempfile.TemporaryDirectory() as folder:
+            probe = setting.run(architecture, Path(folder), 1000, resume=False)
+            for step in range(2):  # compiles
+                probe.step(step)
+            start = time.perf_counter()
+            for step in range(2, 2 + _PACE_STEPS):
+                probe.step(step)
+            steps = max(1, round(seconds * _PACE_STEPS / (time.perf_counter() - start)))
+    out.mkdir(parents=True, exist_ok=True)
+    plan.write_text(json.dumps({"steps": steps}))
+    return steps
+
+
+def train(setting: Setting, architecture: Architecture, out: Path, steps: int) -> Weights | None:
+    """Train to the last step and export; the weights in `out`, None when the training was stopped."""
+    if not (out / "inverter.safetensors").exists():
+        run = setting.run(architecture, out, steps, resume=(out / "checkpoint.pt").exists())
+        if run.train() < steps:
+            return None
+        model, weights = run.ema.model, setting.weights
+        assert isinstance(model, (StyleTransformer, PSPEncoder))
+        shutil.copyfile(weights.path("generator"), out / "generator.safetensors")
+        export_inverter(
+            model,
+            out,
+            generator=weights.fingerprint,
+            domain=weights.domain,
+            alignment=weights.alignment,
+            licence=weights.header.licence,
+        )
+    return find_weights(str(out))
+
+
+def milliseconds(weights: Weights, images: ImageSet, photos: int = 20) -> float:
+    """The median time that the weights' own inverter takes for one crop."""
+    inverter = load_plugins().inverter_for(weights)
+    times = []
+    for number in range(photos + 2):
+        crop = images.batch(torch.tensor([number % len(images)]), _CPU)
+        start = time.perf_counter()
+        inverter.invert(crop, inverter.Options(), InversionContext(weights, _CPU))
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[2:])
+
+
+def parameters(weights: Weights) -> float:
+    """Parameters of the weights' own inverter, in millions."""
+    from safetensors import safe_open
+
+    with safe_open(weights.path("inverter"), framework="numpy") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    return sum(torch.Size(shape).numel() for shape in shapes) / 1e6
+
+
+def row(setting: Setting, weights: Weights, mean: Tensor, images: str) -> list[str]:
+    """The figures of the weights' own inverter on the test photos."""
+    report = evaluate_reconstruction(weights, setting.test, mean, _CPU, setting.embedder)["reconstruction"]
+    return [
+        images,
+        f"{report['mse']:.4f}",
+        f"{report['lpips']:.4f}",
+        f"{report['identity']:.3f}" if "identity" in report else "",
+        f"{parameters(weights):.2f} M",
+        f"{milliseconds(weights, setting.test):.0f}",
+    ]
+
+
+def read_setting(data: Path, weights: Weights, photos: int, batch: int, compile: bool) -> Setting:
+    """Images, domain and identity network for `weights`."""
+    domain = load_plugins().domain(weights.domain)
+    train_set, val_set = load_train_val(data, weights.resolution, output_crop=domain.output_crop)
+    test = load_image_set(data, weights.resolution, "test", output_crop=domain.output_crop)
+    test = ImageSet(test.images[:photos], test.names[:photos], test.broken, test.output_crop)
+    embedder = domain.load_embedder(weights.alignment, _CPU)
+    return Setting(weights, domain, embedder, train_set, val_set, test, batch, compile)
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inverters", description="Inverters, trained alike.")
+    parser.add_argument("data", type=Path, help="a zip of aligned images with a CSV of splits beside it")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--weights", default="faces", help="whose generator to invert (default faces)")
+    parser.add_argument("--seconds", type=float, default=3600, help="wall time of each training (default 3600)")
+    parser.add_argument("--steps", type=int, help="steps of each training, instead of --seconds")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--only", nargs="+", choices=get_args(Architecture), default=get_args(Architecture))
+    parser.add_argument("--photos", type=int, default=10_000, help="test photos to measure on, at most (default all)")
+    parser.add_argument("--no-compile", action="store_true")
+    args = parser.parse_args()
+    setting = read_setting(args.data, find_weights(args.weights), args.photos, args.batch, not args.no_compile)
+    mean = mean_image(setting.train)
+    headings = ("inverter", "images seen", "MSE", "LPIPS", "identity", "parameters", "ms a photo")
+    table = Table(*headings, title=f"{len(setting.test)} test photos, generator of '{setting.weights.name}'")
+    for architecture in args.only:
+        out = args.out / architecture
+        steps = planned_steps(setting, architecture, out, args.seconds, args.steps)
+        weights = train(setting, architecture, out, steps)
+        if weights is None:
+            raise SystemExit("stopped; the same command goes on")
+        table.add_row(architecture, *row(setting, weights, mean, f"{steps * args.batch:,}"))
+    if setting.weights.inverters():
+        table.add_row(f"its own ({setting.weights.own_inverter()})", *row(setting, setting.weights, mean, "as shipped"))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
