@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stkit.checkpoints.exporting import export_weights
 from stkit.errors import MissingPackageError, UsageError
+from stkit.models.psp_encoders import load_psp_encoder
 from stkit.weights import Header, Weights, load_header, save_tensors
 
 
@@ -24,11 +25,13 @@ def run(path: Path, name: str, value: Tensor) -> np.ndarray:
     return np.asarray(session.run(None, {name: value.numpy()})[0])
 
 
-@pytest.mark.parametrize("kind", ["generator", pytest.param("inverter", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["generator", "inverter", pytest.param("inverter-e4e", marks=pytest.mark.slow)])
 def test_onnxruntime_agrees_with_torch_at_any_batch_size(kind: str, tiny_weights: Weights, tmp_path: Path) -> None:
     path = export_weights(tiny_weights, "onnx", tmp_path, kind)
     header = json.loads({prop.key: prop.value for prop in onnx.load(path).metadata_props}["stkit"])
     assert header["fingerprint"] == load_header(tiny_weights.path(kind)).fingerprint
+    rival = load_psp_encoder(tiny_weights, "e4e") if kind == "inverter-e4e" else None
+    encoder = rival or tiny_weights.style_transformer()
     for batch in (1, 3):
         with torch.inference_mode():
             if kind == "generator":
@@ -37,7 +40,7 @@ def test_onnxruntime_agrees_with_torch_at_any_batch_size(kind: str, tiny_weights
                 got = run(path, "w_plus", value)
             else:
                 value = torch.randn(batch, 3, 16, 16)
-                expected = tiny_weights.style_transformer()(value)
+                expected = encoder(value)
                 got = run(path, "photo", value)
         assert got.shape == expected.shape
         assert np.abs(got - expected.numpy()).max() < 1e-4
