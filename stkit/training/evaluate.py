@@ -120,11 +120,10 @@ def reconstruction_errors(editor: Editor, image_set: ImageSet) -> dict[str, Tens
     Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
     """
     _require_size(editor.weights, image_set)
-    inverter = editor.weights.own_inverter()
     parts = []
     for indices in batches(torch.arange(len(image_set)), _BATCH):
         images = image_set.batch(indices, torch.device("cpu"))
-        parts.append(editor.errors(editor.generate(editor.invert_crops(images, inverter)), images))
+        parts.append(editor.errors(editor.generate(editor.invert_crops(images)), images))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
