@@ -3,7 +3,7 @@
 Each architecture begins from nothing, at its small size, beside the frozen generator of `--weights`, with the losses,
 batches and schedule of `stkit train inverter`, for the same wall time: a fiftieth of it tells the pace, and the pace
 how many steps the time is worth. With `--steps` all see equally many images instead. Figures are those of `stkit
-evaluate-quick` on the split test; the time is of one photo at a time, encoder alone. A run in DIR goes on where it ended.
+evaluate-quick` on the split test; the time is of one photo at a time, encoder alone. A run in DIR goes on.
 """
 
 from __future__ import annotations
