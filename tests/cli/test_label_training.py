@@ -125,7 +125,6 @@ def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, 
     ("change", "code", "says"),
     [
         ({"--attributes": "bright,glasses"}, 2, "no column in labels.csv named 'glasses'"),
-        ({"--attributes": "tone"}, 2, "tone=warm"),
         ({"--attributes": "bright,bright"}, 2, "'bright' is given twice"),
         ({"--labels": "nowhere.csv"}, 1, "cannot read labels nowhere.csv"),
     ],

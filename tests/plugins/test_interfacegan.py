@@ -305,7 +305,6 @@ def test_orthogonal_to_columns_and_saved_directions(editor: Editor, photos: tupl
         ("bright", {"name": "../x"}, UsageError, "cannot name"),
         ("bright", {"layers": "2-9"}, UsageError, "layers 0-5"),
         ("bright", {"samples": 100, "scorer": "face-landmarks"}, UsageError, "--labels and --images, or"),
-        ("dark", {}, UsageError, "dark=yes"),
         ("dark=", {}, UsageError, "not like"),
         ("same", {}, LabelsError, "constant: 70 rows to fit, and it is 1 for all"),
         ("rare", {}, LabelsError, "constant: 1 rows to fit, and it is 3 for all"),
