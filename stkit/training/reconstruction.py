@@ -50,12 +50,14 @@ class ReconstructionConfig:
     deviation of the noise added to the codes, which keeps neighbouring codes alike. Small generators are
     judged after enlargement to 256 px: with `zoom` LPIPS sees each image at twice its resolution, on
     one of nine crops of half its size, for the price of one look at its own resolution. `dtype` is
-    that of the features.
+    that of the features. The generator learns at `generator_rate` times the learning rate: its weights are
+    of unit scale (equalised), the inverter's are not.
     """
 
     generator: GeneratorConfig
     inverter: StyleTransformerConfig
     learning_rate: float = 1e-3
+    generator_rate: float = 1.0
     l2: float = 1.0
     lpips: float = 0.8
     code_norm: float = 1e-3
@@ -153,8 +155,15 @@ class ReconstructionRun:
         parallel.require_shares(self.loop.batch)
         parallel.sync_batch_norms(self.model)
         self.ema = Ema(self.model, copy.deepcopy(self.model), self.config.ema_decay)
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in network.parameters() if p.requires_grad], "rate": rate}
+                for network, rate in ((self.model.generator, self.config.generator_rate), (self.model.inverter, 1.0))
+            ],
+            self.config.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
         self.lpips = channels_last(load_lpips(self.device))
         objective = _Objective(self.model, self.lpips, self.config, self.train_set.output_crop)
         self.objective = torch.compile(objective) if self.config.compile else objective
@@ -177,7 +186,7 @@ class ReconstructionRun:
         shape = (self.loop.batch, self.config.generator.num_ws, self.config.generator.w_dim)
         noise = torch.randn(shape, generator=generator).to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * cosine_warmup(step, self.loop.steps)
+            group["lr"] = self.config.learning_rate * group["rate"] * cosine_warmup(step, self.loop.steps)
         self.optimizer.zero_grad()
         losses = self.objective(parallel.shard(images), parallel.shard(noise))
         losses["loss"].backward()

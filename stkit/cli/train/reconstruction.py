@@ -48,6 +48,9 @@ def run(
     channel_max: MaxFlag = 256,
     init: Annotated[str | None, typer.Option("--init", help="Weights whose two networks to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
+    generator_rate: Annotated[
+        float, typer.Option("--generator-rate", min=0.01, help="The generator's learning rate, as a multiple of it.")
+    ] = 1.0,
     lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
     mean_share: Annotated[float, typer.Option("--mean-share", help="Of each batch, rendered from its mean w.")] = 0.25,
     domain: DomainFlag = "faces",
@@ -86,6 +89,7 @@ def run(
         generator,
         inverter,
         learning_rate=learning_rate,
+        generator_rate=generator_rate,
         lpips=lpips,
         mean_share=mean_share,
         zoom=generator.img_resolution < 256,
