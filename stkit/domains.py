@@ -51,13 +51,15 @@ class Subject:
 
     `box` is (left, top, right, bottom) in photo pixels, `landmarks` [N, 2] in photo pixels (x, y)
     in the domain's own order, `score` the detector's confidence (higher is surer). `problems` say
-    what speaks against it, each with its measure ("turned by 50 degrees (35 at most)").
+    what speaks against it, each with its measure ("turned by 50 degrees (35 at most)"); a `doubtful` one
+    may be none at all, and is only taken when asked for by number or place, or when there is no other.
     """
 
     box: tuple[float, float, float, float]
     landmarks: np.ndarray
     score: float
     problems: tuple[str, ...] = ()
+    doubtful: bool = False
 
     @property
     def area(self) -> float:
@@ -86,7 +88,7 @@ class Domain(ABC):
 
     @abstractmethod
     def locate(self, photo: Image.Image) -> list[Subject]:
-        """The subjects in an upright RGB photo, largest first; empty when there is none."""
+        """The subjects in an upright RGB photo, largest first, doubtful ones last; empty when there is none."""
 
     @abstractmethod
     def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:

@@ -29,11 +29,12 @@ def find_subjects(
     landmarks: np.ndarray | None = None,
     box: Box | None = None,
 ) -> tuple[list[tuple[int, Subject]], int]:
-    """The chosen subjects of `photo`, each with its number from 1 (the largest), and how many there are in all.
+    """The chosen subjects of `photo`, each with its number from 1 (the largest), and how many are surely there.
 
     `face` is "largest", "all", a number, or a place "x,y" in photo pixels, which picks the subject there or
     nearest to it. `landmarks` [N, 2] or a `box` (left, top, right, bottom), in photo pixels, take the place of
-    the search. What speaks against a chosen subject is logged. Raises SubjectError, UsageError.
+    the search. Doubtful ones are taken by number and place only, or when all are. What speaks against a chosen
+    subject is logged. Raises SubjectError, UsageError.
     """
     if landmarks is not None and box is not None:
         raise UsageError("give landmarks or a box, not both")
@@ -51,7 +52,8 @@ def find_subjects(
                 f"no {domain.noun} found in {photo.path}; use a photo where it is upright, seen from the front "
                 f"and not tiny, or say where it is with --box x,y,w,h"
             )
-        chosen, count = _choose(subjects, face, domain.noun, photo), len(subjects)
+        chosen = _choose(subjects, face, domain.noun, photo)
+        count = len(_sure(subjects))
     for number, subject in chosen:
         for problem in subject.problems:
             logger.warning("%s %d of %s is %s; expect a poor result", domain.noun, number, photo.path.name, problem)
@@ -100,13 +102,18 @@ def draw_subjects(image: Image.Image, subjects: Sequence[Subject]) -> Image.Imag
     return drawn
 
 
+def _sure(subjects: Sequence[Subject]) -> Sequence[Subject]:
+    return [subject for subject in subjects if not subject.doubtful] or subjects
+
+
 def _choose(subjects: Sequence[Subject], face: str, noun: str, photo: Photo) -> list[tuple[int, Subject]]:
     numbered = list(enumerate(subjects, 1))
+    sure = len(_sure(subjects))
     if face == "all":
-        return numbered
+        return numbered[:sure]
     if face == "largest":
-        if len(subjects) > 1:
-            logger.info("%d %ss found in %s; took the largest (choose with --face)", len(subjects), noun, photo.path)
+        if sure > 1:
+            logger.info("%d %ss found in %s; took the largest (choose with --face)", sure, noun, photo.path)
         return numbered[:1]
     if face.isdecimal():
         if not 1 <= int(face) <= len(subjects):

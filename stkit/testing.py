@@ -216,8 +216,8 @@ def check_domain(domain: Domain, photo: Image.Image | None = None) -> None:
     """Check a domain on a blank photo, where it finds nothing, and on `photo`, which shows at least one subject.
 
     A BoxDomain looks at nothing, so that a blank photo serves as well. In `photo` the subjects come
-    largest first, and `transform` gives a finite similarity without a mirror image that scales with the
-    subject.
+    largest first, doubtful ones last, and `transform` gives a finite similarity without a mirror image
+    that scales with the subject.
     """
     _check_words(domain, "name", "description", "noun", "default_weights")
     assert domain.resolution > 0, f"the resolution is {domain.resolution}"
@@ -233,8 +233,8 @@ def check_domain(domain: Domain, photo: Image.Image | None = None) -> None:
         return
     subjects = domain.locate(photo)
     assert subjects, f"no {domain.noun} was found in the photo"
-    areas = [subject.area for subject in subjects]
-    assert areas == sorted(areas, reverse=True), f"the subjects do not come largest first: areas {areas}"
+    places = [(subject.doubtful, -subject.area) for subject in subjects]
+    assert places == sorted(places), f"the subjects do not come largest first, doubtful ones last: {subjects}"
     for subject in subjects:
         _check_transform(domain, subject)
 

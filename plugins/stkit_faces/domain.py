@@ -29,7 +29,7 @@ class FacesDomain(Domain):
     resolution = 128
 
     def locate(self, photo: Image.Image) -> list[Subject]:
-        """The faces in an upright RGB photo, largest first; empty when there is none.
+        """The faces in an upright RGB photo, largest first, doubtful ones last; empty when there is none.
 
         Landmarks are iBUG 300-W's 68 points [68, 2]. The first search sees faces from about 80 px in a photo of up to
         1024 px (in larger photos from 8% of the longer side); when it finds none, a second one sees half that size.

@@ -12,7 +12,7 @@ from PIL import Image
 from stkit.alignment import ffhq_transform, points_transform
 from stkit.domains import AlignmentTemplate, Subject
 from stkit.errors import UsageError
-from stkit_faces.fitness import face_problems
+from stkit_faces.fitness import MIN_SCORE, face_problems
 from stkit_faces.model_files import import_dlib, model_file
 
 _DETECTION_SIDE = 1024  # pixels of the longer side in the first search
@@ -39,8 +39,9 @@ def find_faces(photo: Image.Image) -> list[Subject]:
         left, top, right, bottom = np.clip(box, 0.0, limit).tolist()
         landmarks = _landmarks(dlib, predictor, photo, box)
         problems = face_problems(photo, landmarks, float(score))
-        subjects.append(Subject((left, top, right, bottom), landmarks, float(score), problems))
-    return sorted(subjects, key=lambda subject: subject.area, reverse=True)
+        doubtful = float(score) < MIN_SCORE
+        subjects.append(Subject((left, top, right, bottom), landmarks, float(score), problems, doubtful))
+    return sorted(subjects, key=lambda subject: (subject.doubtful, -subject.area))
 
 
 def face_in_box(photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
