@@ -41,7 +41,7 @@ def usual_errors(weights: Weights) -> Mapping[str, Any] | None:
 def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path) -> None:
     """Log a warning when the LPIPS of a reconstruction, without it the MSE, is above that of 99 of 100 test photos.
 
-    LPIPS notices misaligned crops that MSE lets pass: of those moved by an eighth 98% against 66% (faces weights).
+    LPIPS notices misaligned crops that MSE lets pass, see `benchmarks.unusual`.
     """
     name = "lpips" if "lpips" in metrics else "mse"
     usual = (usual_errors(weights) or {}).get(name)
