@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     GeneratorT = TypeVar("GeneratorT", bound=Generator)
 
 _KIND = "tuning"
+_SCALE = ":scale"
 
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """float16 differences of the tensors that were changed, by their names in the generator.
+    """Differences of the tensors that were changed, by their names in the generator.
 
+    Those of weights are int8, in units of `NAME:scale` (float32, one an output channel); others are float16.
     `header.generator` is the fingerprint of the generator they are added to.
     """
 
@@ -55,9 +57,15 @@ def tuning_between(base: nn.Module, tuned: nn.Module, weights: Weights) -> Tunin
     mine = base.state_dict()
     for name, value in tuned.state_dict().items():
         if not torch.equal(value, mine[name]):
-            deltas[name] = (value - mine[name]).half().cpu()
-            if not torch.isfinite(deltas[name]).all():
+            delta = (value - mine[name]).float().cpu()
+            if not torch.isfinite(delta.half()).all():
                 raise StkitError(f"tuning diverged in {name}; lower its learning rate")
+            if delta.ndim < 2:
+                deltas[name] = delta.half()
+            else:
+                scale = delta.abs().amax(tuple(range(1, delta.ndim)), keepdim=True) / 127
+                deltas[name + _SCALE] = scale
+                deltas[name] = (delta / scale.clamp(min=1e-12)).round().to(torch.int8)
     header = weights.part_header(_KIND, weights.header.architecture, weights.header.config)
     return Tuning(dataclasses.replace(header, fingerprint=tensors_fingerprint(deltas)), deltas)
 
@@ -67,9 +75,12 @@ def tuned_generator(base: GeneratorT, tuning: Tuning) -> GeneratorT:
     generator = copy.deepcopy(base)
     state = generator.state_dict()
     for name, delta in tuning.deltas.items():
+        if name.endswith(_SCALE):
+            continue
         if name not in state or state[name].shape != delta.shape:
             raise LatentsError(f"{tuning.filename} does not fit this generator in {name}; invert the photo again")
-        state[name] += delta.to(state[name])
+        scale = tuning.deltas.get(name + _SCALE)
+        state[name] += (delta if scale is None else delta * scale).to(state[name])
     return generator
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -27,7 +28,7 @@ from stkit.options import LatentSpace
 from stkit.plugins import load_plugins
 from stkit.refinement import QUALITIES, quality_refinements, refine_latents
 from stkit.testing import make_tiny_weights, random_latents
-from stkit.tuning import save_tuning, tuned_generator
+from stkit.tuning import save_tuning, tuned_generator, tuning_between
 from stkit.weights import Weights
 
 CPU = torch.device("cpu")
@@ -192,6 +193,21 @@ def test_locality_keeps_neighbours_as_they_were(tiny_weights: Weights) -> None:
         images = tuned_generator(base, latents.tuning).synthesize(codes)
         changes.append(float((images - base.synthesize(codes)).square().mean()))
     assert 0 < changes[1] < 0.8 * changes[0]
+
+
+def test_a_tuning_is_small_and_exact_to_a_two_hundredth(tiny_weights: Weights) -> None:
+    base = tiny_weights.generator()
+    changed = copy.deepcopy(base)
+    seed = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in changed.synthesis.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=seed))
+    tuning = tuning_between(base, changed, tiny_weights)
+    stored = sum(delta.nbytes for delta in tuning.deltas.values())
+    assert stored < 1.6 * sum(parameter.numel() for parameter in changed.synthesis.parameters())
+    for name, value in tuned_generator(base, tuning).synthesis.state_dict().items():
+        wanted, before = changed.synthesis.state_dict()[name], base.synthesis.state_dict()[name]
+        assert (value - wanted).abs().max() <= (wanted - before).abs().max() / 200, name
 
 
 def test_tuned_latents_survive_their_file_and_edits_use_them(
