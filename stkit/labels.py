@@ -165,7 +165,10 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
     delimiter = max(",\t;", key=header.count)
     # Not strict: a stray quote inside a cell is no reason to refuse a file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [name.strip() for name in next(row for row in reader if any(cell.strip() for cell in row))]
+    filled = (row for row in reader if any(cell.strip() for cell in row))
+    columns = [name.strip() for name in next(filled, [])]
+    if not columns:
+        raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
     place = next((i for i, name in enumerate(columns) if name.lower() in _FILE_COLUMNS), None)
     if place is None and len(columns) == 1:
         raise LabelsError(

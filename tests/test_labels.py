@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stkit.errors import LabelsError, UnknownNameError, UsageError
@@ -51,6 +51,7 @@ def test_numbers_are_read_and_gaps_are_nan(tmp_path: Path, values: list[float | 
 
 @QUIET
 @given(st.binary(max_size=200))
+@example(b",")
 def test_any_bytes_are_labels_or_one_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(data)
