@@ -149,7 +149,7 @@ class Weights:
         """The kind of file that holds the inverter of `architecture`. Raises WeightsError when there is none."""
         known = self.inverters()
         if architecture not in known:
-            there = f"they have: {', '.join(sorted(known))}; choose with --inverter" if known else "they have none"
+            there = f"they have: {', '.join(sorted(known))}; name one of them" if known else "they have none"
             raise WeightsError(f"weights '{self.name}' have no {architecture} inverter; {there}")
         return known[architecture]
 

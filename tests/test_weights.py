@@ -152,7 +152,7 @@ def test_several_inverters_lie_beside_one_generator(tmp_path: Path) -> None:
     weights.path("inverter").unlink()
     weights.path("inverter-e4e").unlink()
     assert weights.own_inverter() == "psp"
-    with pytest.raises(WeightsError, match="have no e4e inverter; they have: psp, restyle; choose with --inverter"):
+    with pytest.raises(WeightsError, match="have no e4e inverter; they have: psp, restyle; name one of them"):
         weights.inverter_kind("e4e")
     for path in weights.folder.glob("inverter*"):
         path.unlink()

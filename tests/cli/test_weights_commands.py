@@ -61,7 +61,7 @@ def test_an_imported_encoder_inverts_without_a_flag(cli: Cli, portrait: Path) ->
     assert json.loads(Path("many/grace/grace.json").read_text())["inverter"] == "e4e"
     other = cli("invert", portrait, "--weights", "mine", "--inverter", "psp")
     assert other.code == 1
-    assert "they have: e4e; choose with --inverter" in error_line(other)
+    assert "they have: e4e; name one of them" in error_line(other)
 
 
 def test_export_and_remove(cli: Cli) -> None:
