@@ -134,11 +134,16 @@ class SynthesisNetwork(nn.Module):
         return convs + rgbs
 
     def forward(
-        self, styles: Sequence[Tensor], noise: NoiseMode = "const", dtype: torch.dtype | None = None, ref: bool = False
+        self,
+        styles: Sequence[Tensor],
+        noise: NoiseMode = "const",
+        dtype: torch.dtype | None = None,
+        ref: bool = False,
+        resolution: int | None = None,
     ) -> Tensor:
         """Images [B, 3, R, R], float32, about [-1, 1] and not clamped; features are computed in `dtype`.
 
-        `ref` takes the slow reference operations instead of the fast ones.
+        `ref` takes the slow reference operations instead of the fast ones; `resolution` stops at that block's R.
         """
         batch = styles[0].shape[0]
         upsample = ops.upsample2d_ref if ref else ops.upsample2d
@@ -152,6 +157,8 @@ class SynthesisNetwork(nn.Module):
             if i % 2 == 0:
                 rgb = self.to_rgbs[i // 2](x, rgb_styles[i // 2], ref)
                 image = rgb if image is None else upsample(image) + rgb
+                if image.shape[-1] == resolution:
+                    break
         assert image is not None
         return image
 
@@ -185,9 +192,18 @@ class Generator(nn.Module):
         coarse = self.w_avg + truncation_psi * (w_plus[:, :cutoff] - self.w_avg)
         return torch.cat([coarse, w_plus[:, cutoff:]], 1)
 
-    def synthesize(self, w_plus: Tensor, noise: NoiseMode = "const", dtype: torch.dtype | None = None) -> Tensor:
-        """w_plus [B, num_ws, w_dim] to images [B, 3, R, R], float32, about [-1, 1] and not clamped."""
-        return self.synthesis(self.synthesis.styles(w_plus), noise, dtype)
+    def synthesize(
+        self,
+        w_plus: Tensor,
+        noise: NoiseMode = "const",
+        dtype: torch.dtype | None = None,
+        resolution: int | None = None,
+    ) -> Tensor:
+        """w_plus [B, num_ws, w_dim] to images [B, 3, R, R], float32, about [-1, 1] and not clamped.
+
+        `resolution` stops at the block of that R: what a growing generator has learnt so far.
+        """
+        return self.synthesis(self.synthesis.styles(w_plus), noise, dtype, resolution=resolution)
 
     def forward(
         self,

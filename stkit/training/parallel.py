@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -92,17 +93,31 @@ def any_process(flag: bool) -> bool:
     return bool(count)
 
 
+class _SumOfProcesses(torch.autograd.Function):
+    """The sum over the processes, with gradients; torch's own is deprecated and keeps the process group alive."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 class SyncedBatchNorm(nn.BatchNorm2d):
     """Batch norm with the statistics of all processes' rows; torch's own needs a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
-
         values = x.float()
         moments = torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
-        mean, square = all_reduce(moments) / world_size()
+        mean, square = _SumOfProcesses.apply(moments) / world_size()
         variance = square - mean.square()
         count = x.numel() // x.shape[1] * world_size()
         with torch.no_grad():

@@ -3,6 +3,8 @@
 An encoder beside the synthesis network, L2 and LPIPS through the w_plus it predicts: on a CPU this
 gives a generator that renders the data in an hour, where adversarial training needs days. A share of
 each batch is rendered from its mean w, the same in all layers, so that W is a space of images too.
+Networks that start from nothing grow as in Karras et al., "Progressive Growing of GANs", ICLR 2018: poses and
+layout are learnt at 32 px, where an image costs a fifth, and each doubling adds the detail.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
-from stkit.images import picture_part
+from stkit.images import picture_part, resize_batch
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.ops import upsample2d
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
 from stkit.training import parallel
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial
@@ -51,7 +53,7 @@ class ReconstructionConfig:
     judged after enlargement to 256 px: with `zoom` LPIPS sees each image at twice its resolution, on
     one of nine crops of half its size, for the price of one look at its own resolution. `dtype` is
     that of the features. The generator learns at `generator_rate` times the learning rate: its weights are
-    of unit scale (equalised), the inverter's are not.
+    of unit scale (equalised), the inverter's are not. With `grow` the run starts at 32 px (see `resolution_at`).
     """
 
     generator: GeneratorConfig
@@ -64,6 +66,7 @@ class ReconstructionConfig:
     code_noise: float = 0.05
     mean_share: float = 0.25
     zoom: bool = True
+    grow: bool = False
     ema_decay: float = 0.998
     dtype: torch.dtype = torch.bfloat16
     compile: bool = True
@@ -80,10 +83,25 @@ class Autoencoder(nn.Module):
         self.generator.mapping.requires_grad_(False)
 
     def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        """Reconstructions of `images`, [B, 3, R, R]."""
+        """Reconstructions of `images`, [B, 3, R, R], of the same R: the generator's or one that it grew through."""
         with autocast(images.device, dtype):
             codes = self.inverter(images)
-        return self.generator.synthesize(codes, noise="none", dtype=dtype)
+        return self.generator.synthesize(codes, noise="none", dtype=dtype, resolution=images.shape[-1])
+
+
+def resolution_at(resolution: int, step: int, steps: int) -> int:
+    """The resolution of a growing run at `step` of `steps`: 32 px first, at last `resolution`.
+
+    Each doubling gets 0.4 of the steps of the one before, since its images cost two to three times as much.
+    """
+    stages = [2**power for power in range(min(32, resolution).bit_length() - 1, resolution.bit_length())]
+    shares = [0.4**i for i in range(len(stages))]
+    done = step / steps * sum(shares)
+    for stage, share in zip(stages, shares, strict=True):
+        if done < share:
+            return stage
+        done -= share
+    return resolution
 
 
 @dataclass
@@ -105,10 +123,13 @@ class _Objective:
             codes = self.model.inverter(images)
         mean = codes[:part].mean(1, keepdim=True).expand(-1, codes.shape[1], -1)
         noisy = torch.cat([mean, codes[part:]]) + config.code_noise * noise
-        output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype)
+        size = images.shape[-1]
+        output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype, resolution=size)
         with autocast(images.device, config.dtype):
             views = [picture_part(canvas, self.output_crop) for canvas in (output, images)]
-            if config.zoom:
+            if size < 64:  # the smallest that LPIPS sees anything in
+                views = [upsample2d(view) for view in views]
+            elif config.zoom:
                 views = [zoomed(view) for view in views]
             distance = self.lpips(*views).float()
         error = (output - images).square().mean((1, 2, 3))
@@ -152,6 +173,11 @@ class ReconstructionRun:
         self.model = channels_last(Autoencoder(self.config).to(self.device))
         if self.init is not None:
             load_initial(self.model, self.init, "networks")
+        elif self.config.grow:
+            # What is not trained yet must not disturb what is.
+            for layer in list(self.model.generator.synthesis.to_rgbs)[1:]:
+                assert isinstance(layer, ToRGB)
+                nn.init.zeros_(layer.weight)
         parallel.require_shares(self.loop.batch)
         parallel.sync_batch_norms(self.model)
         self.ema = Ema(self.model, copy.deepcopy(self.model), self.config.ema_decay)
@@ -182,7 +208,7 @@ class ReconstructionRun:
         """One optimiser step."""
         generator = step_generator(self.loop, step)
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
-        images = flip_some(self.train_set.batch(indices, self.device), generator)
+        images = self._shrunk(flip_some(self.train_set.batch(indices, self.device), generator), step)
         shape = (self.loop.batch, self.config.generator.num_ws, self.config.generator.w_dim)
         noise = torch.randn(shape, generator=generator).to(self.device)
         for group in self.optimizer.param_groups:
@@ -196,12 +222,18 @@ class ReconstructionRun:
         self.ema.update(self.model, step)
         return {name: value.detach() for name, value in losses.items()}
 
+    def _shrunk(self, images: Tensor, step: int) -> Tensor:
+        """`images` at the resolution of `step`."""
+        if not self.config.grow:
+            return images
+        return resize_batch(images, resolution_at(self.config.generator.img_resolution, step, self.loop.steps))
+
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:
         """Write a grid of validation photos over their reconstructions; returns errors on up to 128 of them."""
         model = self.ema.model
         assert isinstance(model, Autoencoder)
-        images = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
+        images = self._shrunk(self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device), step - 1)
         outputs = torch.cat([model(part, self.config.dtype) for part in images.split(32)])
         crop, pairs = self.val_set.output_crop, torch.cat([images[:12], outputs[:12]])
         save_samples(self.loop.out, step, pairs, min(12, len(images)), crop)
@@ -238,4 +270,11 @@ def export_reconstruction(
     return generator, inverter
 
 
-__all__ = ["Autoencoder", "ReconstructionConfig", "ReconstructionRun", "export_reconstruction", "zoomed"]
+__all__ = [
+    "Autoencoder",
+    "ReconstructionConfig",
+    "ReconstructionRun",
+    "export_reconstruction",
+    "resolution_at",
+    "zoomed",
+]

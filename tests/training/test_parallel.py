@@ -87,7 +87,7 @@ def test_two_processes_lose_what_one_with_the_whole_batch_loses(tmp_path: Path) 
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, __file__, str(tmp_path / "two")]
+    command = [sys.executable, "-W", "error", __file__, str(tmp_path / "two")]
     with contextlib.ExitStack() as stack:
         processes = []
         for i in range(2):

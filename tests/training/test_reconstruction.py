@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from stkit.models.stylegan2 import GeneratorConfig
 from stkit.training.data import ImageSet
 from stkit.training.loop import LoopConfig
 from stkit.training.mapping import fit_mapping, mean_codes
-from stkit.training.reconstruction import Autoencoder, ReconstructionConfig, ReconstructionRun, export_reconstruction
+from stkit.training.reconstruction import (
+    Autoencoder,
+    ReconstructionConfig,
+    ReconstructionRun,
+    export_reconstruction,
+    resolution_at,
+)
 from stkit.weights import find_weights, verify_weights
 from tests.training.resuming import log_lines, require_same_bits
 
@@ -69,6 +76,27 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
     assert all(torch.equal(value, after[name]) for name, value in mapping.items())
     with Image.open(tmp_path / "samples" / "0000110.png") as grid:
         assert grid.size == (5 * 36 + 4, 2 * 36 + 4)
+
+
+def test_a_growing_run_starts_small_and_ends_whole(tmp_path: Path) -> None:
+    sizes = [resolution_at(128, step, 156) for step in range(156)]
+    assert [sizes.count(size) for size in (32, 64, 128)] == [100, 40, 16] and sizes == sorted(sizes)
+    assert {resolution_at(16, step, 5) for step in range(5)} == {16}
+
+    generator = replace(GENERATOR, img_resolution=64)
+    config = replace(TINY, generator=generator, inverter=StyleTransformerConfig.small(generator), grow=True)
+    coarse = make_set().images
+    images = ImageSet(nn.functional.interpolate(coarse.float(), size=64).byte(), tuple(f"{i}.png" for i in range(16)))
+    run = ReconstructionRun(config, LoopConfig(tmp_path, 7, 4), images, images, CPU)
+    untrained = run.model.generator.synthesis.to_rgbs[-1].get_parameter("weight")
+    assert torch.count_nonzero(untrained) == 0
+    for step in range(5):
+        run.step(step)
+    assert torch.count_nonzero(untrained) == 0
+    for step in (5, 6):
+        run.step(step)
+    assert torch.count_nonzero(untrained) == untrained.numel()
+    assert trained(run)(images.batch(torch.arange(2), CPU), torch.float32).shape == (2, 3, 64, 64)
 
 
 def test_export_writes_both_networks_for_each_other(tmp_path: Path) -> None:

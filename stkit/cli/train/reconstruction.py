@@ -51,6 +51,9 @@ def run(
     generator_rate: Annotated[
         float, typer.Option("--generator-rate", min=0.01, help="The generator's learning rate, as a multiple of it.")
     ] = 1.0,
+    grow: Annotated[
+        bool | None, typer.Option("--grow/--no-grow", help="Start at 32 px and double; the default without --init.")
+    ] = None,
     lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
     mean_share: Annotated[float, typer.Option("--mean-share", help="Of each batch, rendered from its mean w.")] = 0.25,
     domain: DomainFlag = "faces",
@@ -92,6 +95,7 @@ def run(
         generator_rate=generator_rate,
         lpips=lpips,
         mean_share=mean_share,
+        grow=init is None if grow is None else grow,
         zoom=generator.img_resolution < 256,
         dtype=feature_dtype(precision),
         compile=compile,
