@@ -1,4 +1,4 @@
-"""Moving pictures out: GIF by Pillow, MP4 by PyAV (the extra `video`), or a folder of PNG files."""
+"""Moving pictures out: GIF by Pillow, MP4 by PyAV (the extra `video`), one strip, or a folder of PNG files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from stkit.errors import MissingPackageError, OutputError, UsageError
 from stkit.files import atomic_path
-from stkit.images import save_image
+from stkit.images import image_grid, save_image
 
 _VIDEOS = (".mp4", ".mov", ".mkv", ".m4v")
 
@@ -26,7 +26,7 @@ def import_av() -> Any:
 
 
 def write_frames(frames: Iterable[Image.Image], path: Path, rate: float) -> None:
-    """Write RGB frames of one size: a GIF, a video (H.264), or, without a suffix, a folder of PNG files.
+    """Write RGB frames of one size: GIF, video (H.264), a strip (PNG, JPEG), or, without suffix, a folder of PNG files.
 
     `rate` is frames a second; GIF knows hundredths of a second. A file is complete or not there. Raises UsageError for
     another suffix, MissingPackageError for a video without PyAV, OutputError.
@@ -36,11 +36,14 @@ def write_frames(frames: Iterable[Image.Image], path: Path, rate: float) -> None
         _write_gif(frames, path, rate)
     elif suffix in _VIDEOS:
         _write_video(frames, path, rate)
+    elif suffix in (".png", ".jpg", ".jpeg"):
+        pictures = list(frames)
+        save_image(image_grid(pictures, len(pictures)), path)
     elif not suffix:
         for number, frame in enumerate(frames):
             save_image(frame, path / f"{number:05}.png")
     else:
-        raise UsageError(f"cannot write frames to '{path}'; end the name in .gif or .mp4, or name a folder")
+        raise UsageError(f"cannot write frames to '{path}'; end the name in .gif, .mp4 or .png, or name a folder")
 
 
 def _write_gif(frames: Iterable[Image.Image], path: Path, rate: float) -> None:

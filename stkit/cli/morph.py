@@ -36,7 +36,7 @@ def run(
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=100, help="Pictures a second.")] = 15,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="A .gif or .mp4 file, or a folder for PNG files; out/A-B.mp4 otherwise."),
+        typer.Option("--out", help="A .gif or .mp4, a strip (.png), or a folder for PNG files; out/A-B.mp4 otherwise."),
     ] = None,
     domain: DomainFlag = "faces",
     weights: WeightsFlag = None,

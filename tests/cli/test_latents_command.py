@@ -119,6 +119,9 @@ def test_morphs(cli: Cli, files: list[Path], portrait: Path, tiny_weights: Weigh
         assert gif.info["duration"] == 100
     assert cli("morph", *common, "--out", "pictures").code == 0
     assert sorted(path.name for path in Path("pictures").iterdir()) == [f"{number:05}.png" for number in range(5)]
+    assert cli("morph", *common, "--out", "strip.png").code == 0
+    with Image.open("strip.png") as strip:
+        assert strip.size == (5 * 20 + 4, 24)
     assert cli("morph", *common, portrait, "--out", "m.mp4", "--rate", 24).code == 0
     with av.open("m.mp4") as video:
         assert len(list(video.decode(video=0))) == 5
