@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stkit.errors import UsageError
 from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -123,7 +124,17 @@ RefineFlag = Annotated[
     typer.Option("--refine", metavar="NAME[:STEPS]", help="optimize:100 or pti, in turn; instead of --quality."),
 ]
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-OutFlag = Annotated[Path, typer.Option("--out", help="Folder for what is made.")]
+
+
+def _folder(path: Path) -> Path:
+    from stkit.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+    if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not path.is_dir():
+        raise UsageError(f"--out is the folder for all that is made, but '{path}' is a picture's name; give a folder's")
+    return path
+
+
+OutFlag = Annotated[Path, typer.Option("--out", help="Folder for what is made.", callback=_folder)]
 OptionFlag = Annotated[
     list[str] | None,
     typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),

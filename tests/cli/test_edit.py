@@ -122,6 +122,7 @@ def test_edits_undone_give_the_photo_back(cli: Cli, portrait: Path, tiny_weights
         ((*ONE, "--box", "1,2,3"), "120,80,200,240"),
         ((*ONE, "--box", "9000,2,30,30"), "outside"),
         ((*ONE, "--landmarks", "none.json"), "none.json"),
+        ((*ONE, "--out", "smile.jpg"), "a picture's name; give a folder's"),
     ],
 )
 def test_wrong_usage(
