@@ -49,8 +49,9 @@ def run(
     init: Annotated[str | None, typer.Option("--init", help="Weights whose two networks to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
     generator_rate: Annotated[
-        float, typer.Option("--generator-rate", min=0.01, help="The generator's learning rate, as a multiple of it.")
-    ] = 1.0,
+        float | None,
+        typer.Option("--generator-rate", min=0.01, help="The generator's, as a multiple of it: 5, with --init 1."),
+    ] = None,
     grow: Annotated[
         bool | None, typer.Option("--grow/--no-grow", help="Start at 32 px and double; the default without --init.")
     ] = None,
@@ -92,7 +93,7 @@ def run(
         generator,
         inverter,
         learning_rate=learning_rate,
-        generator_rate=generator_rate,
+        generator_rate=generator_rate or (5.0 if init is None else 1.0),
         lpips=lpips,
         mean_share=mean_share,
         grow=init is None if grow is None else grow,
