@@ -53,7 +53,8 @@ class ReconstructionConfig:
     judged after enlargement to 256 px: with `zoom` LPIPS sees each image at twice its resolution, on
     one of nine crops of half its size, for the price of one look at its own resolution. `dtype` is
     that of the features. The generator learns at `generator_rate` times the learning rate: its weights are
-    of unit scale (equalised), the inverter's are not. With `grow` the run starts at 32 px (see `resolution_at`).
+    of unit scale (equalised), the inverter's are not. With `grow` the run starts at 32 px (see `stage_at`),
+    and the learning rate starts anew with every stage, since there are new layers to be learnt.
     """
 
     generator: GeneratorConfig
@@ -89,19 +90,17 @@ class Autoencoder(nn.Module):
         return self.generator.synthesize(codes, noise="none", dtype=dtype, resolution=images.shape[-1])
 
 
-def resolution_at(resolution: int, step: int, steps: int) -> int:
-    """The resolution of a growing run at `step` of `steps`: 32 px first, at last `resolution`.
+def stage_at(resolution: int, step: int, steps: int) -> tuple[int, int, int]:
+    """The stage of a growing run at `step` of `steps`: its resolution, its first step, and the step after its last.
 
-    Each doubling gets 0.4 of the steps of the one before, since its images cost two to three times as much.
+    32 px first, at last `resolution`. Each doubling gets 0.4 of the steps of the one before, since its images cost two
+    to three times as much.
     """
     stages = [2**power for power in range(min(32, resolution).bit_length() - 1, resolution.bit_length())]
     shares = [0.4**i for i in range(len(stages))]
-    done = step / steps * sum(shares)
-    for stage, share in zip(stages, shares, strict=True):
-        if done < share:
-            return stage
-        done -= share
-    return resolution
+    ends = [round(steps * sum(shares[: i + 1]) / sum(shares)) for i in range(len(stages))]
+    index = next((i for i, end in enumerate(ends) if step < end), len(stages) - 1)
+    return stages[index], ends[index - 1] if index else 0, ends[index]
 
 
 @dataclass
@@ -211,8 +210,9 @@ class ReconstructionRun:
         images = self._shrunk(flip_some(self.train_set.batch(indices, self.device), generator), step)
         shape = (self.loop.batch, self.config.generator.num_ws, self.config.generator.w_dim)
         noise = torch.randn(shape, generator=generator).to(self.device)
+        _, first, end = self._stage(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * group["rate"] * cosine_warmup(step, self.loop.steps)
+            group["lr"] = self.config.learning_rate * group["rate"] * cosine_warmup(step - first, end - first)
         self.optimizer.zero_grad()
         losses = self.objective(parallel.shard(images), parallel.shard(noise))
         losses["loss"].backward()
@@ -222,11 +222,13 @@ class ReconstructionRun:
         self.ema.update(self.model, step)
         return {name: value.detach() for name, value in losses.items()}
 
+    def _stage(self, step: int) -> tuple[int, int, int]:
+        resolution, steps = self.config.generator.img_resolution, self.loop.steps
+        return stage_at(resolution, step, steps) if self.config.grow else (resolution, 0, steps)
+
     def _shrunk(self, images: Tensor, step: int) -> Tensor:
         """`images` at the resolution of `step`."""
-        if not self.config.grow:
-            return images
-        return resize_batch(images, resolution_at(self.config.generator.img_resolution, step, self.loop.steps))
+        return resize_batch(images, self._stage(step)[0])
 
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:

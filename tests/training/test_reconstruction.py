@@ -21,7 +21,7 @@ from stkit.training.reconstruction import (
     ReconstructionConfig,
     ReconstructionRun,
     export_reconstruction,
-    resolution_at,
+    stage_at,
 )
 from stkit.weights import find_weights, verify_weights
 from tests.training.resuming import log_lines, require_same_bits
@@ -79,9 +79,9 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
 
 
 def test_a_growing_run_starts_small_and_ends_whole(tmp_path: Path) -> None:
-    sizes = [resolution_at(128, step, 156) for step in range(156)]
-    assert [sizes.count(size) for size in (32, 64, 128)] == [100, 40, 16] and sizes == sorted(sizes)
-    assert {resolution_at(16, step, 5) for step in range(5)} == {16}
+    stages = [stage_at(128, step, 156) for step in range(156)]
+    assert stages == [(32, 0, 100)] * 100 + [(64, 100, 140)] * 40 + [(128, 140, 156)] * 16
+    assert {stage_at(16, step, 5) for step in range(5)} == {(16, 0, 5)}
 
     generator = replace(GENERATOR, img_resolution=64)
     config = replace(TINY, generator=generator, inverter=StyleTransformerConfig.small(generator), grow=True)
