@@ -113,7 +113,11 @@ class Editor:
         with their steps: ["optimize:100", "pti"]. What takes long calls `on_progress` with (steps done, steps
         in all). Raises PhotoError, SubjectError, WeightsError, UsageError.
         """
-        photo = photo if isinstance(photo, Photo) else load_photo(Path(photo))
+        if not isinstance(photo, (Photo, Path, str)):
+            raise UsageError(
+                f"a photo is a path or a stkit.images.Photo, not a {type(photo).__name__}; save it to a file"
+            )
+        photo = photo if isinstance(photo, Photo) else load_photo(photo)
         framed = self.frame_all(photo, face, landmarks, box)
         inverted = self.invert_framed(framed, inverter, options, refine, on_progress)
         for one in inverted:

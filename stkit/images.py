@@ -229,14 +229,20 @@ def read_photo(path: Path) -> bytes:
     return data
 
 
+def _is_visible(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
 def _missing(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {path.parent}; check the path"
     try:
-        names = {entry.name.lower(): entry.name for entry in path.parent.iterdir() if entry.is_file()}
+        names = {entry.name.lower(): entry.name for entry in path.parent.iterdir() if _is_visible(entry)}
     except OSError:
         names = {}
-    near = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
+    if path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which is not there; mend the link"
+    near = [str(path.with_name(names[name])) for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
     return f"there is no file {path}; " + (f"did you mean {' or '.join(near)}?" if near else "check the name")
 
 

@@ -224,6 +224,8 @@ def _sorted_header(data: bytes) -> bytes:
 
 def load_latents(path: Path) -> Latents:
     """Read a file written by `save_latents`. Raises LatentsError when it is anything else."""
+    if not path.name.endswith(".safetensors"):
+        raise LatentsError(f"{path} is no latent file; `stkit invert PHOTO` writes PHOTO.latents.safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

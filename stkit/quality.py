@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path)
             metrics[name],
             usual["p50"],
             usual["p99"],
-            photo.name,
+            shlex.quote(str(photo)),
         )
 
 

@@ -77,8 +77,10 @@ def read_landmarks(path: Path) -> np.ndarray:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         points = np.asarray(data["landmarks"] if isinstance(data, dict) else data, float)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"cannot read landmarks from {path}: {error}; write a list of [x, y] as JSON") from error
+    except OSError as error:
+        raise UsageError(f"cannot read landmarks from {path}: {error.strerror}; check the path") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} holds no landmarks; write a list of [x, y] as JSON") from error
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise UsageError(f"{path} holds no list of [x, y] points; write them in pixels of the upright photo")
     return points
@@ -122,7 +124,12 @@ def _choose(subjects: Sequence[Subject], face: str, noun: str, photo: Photo) -> 
     place = _numbers(face, 2)
     if place is None:
         raise UsageError(f"--face '{face}' is not all, largest, a number or a place like 320,140")
-    return [min(numbered, key=lambda item: _distance(item[1].box, place))]
+    nearest = min(numbered, key=lambda item: _distance(item[1].box, place))
+    # Boxes end at the brows: a click on the hair is meant for the face below it.
+    left, top, right, bottom = nearest[1].box
+    if _distance(nearest[1].box, place)[0] > max(right - left, bottom - top) / 2:
+        raise SubjectError(f"there is no {noun} at {face} in {photo.path}; see `stkit faces`")
+    return [nearest]
 
 
 def _distance(box: Box, place: Sequence[float]) -> tuple[float, float]:

@@ -308,7 +308,7 @@ def test_nothing_reaches_stderr_in_a_process_of_its_own(tmp_path: Path) -> None:
 def test_a_missing_file_suggests_its_neighbours(tmp_path: Path) -> None:
     for name in ("Grace_Hopper.JPG", "notes.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(PhotoError, match=r"no file .*grace_hoper\.jpg; did you mean Grace_Hopper\.JPG\?$"):
+    with pytest.raises(PhotoError, match=r"no file .*grace_hoper\.jpg; did you mean .*/Grace_Hopper\.JPG\?$"):
         load_photo(tmp_path / "grace_hoper.jpg")
     with pytest.raises(PhotoError, match=r"no file .*zzz; check the name$"):
         load_photo(tmp_path / "zzz")

@@ -154,8 +154,8 @@ def test_codes_of_another_kind_are_errors(tmp_path: Path, codes: torch.Tensor) -
 
 
 def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(LatentsError, match="cannot read latents"):
+    for path, says in ((tmp_path / "none.safetensors", "cannot read latents"), (tmp_path, "is no latent file")):
+        with pytest.raises(LatentsError, match=says):
             load_latents(path)
 
 

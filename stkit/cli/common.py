@@ -126,15 +126,23 @@ RefineFlag = Annotated[
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
 
-def _folder(path: Path) -> Path:
+def _require_folder(path: Path | None) -> Path | None:
     from stkit.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-    if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not path.is_dir():
+    if path is None or path.is_dir():
+        return path
+    if path.exists():
+        raise UsageError(f"--out {path} is a file; give a folder's name")
+    if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
         raise UsageError(f"--out is the folder for all that is made, but '{path}' is a picture's name; give a folder's")
     return path
 
 
-OutFlag = Annotated[Path, typer.Option("--out", help="Folder for what is made.", callback=_folder)]
+OutFlag = Annotated[Path, typer.Option("--out", help="Folder for what is made.", callback=_require_folder)]
+EditOutFlag = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for what is made: out, or that of the latents.", callback=_require_folder),
+]
 OptionFlag = Annotated[
     list[str] | None,
     typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),
@@ -166,6 +174,7 @@ __all__ = [
     "BoxFlag",
     "DeviceFlag",
     "DomainFlag",
+    "EditOutFlag",
     "FaceFlag",
     "InverterFlag",
     "LandmarksFlag",

@@ -14,11 +14,11 @@ from stkit.cli.common import (
     BoxFlag,
     DeviceFlag,
     DomainFlag,
+    EditOutFlag,
     FaceFlag,
     InverterFlag,
     LandmarksFlag,
     OptionFlag,
-    OutFlag,
     OverwriteFlag,
     QualityFlag,
     RefineFlag,
@@ -72,7 +72,7 @@ def run(
     quality: QualityFlag = "fast",
     refine: RefineFlag = None,
     option: OptionFlag = None,
-    out: OutFlag = Path("out"),
+    out: EditOutFlag = None,
     overwrite: OverwriteFlag = False,
     show: ShowFlag = False,
     preview: PreviewFlag = False,
@@ -98,6 +98,7 @@ def run(
 
     refinements = quality_refinements(quality, refine)
     chosen_blend = parse_blend(blend)
+    out, latents_out = out or Path("out"), out
     strengths = parse_sweep(sweep) if sweep else []
     if animate and not sweep:
         raise UsageError("--animate shows a sweep; give --sweep FIRST:LAST:COUNT too")
@@ -140,7 +141,7 @@ def run(
     if sheet:
         raise UsageError("--sheet is for many photos; one has its before-after picture")
     base, latents, photo, metrics, inversions = _open(
-        editor, Path(source[0]), inverter, face, landmarks, box, refinements, out
+        editor, Path(source[0]), inverter, face, landmarks, box, refinements, out, latents_out
     )
     if crop_only:
         photo = None
@@ -222,8 +223,12 @@ def _open(
     box: str | None,
     refinements: Sequence[str],
     out: Path,
+    latents_out: Path | None,
 ) -> tuple[Path, Latents, Photo | None, dict[str, float], list[Inversion]]:
-    """Beginning of the names to write, and latents, photo, metrics and inversions of a photo or a latent file."""
+    """Beginning of the names to write, and latents, photo, metrics and inversions of a photo or a latent file.
+
+    What is made of latents goes to `latents_out`, or beside them.
+    """
     from stkit.latents import join_latents, load_latents
     from stkit.results import find_photo
 
@@ -232,7 +237,7 @@ def _open(
             raise PhotoError(f"no file {source}; `stkit invert PHOTO` writes latents to out/PHOTO/")
         latents = load_latents(source)
         name = source.name.removesuffix(LATENTS_SUFFIX).removesuffix(".safetensors")
-        return source.with_name(name), latents, find_photo(latents), {}, []
+        return (latents_out or source.parent) / name, latents, find_photo(latents), {}, []
     inversions = invert_photo(editor, source, inverter, [], face, landmarks, box, refinements)
     base = inversion_base(out, inversions[0])
     if face == "all":

@@ -41,7 +41,7 @@ def run(
         left, top, right, bottom = (round(x) for x in subject.box)
         notes = "; ".join(subject.problems) or "ok"
         console.print(f"{chosen.noun} {number}: box {left},{top},{right - left},{bottom - top}: {notes}", markup=False)
-    console.print(str(path))
+    console.print(str(path), markup=False)
     if show:
         show_images([path])
 

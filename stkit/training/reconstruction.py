@@ -277,6 +277,6 @@ __all__ = [
     "ReconstructionConfig",
     "ReconstructionRun",
     "export_reconstruction",
-    "resolution_at",
+    "stage_at",
     "zoomed",
 ]

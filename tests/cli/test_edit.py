@@ -148,6 +148,29 @@ def test_sweep_and_animation(cli: Cli, portrait: Path, tiny_weights: Weights) ->
         assert strip.width > 5 * gif.width > 5 * 100
 
 
+def test_edited_latents_go_where_they_are_told(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
+    assert cli("invert", portrait, "--weights", tiny_weights.folder).code == 0
+    latents = Path("out/grace/grace.latents.safetensors")
+    result = cli("edit", latents, "--weights", tiny_weights.folder, *ONE, "--out", "[told]")
+    assert result.code == 0, result.err
+    assert Path("[told]/grace.ganspace-pc1+1.jpg").is_file() and not list(latents.parent.glob("*pc1*"))
+    assert "[told]/grace.ganspace-pc1+1.jpg" in result.out
+    assert "[told]/grace/grace.faces.jpg" in cli("faces", portrait, "--out", "[told]").out
+
+
+def test_out_that_is_a_file(cli: Cli, portrait: Path) -> None:
+    Path("taken").write_text("mine")
+    for command in (("edit", portrait, *ONE), ("invert", portrait), ("faces", portrait)):
+        result = cli(*command, "--out", "taken")
+        assert result.code == 2 and "--out taken is a file; give a folder's name" in error_line(result)
+
+
+def test_a_place_without_a_face(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
+    result = cli("edit", portrait, "--weights", tiny_weights.folder, *ONE, "--face", "1,590")
+    assert result.code == 1, result.err
+    assert "there is no face at 1,590" in error_line(result)
+
+
 def test_a_face_that_is_not_there(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
     result = cli("edit", portrait, "--weights", tiny_weights.folder, *ONE, "--face", "7")
     assert result.code == 1
