@@ -41,8 +41,10 @@ def test_too_small(portrait: Image.Image, face: Subject) -> None:
     assert any(problem.startswith(f"too small: its eyes are {distance:.0f} px") for problem in subject.problems)
 
 
-def test_too_blurred(portrait: Image.Image) -> None:
-    (subject,) = DOMAIN.locate(portrait.filter(ImageFilter.GaussianBlur(8)))
+@pytest.mark.parametrize("radius", [4, 12, 20])
+def test_too_blurred(portrait: Image.Image, radius: int) -> None:
+    blurred = portrait.filter(ImageFilter.GaussianBlur(radius))
+    subject = DOMAIN.subject_from_box(blurred, (161, 137, 376, 352))
     assert any("too blurred: sharpness 0.00" in problem for problem in subject.problems)
 
 
