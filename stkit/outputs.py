@@ -155,7 +155,9 @@ def photo_base(out: Path, photo: Path, sha256: str, overwrite: bool = False) -> 
     folder = out / photo.stem
     known = read_description(folder / f"{photo.stem}.json")
     if known is not None and known.get("sha256") != sha256 and not overwrite:
-        raise UsageError(f"{folder} is about another photo of that name; choose another folder with --out")
+        raise UsageError(
+            f"{folder} is about another photo of that name; choose another folder with --out, or give --overwrite"
+        )
     return folder / photo.stem
 
 

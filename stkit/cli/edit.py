@@ -141,7 +141,7 @@ def run(
     if sheet:
         raise UsageError("--sheet is for many photos; one has its before-after picture")
     base, latents, photo, metrics, inversions = _open(
-        editor, Path(source[0]), inverter, face, landmarks, box, refinements, out, latents_out
+        editor, Path(source[0]), inverter, face, landmarks, box, refinements, out, latents_out, overwrite
     )
     if crop_only:
         photo = None
@@ -224,6 +224,7 @@ def _open(
     refinements: Sequence[str],
     out: Path,
     latents_out: Path | None,
+    overwrite: bool,
 ) -> tuple[Path, Latents, Photo | None, dict[str, float], list[Inversion]]:
     """Beginning of the names to write, and latents, photo, metrics and inversions of a photo or a latent file.
 
@@ -239,7 +240,7 @@ def _open(
         name = source.name.removesuffix(LATENTS_SUFFIX).removesuffix(".safetensors")
         return (latents_out or source.parent) / name, latents, find_photo(latents), {}, []
     inversions = invert_photo(editor, source, inverter, [], face, landmarks, box, refinements)
-    base = inversion_base(out, inversions[0])
+    base = inversion_base(out, inversions[0], overwrite)
     if face == "all":
         base = base.with_name(f"{base.name}.all")
     latents = join_latents([inversion.latents for inversion in inversions])
@@ -247,7 +248,7 @@ def _open(
 
 
 def _report(out: Path, inversion: Inversion) -> Path:
-    base = inversion_base(out, inversion)
+    base = inversion_base(out, inversion, overwrite=True)
     return base.with_name(f"{base.name}.json")
 
 

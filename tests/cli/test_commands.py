@@ -256,7 +256,7 @@ def test_damaged_weights(cli: Cli, portrait: Path, tmp_path: Path) -> None:
 
 def test_output_that_cannot_be_written(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:
     Path("taken").write_text("a file")
-    result = cli("invert", portrait, "--weights", tiny_weights.folder, "--out", "taken")
+    result = cli("invert", portrait, "--weights", tiny_weights.folder, "--out", "taken/out")
     assert result.code == 1
     assert "taken" in error_line(result)
     assert Path("taken").read_text() == "a file"
@@ -272,6 +272,11 @@ def test_another_photo_of_the_same_name(cli: Cli, portrait: Path, tiny_weights: 
     assert result.code == 2
     assert "another photo" in error_line(result)
     assert Path("out/grace/grace.crop.png").read_bytes() == before
+    edit = ("edit", "elsewhere/grace.jpg", "--weights", tiny_weights.folder, "--edit", "pc1=1")
+    assert cli(*edit).code == 2
+    assert Path("out/grace/grace.crop.png").read_bytes() == before
+    assert cli(*edit, "--overwrite").code == 0
+    assert Path("out/grace/grace.crop.png").read_bytes() != before
 
 
 def test_debug_shows_the_traceback(cli: Cli, tiny_weights: Weights) -> None:

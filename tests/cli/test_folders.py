@@ -52,7 +52,7 @@ BROKEN = {
     "text.jpg": "not an image",
     "cut.jpg": "damaged or cut short",
     "sub/green.png": "no face found",
-    "gone.jpg": "there is no file",
+    "gone.jpg": "is a link to nowhere.jpg",
 }
 
 
