@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stkit.errors import UsageError
+from stkit.images import resize_batch
 from stkit.inversion import ignore_progress
 from stkit.models.ops import EqualLinear
 from stkit.models.style_transformer import StyleTransformer
@@ -100,7 +101,7 @@ def mean_codes(
     """The mean over the layers of each image's w_plus, and of its mirror image's: [2N, w_dim] on `device`."""
     codes = []
     for indices in batches(torch.arange(len(images)), 32):
-        part = images.batch(indices, device)
+        part = resize_batch(images.batch(indices, device), inverter.config.input_resolution)
         with autocast(device, dtype):
             codes += [inverter(part).mean(1), inverter(part.flip(3)).mean(1)]
         on_progress(int(indices[-1]) + 1, len(images))

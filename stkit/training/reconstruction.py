@@ -3,8 +3,9 @@
 An encoder beside the synthesis network, L2 and LPIPS through the w_plus it predicts: on a CPU this
 gives a generator that renders the data in an hour, where adversarial training needs days. A share of
 each batch is rendered from its mean w, the same in all layers, so that W is a space of images too.
-Networks that start from nothing grow as in Karras et al., "Progressive Growing of GANs", ICLR 2018: poses and
-layout are learnt at 32 px, where an image costs a fifth, and each doubling adds the detail.
+Networks can grow as in Karras et al., "Progressive Growing of GANs", ICLR 2018: poses and layout are learnt at a
+low resolution, where an image costs a fifth, and each doubling adds detail. Only the generator grows: the inverter sees
+its own `input_resolution` from the first step to the last, so that no code changes its meaning on the way.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class ReconstructionConfig:
     judged after enlargement to 256 px: with `zoom` LPIPS sees each image at twice its resolution, on
     one of nine crops of half its size, for the price of one look at its own resolution. `dtype` is
     that of the features. The generator learns at `generator_rate` times the learning rate: its weights are
-    of unit scale (equalised), the inverter's are not. With `grow` the run starts at 32 px (see `stage_at`),
-    and the learning rate starts anew with every stage, since there are new layers to be learnt.
+    of unit scale (equalised), the inverter's are not. With `grow_from` the generator starts at that resolution (see
+    `stage_at`), and the learning rate starts anew with every stage, since there are new layers to be learnt.
     """
 
     generator: GeneratorConfig
@@ -67,7 +68,7 @@ class ReconstructionConfig:
     code_noise: float = 0.05
     mean_share: float = 0.25
     zoom: bool = True
-    grow: bool = False
+    grow_from: int | None = None
     ema_decay: float = 0.998
     dtype: torch.dtype = torch.bfloat16
     compile: bool = True
@@ -83,20 +84,24 @@ class Autoencoder(nn.Module):
         # The mapping network has no part in reconstruction; it is fitted to the codes afterwards.
         self.generator.mapping.requires_grad_(False)
 
-    def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        """Reconstructions of `images`, [B, 3, R, R], of the same R: the generator's or one that it grew through."""
+    def seen(self, images: Tensor) -> Tensor:
+        """`images` [B, 3, H, H] as the inverter takes them."""
+        return resize_batch(images, self.inverter.config.input_resolution)
+
+    def forward(self, images: Tensor, dtype: torch.dtype, resolution: int | None = None) -> Tensor:
+        """Reconstructions [B, 3, R, R] of `images` [B, 3, H, H]; R is the generator's or one that it grew through."""
         with autocast(images.device, dtype):
-            codes = self.inverter(images)
-        return self.generator.synthesize(codes, noise="none", dtype=dtype, resolution=images.shape[-1])
+            codes = self.inverter(self.seen(images))
+        return self.generator.synthesize(codes, noise="none", dtype=dtype, resolution=resolution)
 
 
-def stage_at(resolution: int, step: int, steps: int) -> tuple[int, int, int]:
+def stage_at(first: int, resolution: int, step: int, steps: int) -> tuple[int, int, int]:
     """The stage of a growing run at `step` of `steps`: its resolution, its first step, and the step after its last.
 
-    32 px first, at last `resolution`. Each doubling gets 0.4 of the steps of the one before, since its images cost two
-    to three times as much.
+    It grows from `first` to `resolution`, both powers of two. Each doubling gets 0.4 of the steps of the one before,
+    since its images cost two to three times as much.
     """
-    stages = [2**power for power in range(min(32, resolution).bit_length() - 1, resolution.bit_length())]
+    stages = [2**power for power in range(first.bit_length() - 1, resolution.bit_length())]
     shares = [0.4**i for i in range(len(stages))]
     ends = [round(steps * sum(shares[: i + 1]) / sum(shares)) for i in range(len(stages))]
     index = next((i for i, end in enumerate(ends) if step < end), len(stages) - 1)
@@ -115,11 +120,12 @@ class _Objective:
     config: ReconstructionConfig
     output_crop: tuple[float, float, float, float]
 
-    def __call__(self, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def __call__(self, seen: Tensor, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """`seen` are the images as the inverter takes them, `images` the same as they are to be rendered."""
         config = self.config
         part = round(config.mean_share * len(images))
         with autocast(images.device, config.dtype):
-            codes = self.model.inverter(images)
+            codes = self.model.inverter(seen)
         mean = codes[:part].mean(1, keepdim=True).expand(-1, codes.shape[1], -1)
         noisy = torch.cat([mean, codes[part:]]) + config.code_noise * noise
         size = images.shape[-1]
@@ -172,7 +178,7 @@ class ReconstructionRun:
         self.model = channels_last(Autoencoder(self.config).to(self.device))
         if self.init is not None:
             load_initial(self.model, self.init, "networks")
-        elif self.config.grow:
+        elif self.config.grow_from is not None:
             # What is not trained yet must not disturb what is.
             for layer in list(self.model.generator.synthesis.to_rgbs)[1:]:
                 assert isinstance(layer, ToRGB)
@@ -207,14 +213,15 @@ class ReconstructionRun:
         """One optimiser step."""
         generator = step_generator(self.loop, step)
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
-        images = self._shrunk(flip_some(self.train_set.batch(indices, self.device), generator), step)
+        photos = flip_some(self.train_set.batch(indices, self.device), generator)
         shape = (self.loop.batch, self.config.generator.num_ws, self.config.generator.w_dim)
         noise = torch.randn(shape, generator=generator).to(self.device)
-        _, first, end = self._stage(step)
+        resolution, first, end = self._stage(step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * group["rate"] * cosine_warmup(step - first, end - first)
         self.optimizer.zero_grad()
-        losses = self.objective(parallel.shard(images), parallel.shard(noise))
+        views = (self.model.seen(photos), resize_batch(photos, resolution), noise)
+        losses = self.objective(*map(parallel.shard, views))
         losses["loss"].backward()
         parallel.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -223,20 +230,18 @@ class ReconstructionRun:
         return {name: value.detach() for name, value in losses.items()}
 
     def _stage(self, step: int) -> tuple[int, int, int]:
-        resolution, steps = self.config.generator.img_resolution, self.loop.steps
-        return stage_at(resolution, step, steps) if self.config.grow else (resolution, 0, steps)
-
-    def _shrunk(self, images: Tensor, step: int) -> Tensor:
-        """`images` at the resolution of `step`."""
-        return resize_batch(images, self._stage(step)[0])
+        last = self.config.generator.img_resolution
+        return stage_at(self.config.grow_from or last, last, step, self.loop.steps)
 
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:
         """Write a grid of validation photos over their reconstructions; returns errors on up to 128 of them."""
         model = self.ema.model
         assert isinstance(model, Autoencoder)
-        images = self._shrunk(self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device), step - 1)
-        outputs = torch.cat([model(part, self.config.dtype) for part in images.split(32)])
+        photos = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
+        resolution, _, _ = self._stage(step - 1)
+        images = resize_batch(photos, resolution)
+        outputs = torch.cat([model(part, self.config.dtype, resolution) for part in photos.split(32)])
         crop, pairs = self.val_set.output_crop, torch.cat([images[:12], outputs[:12]])
         save_samples(self.loop.out, step, pairs, min(12, len(images)), crop)
         errors = paired_errors(outputs, images, self.lpips, crop)

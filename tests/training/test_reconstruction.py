@@ -79,12 +79,13 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
 
 
 def test_a_growing_run_starts_small_and_ends_whole(tmp_path: Path) -> None:
-    stages = [stage_at(128, step, 156) for step in range(156)]
+    stages = [stage_at(32, 128, step, 156) for step in range(156)]
     assert stages == [(32, 0, 100)] * 100 + [(64, 100, 140)] * 40 + [(128, 140, 156)] * 16
-    assert {stage_at(16, step, 5) for step in range(5)} == {(16, 0, 5)}
+    assert {stage_at(16, 16, step, 5) for step in range(5)} == {(16, 0, 5)}
 
     generator = replace(GENERATOR, img_resolution=64)
-    config = replace(TINY, generator=generator, inverter=StyleTransformerConfig.small(generator), grow=True)
+    inverter = replace(StyleTransformerConfig.small(generator), input_resolution=32)
+    config = replace(TINY, generator=generator, inverter=inverter, grow_from=32)
     coarse = make_set().images
     images = ImageSet(nn.functional.interpolate(coarse.float(), size=64).byte(), tuple(f"{i}.png" for i in range(16)))
     run = ReconstructionRun(config, LoopConfig(tmp_path, 7, 4), images, images, CPU)

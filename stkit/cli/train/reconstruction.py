@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,7 +34,7 @@ from stkit.cli.train.common import (
     tell_done,
     training_device,
 )
-from stkit.errors import StkitError
+from stkit.errors import StkitError, UsageError
 
 
 def run(
@@ -52,8 +53,12 @@ def run(
         float | None,
         typer.Option("--generator-rate", min=0.01, help="The generator's, as a multiple of it: 5, with --init 1."),
     ] = None,
-    grow: Annotated[
-        bool | None, typer.Option("--grow/--no-grow", help="Start at 32 px and double; the default without --init.")
+    grow_from: Annotated[
+        int | None, typer.Option("--grow-from", min=8, help="Resolution to start at; it doubles up to --resolution.")
+    ] = None,
+    input_resolution: Annotated[
+        int | None,
+        typer.Option("--input-resolution", min=32, help="What the inverter sees; default the resolution, or --init's."),
     ] = None,
     lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
     mean_share: Annotated[float, typer.Option("--mean-share", help="Of each batch, rendered from its mean w.")] = 0.25,
@@ -88,6 +93,11 @@ def run(
         networks = {"generator": first.generator(), "inverter": first.style_transformer()}
         generator, inverter = first.generator().config, first.style_transformer().config
         start = torch.nn.ModuleDict(networks).state_dict()
+    if input_resolution is not None:
+        inverter = replace(inverter, input_resolution=input_resolution)
+    last = generator.img_resolution
+    if grow_from is not None and (grow_from > last or grow_from & (grow_from - 1)):
+        raise UsageError(f"--grow-from {grow_from} is no power of two up to the generator's {last} px")
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = ReconstructionConfig(
         generator,
@@ -96,7 +106,7 @@ def run(
         generator_rate=generator_rate or (5.0 if init is None else 1.0),
         lpips=lpips,
         mean_share=mean_share,
-        grow=init is None if grow is None else grow,
+        grow_from=grow_from,
         zoom=generator.img_resolution < 256,
         dtype=feature_dtype(precision),
         compile=compile,
