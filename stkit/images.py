@@ -56,6 +56,10 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tif": ("TIFF", {}),
     ".tiff": ("TIFF", {}),
     ".bmp": ("BMP", {}),
+    ".avif": ("AVIF", {"quality": 90}),
+    ".heic": ("HEIF", {"quality": 90}),
+    ".heif": ("HEIF", {"quality": 90}),
+    ".jp2": ("JPEG2000", {}),
 }
 
 
@@ -161,9 +165,14 @@ def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
     if path.suffix.lower() not in _SAVERS:
         raise UsageError(f"cannot tell an image format from '{path}'; end the name in {', '.join(_SAVERS)}")
     name, usual = _SAVERS[path.suffix.lower()]
+    if name == "HEIF" and not _knows_heif():
+        raise UsageError(f"{path} is to be HEIC: run `pip install pillow-heif`, or save it as .jpg")
     encoded = io.BytesIO()
     try:
         image.save(encoded, format=name, **{**usual, **parameters})
+    except KeyError:  # Pillow before 11.3 and AVIF
+        hint = f"run `pip install --upgrade pillow`, or save {path} as .jpg"
+        raise UsageError(f"this Pillow cannot write {name}; {hint}") from None
     except (OSError, ValueError) as error:  # a picture larger than the format allows, a mode it does not have
         raise OutputError(f"cannot write {path} as {name}: {error}; save it as .png") from error
     return encoded.getvalue()
@@ -252,23 +261,24 @@ def _open(data: bytes, path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
-        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-            return _open_heif(data, path)
+        if "HEIF" not in Image.OPEN and data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+            if not _knows_heif():
+                raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
+            return _open(data, path)
         raise PhotoError(f"{path} is not an image, or its start is damaged; save it as JPEG or PNG") from error
     except Exception as error:
         raise _damaged(path, error) from error
 
 
-def _open_heif(data: bytes, path: Path) -> Image.Image:
-    try:
-        heif = importlib.import_module("pillow_heif")
-    except ImportError:
-        raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
-    try:
-        image: Image.Image = heif.HeifImageFile(io.BytesIO(data))
-    except Exception as error:
-        raise _damaged(path, error) from error
-    return image
+def _knows_heif() -> bool:
+    """Teach Pillow HEIC for the rest of the process; False where pillow-heif is not installed."""
+    if "HEIF" not in Image.OPEN:
+        try:
+            heif = importlib.import_module("pillow_heif")
+        except ImportError:
+            return False
+        heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 @contextlib.contextmanager

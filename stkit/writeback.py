@@ -20,8 +20,18 @@ from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin
 from stkit.files import atomic_path
 from stkit.images import UPRIGHT, Photo, encode_image, full_scale, orientation
 
-_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
-_SUFFIXES = {".jpg": (".jpg", ".jpeg"), ".tif": (".tif", ".tiff")}
+_FORMATS = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "TIFF": ".tif",
+    "BMP": ".bmp",
+    "AVIF": ".avif",
+    "HEIF": ".heic",
+    "JPEG2000": ".jp2",
+}
+_SUFFIXES = {".jpg": (".jpg", ".jpeg"), ".tif": (".tif", ".tiff"), ".heic": (".heic", ".heif")}
 _BACK = {
     Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
@@ -38,7 +48,7 @@ def photo_suffix(photo: Photo) -> str:
         try:
             with Image.open(io.BytesIO(photo.data)) as image:
                 suffix = _FORMATS.get(image.format or "", ".png")
-        except Exception:  # no file behind it, or HEIC, which Pillow alone does not know
+        except Exception:  # no file behind it
             return ".png"
     own = photo.path.suffix
     return own if own.lower() in _SUFFIXES.get(suffix, (suffix,)) else suffix
@@ -63,7 +73,7 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path) -> bytes:
         try:
             image = Image.open(io.BytesIO(photo.data))
             image.load()
-        except Exception:  # no file behind it, or HEIC: what is left is the picture itself
+        except Exception:  # no file behind it: what is left is the picture itself
             return encode_image(edited, path)
         same_format = path.suffix.lower() in _names(image)
         if box is None and same_format:
@@ -167,6 +177,10 @@ def _fitting(own: Image.Image, path: Path) -> Image.Image:
         ".jpg": ("L", "RGB", "CMYK"),
         ".jpeg": ("L", "RGB", "CMYK"),
         ".webp": ("RGB", "RGBA"),
+        ".avif": ("L", "RGB", "RGBA"),
+        ".heic": ("L", "RGB", "RGBA"),
+        ".heif": ("L", "RGB", "RGBA"),
+        ".jp2": ("L", "LA", "RGB", "RGBA", "I;16"),
         ".bmp": ("L", "RGB"),
         ".png": ("L", "LA", "RGB", "RGBA", "I;16"),
     }.get(suffix)
@@ -187,7 +201,7 @@ def _parameters(image: Image.Image, data: bytes, path: Path, same_format: bool) 
     suffix = path.suffix.lower()
     if exif and suffix != ".bmp":
         parameters["exif"] = exif
-    if info.get("xmp") and suffix in (".jpg", ".jpeg", ".webp"):
+    if info.get("xmp") and suffix in (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif"):
         parameters["xmp"] = info["xmp"]
     if not same_format:
         return parameters

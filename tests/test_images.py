@@ -11,9 +11,9 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from hypothesis import given, settings
@@ -347,26 +347,33 @@ def test_no_permission(tmp_path: Path) -> None:
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 
 
+@pytest.fixture
+def pillow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not met HEIC yet."""
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    for known in (Image.OPEN, Image.SAVE):
+        monkeypatch.delitem(known, "HEIF", raising=False)
+
+
+@pytest.mark.usefixtures("pillow_alone")
 def test_heic_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(PhotoError, match="is HEIC: run `pip install pillow-heif`, or save it as JPEG"):
         load_bytes(tmp_path, HEIC)
+    with pytest.raises(UsageError, match="to be HEIC: run `pip install pillow-heif`, or save it as .jpg"):
+        save_image(Image.new("RGB", (4, 4)), tmp_path / "a.heic")
 
 
-def test_heic_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(stream: io.BytesIO) -> Image.Image:
-        assert stream.read() == HEIC
-        return Image.new("RGB", (6, 4), (1, 2, 3))
-
-    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(HeifImageFile=decode))
-    assert_pixel(load_bytes(tmp_path, HEIC), (5, 3), (1, 2, 3))
-
-    def refuse(stream: io.BytesIO) -> Image.Image:
-        raise SyntaxError("no such box\n")
-
-    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(HeifImageFile=refuse))
-    with pytest.raises(PhotoError, match=r"damaged or cut short \(no such box\); copy"):
-        load_bytes(tmp_path, HEIC)
+@pytest.mark.usefixtures("pillow_alone")
+def test_heic_with_its_package(tmp_path: Path) -> None:
+    pillow_heif.from_pillow(Image.new("RGB", (32, 16), (200, 100, 50))).save(tmp_path / "a.heic")
+    whole = (tmp_path / "a.heic").read_bytes()
+    assert_pixel(load_photo(tmp_path / "a.heic").image, (20, 8), (200, 100, 50), within=4)
+    for broken in (HEIC, whole[: len(whole) - 20]):
+        with pytest.raises(PhotoError, match="damaged"):
+            load_bytes(tmp_path, broken)
+    save_image(Image.new("RGB", (32, 16), (200, 100, 50)), tmp_path / "b.heic")
+    assert (tmp_path / "b.heic").read_bytes()[8:12] == b"heic"
 
 
 def test_tensors_and_images() -> None:

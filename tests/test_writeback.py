@@ -9,9 +9,12 @@ from typing import Literal
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
+from pillow_heif import register_heif_opener
 
 from stkit.images import UPRIGHT, Photo, load_photo
 from stkit.writeback import encode_photo, photo_suffix, save_photo
+
+register_heif_opener()
 
 
 def scene(width: int = 64, height: int = 48) -> Image.Image:
@@ -34,7 +37,7 @@ def difference(first: Image.Image, second: Image.Image) -> np.ndarray:
     return np.abs(np.asarray(first, float) - np.asarray(second, float)).max(-1)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.avif", "a.heic", "a.jp2"])
 def test_unedited_photos_keep_every_byte(tmp_path: Path, name: str) -> None:
     photo = saved(scene(), tmp_path / name)
     save_photo(photo.image, photo, tmp_path / f"out{Path(name).suffix}")
@@ -86,6 +89,36 @@ def test_colour_profile_is_kept_and_used(tmp_path: Path, suffix: str) -> None:
         outside[8:20, 5:25] = False
         assert difference(image.convert("RGB"), original.convert("RGB"))[outside].max() == 0
     assert difference(load_photo(path).image, edited).max() <= 3
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+@pytest.mark.parametrize("orientation", [1, *UPRIGHT])
+def test_photos_of_phones_come_back_as_they_were(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Make] = "Maker"
+    profile = swapped_profile()
+    photo = saved(scene(), tmp_path / f"a{suffix}", exif=exif.tobytes(), icc_profile=profile, quality=95)
+    assert photo.image.size == ((48, 64) if orientation > 4 else (64, 48))
+    edited = with_a_spot(photo, (200, 90, 120))
+    assert photo_suffix(photo) == suffix
+    path = tmp_path / f"out{suffix}"
+    save_photo(edited, photo, path)
+    again = load_photo(path)
+    assert difference(again.image, edited).mean() < 5
+    with Image.open(path) as image, Image.open(photo.path) as original:
+        assert image.format == original.format
+        assert image.size == original.size
+        assert image.info["icc_profile"] == profile
+        assert image.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_jpeg_2000_keeps_every_pixel_that_was_not_edited(tmp_path: Path) -> None:
+    photo = saved(scene(), tmp_path / "a.jp2")
+    edited = with_a_spot(photo)
+    save_photo(edited, photo, tmp_path / f"out{photo_suffix(photo)}")
+    with Image.open(tmp_path / "out.jp2") as image:
+        assert difference(image, edited).max() == 0
 
 
 def test_alpha_is_kept(tmp_path: Path) -> None:
@@ -171,10 +204,12 @@ def test_the_thumbnail_of_the_unedited_photo_is_dropped(tmp_path: Path) -> None:
     assert thumbnail.getvalue() not in (tmp_path / "out.jpg").read_bytes()
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("a.JPEG", ".JPEG"), ("a.gif", ".png"), ("misnamed.png", ".jpg")])
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("a.JPEG", ".JPEG"), ("a.gif", ".png"), ("a.HEIF", ".HEIF"), ("misnamed.png", ".jpg")]
+)
 def test_suffix_follows_the_format(tmp_path: Path, name: str, suffix: str) -> None:
     path = tmp_path / name
-    scene().save(path, "GIF" if name == "a.gif" else "JPEG")
+    scene().save(path, {"a.gif": "GIF", "a.HEIF": "HEIF"}.get(name, "JPEG"))
     assert photo_suffix(load_photo(path)) == suffix
 
 
