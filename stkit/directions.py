@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from torch import Tensor
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.options import LatentSpace, LayerRange
 from stkit.weights import Weights, load_header, load_tensors, save_tensors, user_folder
+
+logger = logging.getLogger("stkit")
 
 KIND = "direction"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -157,9 +160,9 @@ def _belongs(path: Path, weights: Weights) -> bool:
         return False
 
 
-def find_direction(weights: Weights, name: str) -> Direction | None:
+def find_direction(weights: Weights, name: str, kind: str = KIND) -> Direction | None:
     """The direction `name` of `weights`, None when there is none. Raises WeightsError when it does not fit."""
-    path = find_files(weights, KIND).get(name)
+    path = find_files(weights, kind).get(name)
     if path is None:
         return None
 
@@ -168,7 +171,23 @@ def find_direction(weights: Weights, name: str) -> Direction | None:
         direction.require_fit(weights)
         return direction
 
-    return weights.keep((KIND, path, path.stat().st_mtime_ns), read)
+    return weights.keep((kind, path, path.stat().st_mtime_ns), read)
+
+
+def usable_directions(weights: Weights, wanted: str | None, kind: str = KIND) -> dict[str, Direction]:
+    """All directions that fit `weights`, by name; others are logged. Raises WeightsError when `wanted` does not fit."""
+    found = {}
+    for name in find_files(weights, kind):
+        try:
+            direction = find_direction(weights, name, kind)
+        except WeightsError as error:
+            if name == wanted:
+                raise
+            logger.warning("%s", error)
+            continue
+        assert direction is not None
+        found[name] = direction
+    return found
 
 
 def coordinates(codes: Tensor, vector: Tensor, layers: LayerRange | None = None) -> Tensor:
@@ -228,4 +247,5 @@ __all__ = [
     "row_signs",
     "sample_w",
     "save_direction",
+    "usable_directions",
 ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from stkit import hookimpl
 from stkit.editing import EditingMethod
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
@@ -16,4 +20,12 @@ def register_editing_methods() -> Sequence[EditingMethod]:
     return [GANSpace()]
 
 
-__all__ = ["register_editing_methods"]
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    """`stkit name-component`."""
+    from stkit_ganspace.name_command import run
+
+    app.command("name-component")(run)
+
+
+__all__ = ["register_commands", "register_editing_methods"]

@@ -35,7 +35,8 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
     pc1, pc2, ... are the principal components of w, which is what the paper does for StyleGAN. act1, act2, ... are
     those of the first convolution's activations, carried over to w by regression, which is what it does for other
     GANs. Both come from the generator's own samples, need no labels, and are computed once for each generator.
-    Strength 1.0 is one standard deviation of the component.
+    Those that were named (`stkit name-component`) go by their names too. Strength 1.0 is one standard deviation of
+    the component.
     """
 
     name = "ganspace"
@@ -44,14 +45,18 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
     Options = GANSpaceOptions
 
     def attributes(self, context: EditContext) -> list[Attribute]:
-        """pc1 (the largest) to the last component of w, then act1 to the last one of the activations.
+        """The named ones, pc1 (the largest) to the last component of w, then act1 to the last of the activations.
 
         The activations are fitted when one of them is asked for; until then nothing but the names is known.
         """
+        from stkit.directions import usable_directions
         from stkit_ganspace.components import load_components
+        from stkit_ganspace.named import KIND
 
         components = load_components(context.weights)
-        found = [
+        named = usable_directions(context.weights, context.attribute, KIND)
+        found = [Attribute(name, component.description, component.safe_range) for name, component in named.items()]
+        found += [
             Attribute(f"pc{i + 1}", f"component {i + 1}, {100 * share:.1f}% of the variance of w", safe)
             for i, (share, safe) in enumerate(zip(components.shares, components.safe_ranges, strict=True))
         ]
@@ -61,7 +66,17 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""
+        from stkit.directions import find_direction
+        from stkit_ganspace.named import KIND
+
         attribute = find_attribute(self, context)
+        described = f"ganspace:{attribute.name}={context.strength:+g}"
+        if named := find_direction(context.weights, attribute.name, KIND):
+            if options.relative:
+                raise UsageError("option 'relative' is for the components of w (pc1, pc2, ...)")
+            chosen = context.layers or named.layers
+            indices = chosen.indices(context.weights.num_ws) if chosen else range(context.weights.num_ws)
+            return latents.replace(named.move(latents.codes, context.strength, indices), edit=described)
         directions, units, mean = self._basis(attribute.name, options, context)
         match = _NUMBERED.fullmatch(attribute.name)
         assert match is not None  # these are the names that attributes() gives
@@ -74,7 +89,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
             offsets = codes[:, layers] - mean.to(codes)
             step = step - offsets.mean(1, keepdim=True) @ direction[:, None]
         codes[:, layers] += step * direction
-        return latents.replace(codes, edit=f"ganspace:{attribute.name}={context.strength:+g}")
+        return latents.replace(codes, edit=described)
 
     def prepare(self, weights: Weights, device: torch.device) -> None:
         """Fit the components of w and keep them as the weights' own file."""

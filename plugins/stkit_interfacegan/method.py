@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.errors import WeightsError
 from stkit.options import Options
 
 if TYPE_CHECKING:
     from stkit.latents import Latents
-
-logger = logging.getLogger("stkit")
 
 
 class InterFaceGAN(EditingMethod[Options]):
@@ -29,20 +25,10 @@ class InterFaceGAN(EditingMethod[Options]):
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """The directions that fit the weights; one that does not is logged, and an error when it is asked for."""
-        from stkit.directions import KIND, find_direction, find_files
+        from stkit.directions import usable_directions
 
-        found = []
-        for name in find_files(context.weights, KIND):
-            try:
-                direction = find_direction(context.weights, name)
-            except WeightsError as error:
-                if name == context.attribute:
-                    raise
-                logger.warning("%s", error)
-                continue
-            assert direction is not None
-            found.append(Attribute(name, direction.description, direction.safe_range))
-        return found
+        found = usable_directions(context.weights, context.attribute)
+        return [Attribute(name, direction.description, direction.safe_range) for name, direction in found.items()]
 
     def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the direction, in --layers or else in the layers it was fitted for."""

@@ -12,11 +12,14 @@ import torch
 from stkit_ganspace.activations import fit_activations, load_activations
 from stkit_ganspace.components import STORED, fit_components, load_components
 from stkit_ganspace.method import GANSpace, GANSpaceOptions
+from stkit_ganspace.named import name_component
 from torch import Tensor, nn
 
 from stkit.chain import EditStep, apply_steps, parse_step
+from stkit.directions import own_folder, save_direction
 from stkit.editing import EditContext
 from stkit.errors import UnknownNameError, UsageError, WeightsError
+from stkit.latents import Latents
 from stkit.options import LayerRange
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
@@ -182,3 +185,36 @@ def test_files_are_read_once_for_all_edits(weights: Weights, monkeypatch: pytest
             GANSpace().attributes(context)
             GANSpace().edit(random_latents(again, 1), GANSpaceOptions(), context)
     assert len(reads) == 2
+
+
+def test_a_named_component_edits_like_its_number(weights: Weights) -> None:
+    latents = random_latents(weights, 2)
+    for number, flip in (("pc2", False), ("act3", True)):
+        named = name_component(weights, number, "turn", LayerRange(0, 1), flip)
+        save_direction(own_folder(weights) / "component-turn.safetensors", named, weights)
+        moved = apply(weights, latents, "turn", 1.5, None)
+        assert torch.allclose(
+            moved, apply(weights, latents, number, -1.5 if flip else 1.5, LayerRange(0, 1)), atol=1e-5
+        )
+        elsewhere = apply(weights, latents, "turn", 1.5, LayerRange(2, 2))
+        assert torch.equal(elsewhere[:, :2], latents.codes[:, :2]) and not torch.equal(elsewhere, latents.codes)
+    attributes = {one.name: one for one in GANSpace().attributes(EditContext(weights, CPU))}
+    assert list(attributes)[:2] == ["turn", "pc1"]
+    assert attributes["turn"].description == "component -act3 in layers 0-1"
+    low, high = attributes["act3"].safe_range
+    assert attributes["turn"].safe_range == (-high, -low)
+    with pytest.raises(UsageError, match="relative"):
+        GANSpace().edit(latents, GANSpaceOptions(relative=True), EditContext(weights, CPU, "turn"))
+
+
+def test_a_named_component_of_another_generator_is_refused_by_name(weights: Weights, tmp_path: Path) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=5)
+    path = own_folder(weights) / "component-turn.safetensors"
+    save_direction(path, name_component(other, "pc1", "turn"), other)
+    assert "turn" not in {one.name for one in GANSpace().attributes(EditContext(weights, CPU))}
+    with pytest.raises(WeightsError, match="'turn' belongs to generator"):
+        apply(weights, random_latents(weights, 1), "turn", 1.0, None)
+
+
+def apply(weights: Weights, latents: Latents, name: str, strength: float, layers: LayerRange | None) -> Tensor:
+    return GANSpace().edit(latents, GANSpaceOptions(), EditContext(weights, CPU, name, strength, layers)).codes

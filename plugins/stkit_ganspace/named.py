@@ -1,0 +1,56 @@
+"""Components that somebody has looked at and named, as the paper's are: "rotation" is component 1 in layers 0 to 2."""
+
+from __future__ import annotations
+
+import re
+
+from stkit.directions import Direction
+from stkit.errors import UnknownNameError
+from stkit.options import LatentSpace, LayerRange
+from stkit.weights import Weights
+from stkit_ganspace.activations import count_activations, load_activations
+from stkit_ganspace.components import load_components
+
+KIND = "component"
+_NUMBERED = re.compile(r"(pc|act)([1-9][0-9]*)")
+
+
+def is_number(name: str) -> bool:
+    """Whether `name` is of the kind pc1 or act1, which all components have."""
+    return _NUMBERED.fullmatch(name) is not None
+
+
+def name_component(
+    weights: Weights, number: str, name: str, layers: LayerRange | None = None, flip: bool = False
+) -> Direction:
+    """Component `number` (pc1, act1, ...), the other way round if `flip`, as the direction `name` for `layers`.
+
+    Raises UnknownNameError, and UsageError for layers that the generator does not have.
+    """
+    if layers:
+        layers.indices(weights.num_ws)
+    match = _NUMBERED.fullmatch(number)
+    components = load_components(weights)
+    counts = {"pc": len(components.stds), "act": count_activations(weights)}
+    if match is None or int(match[2]) > counts[match[1]]:
+        raise UnknownNameError("component", number, [f"{kind}{i + 1}" for kind in counts for i in range(counts[kind])])
+    index = int(match[2]) - 1
+    if match[1] == "pc":
+        vector, unit, limits = components.directions[index], components.stds[index], components.limits[index]
+    else:
+        activations = load_activations(weights)
+        vector, unit, limits = activations.directions[index], activations.units[index], activations.limits[index]
+    low, high = (round(float(limit), 1) for limit in limits)
+    return Direction(
+        name=name,
+        description=f"component {'-' if flip else ''}{number}" + (f" in layers {layers}" if layers else ""),
+        vector=-vector if flip else vector,
+        space=LatentSpace.W,
+        generator=weights.fingerprint,
+        unit=float(unit),
+        safe_range=(-high, -low) if flip else (low, high),
+        layers=layers,
+    )
+
+
+__all__ = ["KIND", "is_number", "name_component"]
