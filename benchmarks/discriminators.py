@@ -92,9 +92,9 @@ def main() -> None:
 def train_for(run: GeneratorRun, seconds: float) -> int:
     """Train for `seconds` of wall time, earlier runs from the same folder included; the steps done in all."""
     spent = run.loop.out / "seconds.txt"
-    before = float(spent.read_text()) if spent.exists() else 0.0
+    before, steps = map(float, spent.read_text().split()) if spent.exists() else (0.0, 0.0)
     if before >= seconds:
-        run.loop = LoopConfig(run.loop.out, 0, run.loop.batch, resume=True)  # only loads the checkpoint
+        run.loop = LoopConfig(run.loop.out, int(steps), run.loop.batch, resume=True)  # only loads the checkpoint
         return run.train()
     started = time.monotonic()
     step = run.step
@@ -106,7 +106,7 @@ def train_for(run: GeneratorRun, seconds: float) -> int:
 
     run.step = timed  # type: ignore[method-assign,assignment]
     done = run.train()
-    spent.write_text(str(before + time.monotonic() - started))
+    spent.write_text(f"{before + time.monotonic() - started} {done}")
     return done
 
 

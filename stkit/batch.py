@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
-from stkit.errors import LatentsError, MissingPackageError, OutputError, StkitError, UsageError, WeightsError
+from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError
 from stkit.files import remove_leftovers, write_text
 from stkit.sources import LOCK, Item
 
@@ -32,7 +32,7 @@ ResultT = TypeVar("ResultT")
 REPORT = "report.csv"
 
 # These say the same of every photo: the batch ends with them.
-_FATAL = (UsageError, WeightsError, LatentsError, MissingPackageError)
+_FATAL = (UsageError, WeightsError, MissingPackageError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _notes: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("notes", default=None)

@@ -13,7 +13,7 @@ import torch
 
 from stkit.batch import Row
 from stkit.batch_inversion import done_row, invert_photos, kept_row, require_any_photos_face
-from stkit.chain import EditStep, chain_label
+from stkit.chain import EditStep, chain_label, files_of
 from stkit.editor import Editor
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
@@ -22,6 +22,7 @@ from stkit.latents import Latents, encode_latents, join_latents, save_latents_tu
 from stkit.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
+    crop_files,
     description_bytes,
     earlier_results,
     inversion_settings,
@@ -35,6 +36,7 @@ from stkit.pictures import before_after
 from stkit.quality import warn_if_unusual
 from stkit.results import Edit, Framed, Inverted, find_photo
 from stkit.sources import Item
+from stkit.weights import load_header
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ class EditJob:
                 {**dataclasses.asdict(step), "layers": str(step.layers), "options": _texts(step.options)}
                 for step in self.steps
             ],
+            "files": [load_header(path).fingerprint for path in files_of(self.steps, self.editor)],
             "references": references and hashlib.sha256(references.codes.cpu().numpy().tobytes()).hexdigest(),
             "seed": self.seed,
             "blend": self.blend,
@@ -111,6 +114,7 @@ class EditJob:
         remove_leftovers(base.parent)
         if item.latents is None:
             return self.editor.frame_all(decode_photo(data, item.path), self.face)
+        item.latents.require_generator(self.editor.weights.fingerprint, self.editor.weights.name)
         return item.latents
 
     def compute(self, prepared: Sequence[list[Framed] | Latents]) -> Sequence[Edited]:
@@ -144,7 +148,11 @@ class EditJob:
         photo = None if self.crop_only else self._photo(item, result)
         output_crop = self.editor.domain.output_crop
         edit = Edit(result.latents, result.before, result.after, photo, output_crop, self.blend, measured)
-        picture = with_end(base, ".crop.png" if photo is None else edit.suffix)
+        if photo is None:
+            pictures = crop_files(base, edit)
+        else:
+            pictures = {with_end(base, edit.suffix): edit.encode(with_end(base, edit.suffix))}
+        picture = next(iter(pictures))
         sheet = with_end(base, BEFORE_AFTER_SUFFIX)
         description = {
             "photo": result.latents.provenance[0].photo if result.latents.provenance else None,
@@ -159,7 +167,7 @@ class EditJob:
         save_latents_tuning(result.latents, base.parent)
         replace_files(
             {
-                picture: encode_image(edit.crop, picture) if photo is None else edit.encode(picture),
+                **pictures,
                 sheet: encode_image(before_after(edit), sheet),
                 with_end(base, LATENTS_SUFFIX): encode_latents(result.latents),
                 with_end(base, ".json"): description_bytes(description),

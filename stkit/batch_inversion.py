@@ -131,8 +131,8 @@ def invert_photos(
     options: Mapping[str, Any],
     refine: Sequence[str],
 ) -> list[list[Inverted]]:
-    """The subjects of each photo: all in one batch, or photo by photo where codes are refined."""
-    if refine:
+    """The subjects of each photo: all in one batch, or photo by photo where codes are refined or generators tuned."""
+    if refine or editor.registry.inverter_for(editor.weights, inverter).tunes:
         return [editor.invert_framed(framed, inverter, options, refine) for framed in prepared]
     inverted = iter(editor.invert_framed([one for framed in prepared for one in framed], inverter, options))
     return [[next(inverted) for _ in framed] for framed in prepared]

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from stkit.errors import StkitError, UsageError
 from stkit.options import LayerRange, build_options
 
 if TYPE_CHECKING:
+    from stkit.editor import Editor
     from stkit.latents import Latents
     from stkit.plugins import Registry
     from stkit.weights import Weights
@@ -91,6 +93,15 @@ def parse_step(
             return EditStep(name, None, strength, layers)
         known[candidate.name] = attributes
     raise UsageError(_unknown(name, known))
+
+
+def files_of(steps: Sequence[EditStep], editor: Editor) -> list[Path]:
+    """The files, besides the generator, that decide what `steps` do: directions, a classifier, ..."""
+    files = []
+    for step in steps:
+        context = EditContext(editor.weights, editor.device, step.attribute)
+        files += [path for path in editor.registry.editing_method(step.method).files(context) if path.exists()]
+    return files
 
 
 def apply_steps(

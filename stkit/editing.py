@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic
 
 from stkit.errors import UnknownNameError, UsageError
@@ -64,6 +66,10 @@ class EditingMethod(ABC, Generic[OptionsT]):
     @abstractmethod
     def edit(self, latents: Latents, options: OptionsT, context: EditContext) -> Latents:
         """Edited codes, same shape, space and order as `latents`; strength 0 gives the codes back."""
+
+    def files(self, context: EditContext) -> Sequence[Path]:
+        """The files, besides the generator, that decide what the edit of `context.attribute` is: a direction, ..."""
+        return ()
 
     def prepare(self, weights: Weights, device: torch.device) -> None:
         """Write to the folder of newly trained weights what this method can make of them without labels.

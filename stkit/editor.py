@@ -144,7 +144,8 @@ class Editor:
             raise StkitError(f"inverter '{inverter}' gave codes that are not finite; try other options")
         name = "+".join([inverter, *refine])
         rows = tuple(self.provenance(one.path, one.sha256, one.transform, name) for one in framed)
-        latents = dataclasses.replace(latents, provenance=rows)
+        # On the CPU, as those from files are: they are joined and mixed with each other.
+        latents = dataclasses.replace(latents, codes=latents.codes.cpu(), provenance=rows)
         output = self.generate(latents)
         errors = self.errors(output, pixels)
         return [

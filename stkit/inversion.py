@@ -42,6 +42,8 @@ class Inverter(ABC, Generic[OptionsT]):
     description: ClassVar[str]
     refines: ClassVar[bool] = False
     """Whether it goes on from `context.start`, for `--refine NAME`; then its Options have `steps`."""
+    tunes: ClassVar[bool] = False
+    """Whether its latents carry a generator tuned for their batch (`Latents.tuning`); then photos go one by one."""
     Options: type[Options] = Options
 
     @abstractmethod

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +146,7 @@ def _scores(editor: Editor, method: Any, options: Any, codes: Tensor, path: Path
         try:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("a damaged cache file is left out: %s: %s", path, error)
     parts = []
     for batch in codes.split(16):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from stkit.files import write_all
 
 if TYPE_CHECKING:
     from stkit.editor import Editor
-    from stkit.results import Inverted
+    from stkit.results import Edit, Inverted
 
 LATENTS_SUFFIX = ".latents.safetensors"
 PAIR_SUFFIX = ".side-by-side.png"
@@ -23,11 +24,13 @@ def inversion_settings(editor: Editor, inverter: str, options: Mapping[str, Any]
     """What decides the outcome besides the photo, JSON-ready: two runs with equal settings give equal codes."""
     from stkit.weights import load_header
 
-    try:
-        kind = editor.weights.inverter_kind(inverter.split("+")[0])
-        weights = load_header(editor.weights.path(kind)).fingerprint
-    except WeightsError:  # an inverter that needs no weights of its own
-        weights = None
+    # An inverter without weights of its own starts from the codes of the weights' encoder, where there is one.
+    names = [inverter.split("+")[0], *([editor.weights.own_inverter()] if editor.weights.inverters() else [])]
+    weights = None
+    for name in names:
+        with contextlib.suppress(WeightsError):
+            weights = load_header(editor.weights.path(editor.weights.inverter_kind(name))).fingerprint
+            break
     return {
         "generator": editor.weights.fingerprint,
         "alignment": editor.weights.alignment.to_dict(),
@@ -81,6 +84,14 @@ def inversion_files(base: Path, inverted: Inverted, description: Mapping[str, An
 def inversion_paths(base: Path) -> list[Path]:
     """The paths of `inversion_files`, in their order."""
     return [with_end(base, end) for end in (".crop.png", ".reconstruction.png", PAIR_SUFFIX, LATENTS_SUFFIX, ".json")]
+
+
+def crop_files(base: Path, edit: Edit) -> dict[Path, bytes]:
+    """The edited crops of all subjects, as pictures by path."""
+    from stkit.images import encode_image
+
+    paths = [with_end(subject_base(base, number), ".crop.png") for number in range(1, len(edit.crops) + 1)]
+    return {path: encode_image(crop, path) for path, crop in zip(paths, edit.crops, strict=True)}
 
 
 def with_end(base: Path, end: str) -> Path:

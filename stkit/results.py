@@ -101,10 +101,15 @@ class Edit:
     blend: Blend
     measured: Mapping[str, float]
 
-    @functools.cached_property
+    @property
     def crop(self) -> Image.Image:
         """The aligned picture of the first subject, edited."""
-        return to_image(picture_part(self.after[0], self.output_crop))
+        return self.crops[0]
+
+    @functools.cached_property
+    def crops(self) -> list[Image.Image]:
+        """The aligned pictures of all subjects, edited."""
+        return [to_image(picture_part(after, self.output_crop)) for after in self.after]
 
     @functools.cached_property
     def unedited(self) -> Image.Image:

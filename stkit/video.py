@@ -24,7 +24,7 @@ from stkit.alignment import frame_photo
 from stkit.chain import EditStep
 from stkit.domains import Subject
 from stkit.editor import Editor
-from stkit.errors import OutputError, PhotoError, SubjectError
+from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path
 from stkit.images import to_tensor
 from stkit.latents import Latents, Provenance
@@ -69,7 +69,12 @@ def edit_video(
     when `out` cannot be written, UsageError.
     """
     tell = progress or (lambda step, done, total: None)
-    edit = replace(edit, inverter=editor.registry.inverter_for(editor.weights, edit.inverter).name)
+    inverter = editor.registry.inverter_for(editor.weights, edit.inverter)
+    if inverter.tunes:
+        raise UsageError(
+            f"{inverter.name} tunes a generator for each batch, which no video keeps; choose another inverter"
+        )
+    edit = replace(edit, inverter=inverter.name)
     tracked = _track(_locate(editor, source, tell))
     segments = _segments(tracked)
     if not segments:

@@ -303,15 +303,18 @@ def find_weights(name: str) -> Weights:
     header = load_header(folder / "generator.safetensors")
     if header.kind != "generator":
         raise WeightsError(f"{folder / 'generator.safetensors'} is a {header.kind}, not a generator")
-    return Weights(folder.name, folder, header)
+    return Weights(Path(os.path.abspath(folder)).name, folder, header)
 
 
 def verify_weights(weights: Weights) -> dict[str, str]:
     """For each file "ok", or what is wrong: hash against the manifest where it is listed, fingerprint in any case."""
     listed = _manifest(weights.folder.parent).get(weights.name, {})
     report = {}
-    for kind in weights.kinds():
+    for kind in sorted({*weights.kinds(), *(Path(name).stem for name in listed)}):
         path = weights.path(kind)
+        if not path.exists():
+            report[path.name] = "missing: it is in the manifest, but not there"
+            continue
         expected = listed.get(path.name)
         if expected is not None and file_sha256(path) != expected:
             report[path.name] = "damaged: its hash is not the one in the manifest"

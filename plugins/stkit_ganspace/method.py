@@ -12,6 +12,9 @@ from stkit.errors import UsageError
 from stkit.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import torch
     from torch import Tensor
 
@@ -63,6 +66,14 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
         if context.attribute in {attribute.name for attribute in found}:
             return found
         return found + _activation_attributes(context)
+
+    def files(self, context: EditContext) -> Sequence[Path]:
+        """That of a named component."""
+        from stkit.directions import find_files
+        from stkit_ganspace.named import KIND
+
+        path = find_files(context.weights, KIND).get(context.attribute or "")
+        return [path] if path else []
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console
 from stkit.errors import UsageError
@@ -38,7 +37,7 @@ def run(
         raise UsageError(f"{path} exists; choose another name, or --replace it")
     chosen = LayerRange.parse(layers) if layers else None
     save_direction(path, name_component(found, component, name, chosen, flip), found)
-    console.print(escape(f"{path}\nuse it with --method ganspace --attribute {name}"))
+    console.print(f"{path}\nuse it with --method ganspace --attribute {name}")
 
 
 __all__ = ["run"]

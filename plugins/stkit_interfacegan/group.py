@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console
+from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, print_facts, print_table
 from stkit.errors import StkitError, UnknownNameError, UsageError
 from stkit.plugins import load_plugins
 
@@ -37,7 +35,7 @@ def list_all(domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
     from stkit.directions import KIND, find_direction, find_files, own_folder
 
     found = _open(domain, weights)
-    table = Table("direction", "space", "safe strengths", "what it is", "where", box=None, header_style="bold")
+    rows = []
     files = find_files(found, KIND)
     for name, path in files.items():
         place = "your own" if path.parent == own_folder(found) else "with the weights"
@@ -48,9 +46,9 @@ def list_all(domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
             cells = (str(direction.space), f"{low:g} to {high:g}", direction.description)
         except StkitError as error:
             cells = ("", "", f"cannot be used: {error}")
-        table.add_row(*(escape(cell) for cell in (name, *cells, place)))
+        rows.append((name, *cells, place))
     if files:
-        console.print(table)
+        print_table(("direction", "space", "safe strengths", "what it is", "where"), rows)
     else:
         console.print(f"weights '{found.name}' have no directions; make one with `stkit fit-direction`")
 
@@ -74,11 +72,11 @@ def show(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None) 
         "safe strengths": f"{low:g} to {high:g}",
         **direction.notes,
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in facts.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(f"[bold]{escape(str(key))}[/]", escape(text or "nothing"))
-    console.print(table)
+    print_facts({key: _text(value) or "nothing" for key, value in facts.items()})
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def export(

@@ -8,6 +8,9 @@ from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
 from stkit.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from stkit.latents import Latents
 
 
@@ -29,6 +32,13 @@ class InterFaceGAN(EditingMethod[Options]):
 
         found = usable_directions(context.weights, context.attribute)
         return [Attribute(name, direction.description, direction.safe_range) for name, direction in found.items()]
+
+    def files(self, context: EditContext) -> Sequence[Path]:
+        """That of the direction."""
+        from stkit.directions import KIND, find_files
+
+        path = find_files(context.weights, KIND).get(context.attribute or "")
+        return [path] if path else []
 
     def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the direction, in --layers or else in the layers it was fitted for."""

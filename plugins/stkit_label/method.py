@@ -11,6 +11,9 @@ from stkit.errors import UnknownNameError, UsageError
 from stkit.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from torch import Tensor
 
     from stkit.latents import Latents
@@ -61,6 +64,10 @@ class LabelEditing(EditingMethod[LabelOptions]):
             reach = round(min(3.0, (high - low) / _unit(correlation)), 1)
             found.append(Attribute(name, f"as the latent classifier sees it{words}", (-reach, reach)))
         return found
+
+    def files(self, context: EditContext) -> Sequence[Path]:
+        """The classifier."""
+        return [context.weights.path("classifier")]
 
     def edit(self, latents: Latents, options: LabelOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] along each row's own path, in the chosen layers (all by default)."""

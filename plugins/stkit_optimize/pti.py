@@ -41,6 +41,7 @@ class PTI(Inverter[PTIOptions]):
     """
 
     name = "pti"
+    tunes = True
     description = "pivotal tuning of the generator around a pivot in W (Roich et al., ACM TOG 2022)"
     refines = True
     Options = PTIOptions

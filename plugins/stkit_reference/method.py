@@ -9,6 +9,9 @@ from stkit.errors import UsageError
 from stkit.options import LatentSpace, Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from stkit.latents import Latents
 
 
@@ -37,6 +40,10 @@ class ReferenceEditing(EditingMethod[Options]):
             words = "" if share is None else f", {100 * share:.0f}% of the way on held-out photos"
             found.append(Attribute(name, f"as the reference has it{words}", (0.0, 1.5)))
         return found
+
+    def files(self, context: EditContext) -> Sequence[Path]:
+        """The block."""
+        return [context.weights.path("reference")]
 
     def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] towards the references' attribute, in the chosen layers (all by default).

@@ -13,6 +13,9 @@ from stkit.errors import UsageError, WeightsError
 from stkit.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from stkit.latents import Latents
 
 logger = logging.getLogger("stkit")
@@ -56,6 +59,13 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
             text = f"channels {', '.join(header.config['channels'][:5])}, best first"
             found.append(Attribute(name, text, (round(low, 1), round(high, 1))))
         return found
+
+    def files(self, context: EditContext) -> Sequence[Path]:
+        """The ranking of the attribute."""
+        from stkit_stylespace.channels import find_rankings
+
+        path = find_rankings(context.weights).get(context.attribute or "")
+        return [path] if path else []
 
     def edit(self, latents: Latents, options: StyleSpaceOptions, context: EditContext) -> Latents:
         """The same codes with one channel's offset changed; with --layers only when the channel belongs to them."""

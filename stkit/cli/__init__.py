@@ -10,7 +10,7 @@ import typer
 from stkit.cli import edit, evaluate, faces, invert, latents, morph, sample, tables, train, weights
 from stkit.cli.common import NoteHandler, console, print_error
 from stkit.errors import StkitError
-from stkit.plugins import Registry, add_commands, load_plugins
+from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
 
 
 def build_app(registry: Registry | None = None) -> typer.Typer:
@@ -30,10 +30,11 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
         app.command(module.COMMAND)(module.run)
     app.add_typer(latents.app, name="latents")
     app.add_typer(train.app, name="train")
-    for group in tables.groups(lambda: add_commands(typer.Typer(), registry)):
+    plugins: list[PluginInfo] = []
+    for group in tables.groups(lambda: plugins):
         app.add_typer(group)
     app.add_typer(weights.group())
-    add_commands(app, registry)
+    plugins += add_commands(app, registry)
     return app
 
 

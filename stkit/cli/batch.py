@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from stkit.cli.common import console, print_error, progress_bar
 from stkit.errors import UsageError
@@ -70,7 +70,7 @@ def run_job(
     rows += done.values()
     _summary(rows, listing, time.monotonic() - started)
     for path in [*made, out / REPORT]:
-        console.print(escape(str(path)))
+        console.print(str(path))
     if any(row.status == "failed" for row in rows):
         raise typer.Exit(FAILED)
 
@@ -90,7 +90,7 @@ def _summary(rows: list[Row], listing: Listing, seconds: float) -> None:
     for row in failed[:_SHOWN]:
         # Most reasons begin with the path.
         text = row.reason if row.photo in row.reason else f"{row.photo}: {row.reason}"
-        console.print(f"[red]failed:[/] {escape(printable(text))}")
+        console.print(Text.assemble(("failed:", "red"), f" {printable(text)}"))
     if len(failed) > _SHOWN:
         console.print(f"... and {len(failed) - _SHOWN} more in the report")
     counts = Counter(row.status for row in rows)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from stkit.cli.common import console, errors
 from stkit.errors import OutputError
@@ -52,7 +51,7 @@ def edit_clip(editor: Editor, source: Path, out: Path, edit: VideoEdit, overwrit
         report = edit_video(editor, source, path, edit, batch_size, tell)
     noun = editor.domain.noun
     console.print(f"{report.edited} of {report.frames} frames edited, {report.without_subject} without a {noun}")
-    console.print(escape(str(path)))
+    console.print(str(path))
 
 
 __all__ = ["SmoothFlag", "edit_clip", "is_clip"]

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from stkit.editor import Editor
 
 # Without emoji: "optimize:100: done" has one.
-console = Console(soft_wrap=True, highlight=False, emoji=False)
+# Names and paths go through it as they are: they may hold brackets.
+console = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
@@ -94,7 +96,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Rows under bold headings."""
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*row)
     console.print(table)
 
 
@@ -102,7 +104,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """One line a fact."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in facts.items():
-        table.add_row(f"[bold]{escape(key)}[/]", escape(str(value)))
+        table.add_row(Text(key, "bold"), str(value))
     console.print(table)
 
 

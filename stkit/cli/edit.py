@@ -29,7 +29,7 @@ from stkit.cli.common import (
 from stkit.cli.invert import inversion_base, invert_photo, save_inversion
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import PhotoError, UsageError
-from stkit.outputs import LATENTS_SUFFIX
+from stkit.outputs import LATENTS_SUFFIX, crop_files
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -163,7 +163,7 @@ def run(
     if preview:
         print_preview(picture)
     for path in files:
-        console.print(str(path), markup=False)
+        console.print(str(path))
     if show:
         show_images([next(iter(files))])
 
@@ -268,8 +268,7 @@ def _edit_files(base: Path, edit: Edit, inversions: list[Inversion]) -> tuple[di
     else:
         crops = [inversion.crop for inversion in inversions] + [edit.unedited, edit.crop]
         sheet = side_by_side(crops, ["photo", "reconstruction", "edited"][-len(crops) :])
-        main, picture = path(".crop.png"), edit.crop
-        files = {main: encode_image(edit.crop, main)}
+        files, picture = crop_files(base, edit), edit.crop
     files[path(".before-after.png")] = encode_image(sheet, path(".before-after.png"))
     return {**files, path(LATENTS_SUFFIX): encode_latents(edit.latents)}, picture
 

@@ -40,8 +40,8 @@ def run(
     for number, subject in enumerate(subjects, 1):
         left, top, right, bottom = (round(x) for x in subject.box)
         notes = "; ".join(subject.problems) or "ok"
-        console.print(f"{chosen.noun} {number}: box {left},{top},{right - left},{bottom - top}: {notes}", markup=False)
-    console.print(str(path), markup=False)
+        console.print(f"{chosen.noun} {number}: box {left},{top},{right - left},{bottom - top}: {notes}")
+    console.print(str(path))
     if show:
         show_images([path])
 

@@ -75,10 +75,14 @@ def run(
     refinements = quality_refinements(quality, refine)
     if is_batch(photo):
         require_many(landmarks, box)
-        if latents is LatentFiles.ONE and any(name.startswith("pti") for name in refinements):
-            raise UsageError(
-                "pti tunes a generator for each photo, which one latent file cannot hold; leave out --latents"
-            )
+        if latents is LatentFiles.ONE:
+            from stkit.plugins import load_plugins
+
+            known = load_plugins().inverters
+            for name in (inverter or "", *(text.partition(":")[0] for text in refinements)):
+                if name in known and known[name].tunes:
+                    hint = "which one latent file cannot hold; leave out --latents"
+                    raise UsageError(f"{name} tunes a generator for each photo, {hint}")
 
         def job() -> InversionJob:
             return _job(domain, weights, device, out, inverter, option, face, refinements, overwrite)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from stkit.cli.common import DeviceFlag, OverwriteFlag, WeightsFlag, console, open_editor
 from stkit.errors import UsageError
@@ -35,12 +34,12 @@ def show(files: FilesArgument) -> None:
     for file in files:
         latents = load_latents(file)
         shape = " x ".join(map(str, latents.codes.shape))
-        console.print(f"{escape(str(file))}: {shape} in {latents.space}, generator {latents.generator[:12]}")
+        console.print(f"{file}: {shape} in {latents.space}, generator {latents.generator[:12]}")
         table = Table("row", "photo", "weights", "inverter", "edits", "RMS")
         for number, row in enumerate(latents.provenance[:_ROWS]):
             size = float(latents.codes[number].square().mean().sqrt())
             cells = [row.photo or "", row.weights or "", row.inverter or "", ", ".join(row.edits)]
-            table.add_row(str(number), *map(escape, cells), f"{size:.3f}")
+            table.add_row(str(number), *cells, f"{size:.3f}")
         if latents.provenance:
             console.print(table)
         if len(latents) > _ROWS:
@@ -103,7 +102,7 @@ def export(
     np.savez(data, codes=latents.codes.numpy(), space=space, generator=generator, provenance=np.array(rows, dtype=str))
     with atomic_path(npz) as temporary:
         temporary.write_bytes(data.getvalue())
-    console.print(escape(str(npz)))
+    console.print(str(npz))
 
 
 def editor_of(latents: Latents, weights: str | None, device: str) -> Editor:
@@ -134,7 +133,7 @@ def _write(latents: Latents, out: Path, weights: str | None, device: str, overwr
     save_image(image_grid(images, 8), picture)
     save_latents(latents, out)
     for path in (out, picture):
-        console.print(escape(str(path)))
+        console.print(str(path))
 
 
 __all__ = ["app", "editor_of", "require_free"]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from stkit.cli.common import (
     DeviceFlag,
@@ -55,7 +54,7 @@ def run(
         names = [source.name.split(".")[0] for source in sources]
         out = Path("out", "-".join(names)[:100] + (".mp4" if video else ".gif"))
         if not video:
-            console.print("writing a GIF; for MP4 run: pip install 'stkit\\[video]'")
+            console.print("writing a GIF; for MP4 run: pip install 'stkit[video]'")
     if len(sources) < 2:
         raise UsageError("a morph needs two photos or latent files; name another one")
     require_free(out, overwrite)
@@ -74,7 +73,7 @@ def run(
                 progress(number + 1, frames)
 
         write_frames(images(), out, rate)
-    console.print(escape(str(out)))
+    console.print(str(out))
 
 
 __all__ = ["COMMAND", "run"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from stkit.cli.common import console, noun_group, print_facts, print_table
 from stkit.errors import StkitError, UnknownNameError
@@ -58,7 +58,7 @@ def _plugins(plugins: list[PluginInfo]) -> None:
     print_table(("plugin", "from", "status", "gives"), rows)
     for plugin in plugins:
         for problem in plugin.problems:
-            console.print(f"[red]{escape(plugin.name)}:[/] {escape(problem)}")
+            console.print(Text.assemble((f"{plugin.name}:", "red"), f" {problem}"))
 
 
 def _show_plugin(plugins: list[PluginInfo], name: str) -> None:
@@ -91,9 +91,9 @@ def _show_method(name: str) -> None:
         try:
             attributes = method.attributes(EditContext(find_weights(weights_name), torch.device("cpu")))
         except StkitError as error:
-            console.print(f"with weights {escape(weights_name)}: {escape(str(error))}")
+            console.print(f"with weights {weights_name}: {error}")
             continue
-        console.print(f"attributes with weights {escape(weights_name)}:")
+        console.print(f"attributes with weights {weights_name}:")
         rows = [(a.name, a.description, f"{a.safe_range[0]:g} to {a.safe_range[1]:g}") for a in attributes]
         print_table(("attribute", "what it is", "safe strengths"), rows)
 

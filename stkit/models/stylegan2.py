@@ -238,11 +238,6 @@ def add_style_offsets(styles: Sequence[Tensor], offsets: Tensor) -> list[Tensor]
     return [style + offset for style, offset in zip(styles, offsets.split(widths, 1), strict=True)]
 
 
-def mix_styles(w_plus: Tensor, other: Tensor, cutoff: int) -> Tensor:
-    """Style mixing: layers below `cutoff` from `w_plus`, the others from `other`, both [B, num_ws, w_dim]."""
-    return torch.cat([w_plus[:, :cutoff], other[:, cutoff:]], 1)
-
-
 __all__ = [
     "Generator",
     "GeneratorConfig",
@@ -252,5 +247,4 @@ __all__ = [
     "SynthesisNetwork",
     "ToRGB",
     "add_style_offsets",
-    "mix_styles",
 ]

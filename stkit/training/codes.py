@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from stkit.domains import Domain
-from stkit.errors import LabelsError, OutputError, StkitError
+from stkit.errors import LabelsError, MissingPackageError, OutputError, StkitError
 from stkit.files import atomic_path
 from stkit.inversion import InversionContext, Inverter, ignore_progress
 from stkit.labels import Labels, match_photos
@@ -137,6 +137,8 @@ def invert_files(
                         pixels = decode_image(data, weights.resolution, output_crop)
                     waiting.append((key, torch.tensor(pixels).permute(2, 0, 1)))
                 keys.append(key)
+            except MissingPackageError:
+                raise
             except Exception as error:  # decoders and damaged zips raise anything
                 logger.warning("skipped %s: %s", name, error)
                 broken.add(name)

@@ -166,7 +166,10 @@ def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
             f"{path} does not fit this configuration: {reason}; give the settings it was started with, "
             "or choose another --out"
         ) from error
-    return int(saved["step"])
+    done = int(saved["step"])
+    if done > config.steps:
+        raise UsageError(f"{config.out} is at step {done}, past --steps {config.steps}; --steps {done} ends it there")
+    return done
 
 
 @contextmanager

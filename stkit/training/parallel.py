@@ -79,7 +79,8 @@ def average_values(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The means of scalars over the processes."""
     if world_size() == 1:
         return dict(values)
-    packed = torch.stack([value.float().reshape(()) for value in values.values()])
+    device = max((value.device for value in values.values()), key=lambda device: device.type != "cpu")
+    packed = torch.stack([value.float().reshape(()).to(device) for value in values.values()])
     dist.all_reduce(packed)
     return dict(zip(values, packed / world_size(), strict=True))
 

@@ -143,7 +143,7 @@ class _Objective:
         return {
             "loss": loss,
             **({"mse_w": error[:part].mean()} if part else {}),
-            "mse": error[part:].mean(),
+            **({"mse": error[part:].mean()} if part < len(images) else {}),
             "lpips": distance.mean(),
             "norm": norm,
         }

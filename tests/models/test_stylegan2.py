@@ -9,7 +9,7 @@ from torch import Tensor
 from stkit.checkpoints.rosinality import convert_rosinality_generator, infer_rosinality_generator
 from stkit.errors import UsageError
 from stkit.models.inference import freeze_generator
-from stkit.models.stylegan2 import Generator, GeneratorConfig, NoiseMode, mix_styles
+from stkit.models.stylegan2 import Generator, GeneratorConfig, NoiseMode
 from tests.goldens import Golden, load_golden
 
 
@@ -185,15 +185,6 @@ def test_noise_modes(generator: Generator, w_plus: Tensor) -> None:
 def test_random_noise_differs_within_a_batch(generator: Generator, w_plus: Tensor) -> None:
     twice = generator.synthesize(w_plus[:1].expand(2, -1, -1), "random")
     assert not torch.allclose(twice[0], twice[1], atol=0.01)
-
-
-def test_style_mixing(generator: Generator, w_plus: Tensor) -> None:
-    a, b = w_plus[:1], w_plus[1:]
-    mixed = mix_styles(a, b, 4)
-    assert torch.equal(mixed[:, :4], a[:, :4])
-    assert torch.equal(mixed[:, 4:], b[:, 4:])
-    assert torch.equal(generator.synthesize(mix_styles(a, b, generator.config.num_ws)), generator.synthesize(a))
-    assert not torch.allclose(generator.synthesize(mixed), generator.synthesize(a), atol=0.01)
 
 
 def test_w_avg_is_the_mean_of_the_mapping(generator: Generator) -> None:

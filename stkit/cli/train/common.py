@@ -15,6 +15,7 @@ from stkit.plugins import load_plugins
 if TYPE_CHECKING:
     import torch
 
+    from stkit.models.stylegan2 import GeneratorConfig
     from stkit.training.codes import LabelledCodes
     from stkit.training.data import ImageSet
     from stkit.training.loop import LoopConfig
@@ -36,6 +37,9 @@ WDimFlag = Annotated[int, typer.Option("--w-dim", help="Width of z and w.")]
 LayersFlag = Annotated[int, typer.Option("--mapping-layers", help="Layers of the mapping network, 2 to 8.")]
 BaseFlag = Annotated[int, typer.Option("--channel-base", help="Channels are this over the resolution, ...")]
 MaxFlag = Annotated[int, typer.Option("--channel-max", help="... but at most this.")]
+
+DEFAULT_SHAPE = {"img_resolution": 128, "w_dim": 256, "mapping_layers": 4, "channel_base": 6144, "channel_max": 256}
+_SHAPE_FLAGS = ("--resolution", "--w-dim", "--mapping-layers", "--channel-base", "--channel-max")
 
 ImagesFlag = Annotated[Path, typer.Option("--images", help="A zip or a folder of images.")]
 OwnWeightsFlag = Annotated[str, typer.Option("--weights", help="Weights whose generator and inverter to use.")]
@@ -70,15 +74,26 @@ def image_sets(data: Path, resolution: int, domain: str) -> tuple[ImageSet, Imag
     return train_set, val_set
 
 
-def require_room(weights: Weights, out: Path, kind: str, resume: bool) -> None:
-    """Raise UsageError when `out` has a file of `kind` already, or belongs to another generator than `weights`."""
+def require_room(out: Path, kind: str, resume: bool, weights: Weights | None = None) -> None:
+    """Raise UsageError when a run cannot write a file of `kind` to `out`.
+
+    There is one that no run to be resumed has written, or `out` belongs to another generator than `weights`.
+    """
     from stkit.weights import load_header
 
     path, generator = out / f"{kind}.safetensors", out / "generator.safetensors"
-    if path.exists() and not resume:
+    if path.exists() and not (resume and (out / "checkpoint.pt").exists()):
         raise UsageError(f"{path} is there already; choose another --out, or move it away")
-    if generator.exists() and load_header(generator).fingerprint != weights.fingerprint:
+    if weights and generator.exists() and load_header(generator).fingerprint != weights.fingerprint:
         raise UsageError(f"{out} holds another generator than weights '{weights.name}'; choose another --out")
+
+
+def require_same_shape(asked: GeneratorConfig, first: GeneratorConfig, init: str) -> None:
+    """Raise UsageError when flags ask for another shape of generator than that of --init; defaults ask for nothing."""
+    for (name, default), flag in zip(DEFAULT_SHAPE.items(), _SHAPE_FLAGS, strict=True):
+        value, theirs = getattr(asked, name), getattr(first, name)
+        if value not in (theirs, default):
+            raise UsageError(f"{flag} {value} does not fit --init {init}, which has {theirs}; leave out {flag}")
 
 
 def copy_beside(weights: Weights, out: Path, kind: str) -> None:

@@ -13,6 +13,7 @@ import typer
 from stkit.cli.common import DeviceFlag, console, progress_bar
 from stkit.cli.train import generator, inverter, reconstruction
 from stkit.cli.train.common import (
+    DEFAULT_SHAPE,
     BaseFlag,
     BatchFlag,
     CompileFlag,
@@ -40,16 +41,16 @@ def run(
     name: Annotated[str, typer.Option("--name", help="What the weights will be called.")],
     domain: Annotated[str, typer.Option("--domain", help="Who aligns the photos; see `stkit domains`.")] = "plain",
     aligned: Annotated[bool, typer.Option("--aligned", help="The photos are aligned for the domain already.")] = False,
-    resolution: ResolutionFlag = 128,
+    resolution: ResolutionFlag = DEFAULT_SHAPE["img_resolution"],
     steps: StepsFlag = 3000,
     sharpen: Annotated[
         int, typer.Option("--sharpen", min=0, help="Adversarial steps after it, then as many for the inverter.")
     ] = 0,
     batch: BatchFlag = 32,
-    w_dim: WDimFlag = 256,
-    mapping_layers: LayersFlag = 4,
-    channel_base: BaseFlag = 6144,
-    channel_max: MaxFlag = 256,
+    w_dim: WDimFlag = DEFAULT_SHAPE["w_dim"],
+    mapping_layers: LayersFlag = DEFAULT_SHAPE["mapping_layers"],
+    channel_base: BaseFlag = DEFAULT_SHAPE["channel_base"],
+    channel_max: MaxFlag = DEFAULT_SHAPE["channel_max"],
     licence: LicenceFlag = "unknown",
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
@@ -68,6 +69,8 @@ def run(
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"'{name}' is no name for weights; use letters, digits, '-', '_' and '.'")
     target, work = user_folder() / name, user_folder().parent / "training" / name
+    if resume and name in weights_names() and not work.exists():
+        raise UsageError(f"no training is called '{name}', only weights; choose another name")
     if not resume and (name in weights_names() or work.exists()):
         raise UsageError(f"there are weights or a training called '{name}'; go on with --resume or choose another")
     chosen_device = resolve_device(device)
@@ -79,6 +82,10 @@ def run(
     shape: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "mapping_layers": mapping_layers}
     shape |= {"channel_base": channel_base, "channel_max": channel_max}
     if not _done(first, steps):
+        if (work / "generator" / "generator.safetensors").exists():
+            raise UsageError(
+                f"'{name}' is sharpened already; delete {work / 'generator'} and {work / 'inverter'} first"
+            )
         reconstruction.run(data, first, steps, **shape, domain=domain, licence=licence, **every)
     final = first
     if sharpen and _done(first, steps):
@@ -112,7 +119,7 @@ def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:
     if lines:
         write_text(work / "left-out.txt", "\n".join(lines) + "\n")
         for line in lines[:5]:
-            console.print(f"  {line}", markup=False)
+            console.print(f"  {line}")
         if len(lines) > 5:
             console.print(f"  ... all {len(lines)} in {work / 'left-out.txt'}")
     return prepared.folder

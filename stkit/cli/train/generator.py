@@ -8,6 +8,7 @@ import typer
 
 from stkit.cli.common import DeviceFlag, DomainFlag
 from stkit.cli.train.common import (
+    DEFAULT_SHAPE,
     BaseFlag,
     BatchFlag,
     CompileFlag,
@@ -29,6 +30,8 @@ from stkit.cli.train.common import (
     is_first_process,
     loop_config,
     origin,
+    require_room,
+    require_same_shape,
     run_notes,
     tell_done,
     training_device,
@@ -41,11 +44,11 @@ def run(
     out: OutFlag,
     steps: StepsFlag = 20_000,
     batch: BatchFlag = 32,
-    resolution: ResolutionFlag = 128,
-    w_dim: WDimFlag = 256,
-    mapping_layers: LayersFlag = 4,
-    channel_base: BaseFlag = 6144,
-    channel_max: MaxFlag = 256,
+    resolution: ResolutionFlag = DEFAULT_SHAPE["img_resolution"],
+    w_dim: WDimFlag = DEFAULT_SHAPE["w_dim"],
+    mapping_layers: LayersFlag = DEFAULT_SHAPE["mapping_layers"],
+    channel_base: BaseFlag = DEFAULT_SHAPE["channel_base"],
+    channel_max: MaxFlag = DEFAULT_SHAPE["channel_max"],
     init: Annotated[str | None, typer.Option("--init", help="Weights whose generator to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of both networks.")] = 2e-3,
     r1_gamma: Annotated[float | None, typer.Option("--r1-gamma", help="By default StyleGAN2-ADA's rule.")] = None,
@@ -76,7 +79,9 @@ def run(
     start = None
     if init is not None:
         first = find_weights(init).generator()
+        require_same_shape(shape, first.config, init)
         shape, start = first.config, first.state_dict()
+    require_room(out, "generator", resume)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     if discriminator not in ("stylegan2", "projected"):
         raise UsageError(f"discriminator '{discriminator}' is not stylegan2 or projected")

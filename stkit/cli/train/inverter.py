@@ -24,10 +24,12 @@ from stkit.cli.train.common import (
     image_sets,
     is_first_process,
     loop_config,
+    require_room,
     run_notes,
     tell_done,
     training_device,
 )
+from stkit.files import atomic_path
 from stkit.plugins import load_plugins
 
 
@@ -82,6 +84,7 @@ def run(
         first = load_psp_encoder(origin, architecture.value) if origin else None
         shape = first.config if first else PSPEncoderConfig.small(architecture.value, generator.config)
     start = first.state_dict() if first else None
+    require_room(out, "inverter", resume, found)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = InverterConfig(
         shape,
@@ -108,7 +111,10 @@ def run(
             licence=found.header.licence,
             notes=run_notes(data, train_set, loop),
         )
-        shutil.copyfile(found.path("generator"), out / "generator.safetensors")
+        target = out / "generator.safetensors"
+        if not target.exists():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(found.path("generator"), temporary)
         tell_done(out)
 
 

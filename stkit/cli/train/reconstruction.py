@@ -9,6 +9,7 @@ import typer
 
 from stkit.cli.common import DeviceFlag, DomainFlag, console, progress_bar
 from stkit.cli.train.common import (
+    DEFAULT_SHAPE,
     BaseFlag,
     BatchFlag,
     CompileFlag,
@@ -30,6 +31,8 @@ from stkit.cli.train.common import (
     is_first_process,
     loop_config,
     origin,
+    require_room,
+    require_same_shape,
     run_notes,
     tell_done,
     training_device,
@@ -42,11 +45,11 @@ def run(
     out: OutFlag,
     steps: StepsFlag = 3000,
     batch: BatchFlag = 32,
-    resolution: ResolutionFlag = 128,
-    w_dim: WDimFlag = 256,
-    mapping_layers: LayersFlag = 4,
-    channel_base: BaseFlag = 6144,
-    channel_max: MaxFlag = 256,
+    resolution: ResolutionFlag = DEFAULT_SHAPE["img_resolution"],
+    w_dim: WDimFlag = DEFAULT_SHAPE["w_dim"],
+    mapping_layers: LayersFlag = DEFAULT_SHAPE["mapping_layers"],
+    channel_base: BaseFlag = DEFAULT_SHAPE["channel_base"],
+    channel_max: MaxFlag = DEFAULT_SHAPE["channel_max"],
     init: Annotated[str | None, typer.Option("--init", help="Weights whose two networks to start from.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
     generator_rate: Annotated[
@@ -61,7 +64,9 @@ def run(
         typer.Option("--input-resolution", min=32, help="What the inverter sees; default the resolution, or --init's."),
     ] = None,
     lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
-    mean_share: Annotated[float, typer.Option("--mean-share", help="Of each batch, rendered from its mean w.")] = 0.25,
+    mean_share: Annotated[
+        float, typer.Option("--mean-share", min=0, max=1, help="Of each batch, rendered from its mean w.")
+    ] = 0.25,
     domain: DomainFlag = "faces",
     licence: LicenceFlag = "unknown",
     resume: ResumeFlag = False,
@@ -91,6 +96,7 @@ def run(
     if init is not None:
         first = find_weights(init)
         networks = {"generator": first.generator(), "inverter": first.style_transformer()}
+        require_same_shape(generator, first.generator().config, init)
         generator, inverter = first.generator().config, first.style_transformer().config
         start = torch.nn.ModuleDict(networks).state_dict()
     if input_resolution is not None:
@@ -98,6 +104,7 @@ def run(
     last = generator.img_resolution
     if grow_from is not None and (grow_from > last or grow_from & (grow_from - 1)):
         raise UsageError(f"--grow-from {grow_from} is no power of two up to the generator's {last} px")
+    require_room(out, "generator", resume)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = ReconstructionConfig(
         generator,
