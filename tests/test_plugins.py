@@ -16,6 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from stkit.cli import build_app
 from stkit.errors import UnknownNameError
 from stkit.plugins import PluginInfo, Registry, add_commands, load_entry_points, load_plugins
 
@@ -309,6 +310,16 @@ def test_command_names_that_are_taken_are_refused_with_both_owners(site: Site) -
     assert outcome(app, "shine") == (0, "hello from beta\n")
     assert [plugin.problems for plugin in registry.plugins] == [(), ()]
     assert [plugin.registered for plugin in add_commands(core_app(), registry)] == [one.registered, two.registered]
+
+
+def test_the_table_of_plugins_tells_of_commands_that_stkit_has(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("alpha", one=COMMANDS.format(command="edit", group="polish", word="alpha"))
+    monkeypatch.setattr("stkit.cli.load_plugins", site.load)
+    build_app()(["plugins", "show", "one"], standalone_mode=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "command 'edit' of plugin 'one' of alpha 1.2 is refused: stkit itself has" in said
 
 
 HOOK = "import typer\nimport stkit\n@stkit.hookimpl\ndef register_commands(app):\n"

@@ -107,6 +107,13 @@ def test_the_manifest_notices_changed_files(folder: Path) -> None:
     header, tensors = load_tensors(weights.path("inverter"))
     save_tensors(weights.path("inverter"), {k: v + 1 for k, v in tensors.items()}, header)
     assert "manifest" in verify_weights(weights)["inverter.safetensors"]
+    weights.path("inverter").unlink()
+    assert verify_weights(weights)["inverter.safetensors"].startswith("missing")
+
+
+def test_weights_of_this_folder_have_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert find_weights(".").name == folder.name
 
 
 def test_the_fingerprint_is_of_names_shapes_and_values(tmp_path: Path, tiny_weights: Weights) -> None:

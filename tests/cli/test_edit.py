@@ -199,6 +199,9 @@ def test_which_face(
         assert cli("edit", latents, "--weights", tiny_weights.folder, "--edit", "pc1=-2").code == 0
         (back,) = Path("out/two").glob("*pc1-2.png")
         assert np.abs(pixels(back) - pixels(photo)).max() <= 1
+        crops = ("--weights", tiny_weights.folder, *ONE, "--face", face, "--crop-only", "--out", "crops")
+        assert cli("edit", photo, *crops).code == 0
+        assert len({path.read_bytes() for path in Path("crops/two").glob("*+1*.crop.png")}) == 2
 
 
 def test_faces_are_numbered(cli: Cli, portrait: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from stkit.batch import locked
 from stkit.latents import load_latents
+from stkit.testing import make_tiny_weights
 from stkit.weights import Weights
 from tests.cli.harness import Cli, error_line
 from tests.cli.test_edit import two_faces
@@ -273,6 +274,41 @@ def test_latents_of_many_photos_stand_for_them(cli: Cli, photos: Path, tiny_weig
     Path("broken.safetensors").write_text("hello")
     broken = cli("edit", "broken.safetensors", own, *edit, "--out", "third")
     assert broken.code == 3 and "cannot read latents from broken.safetensors" in " ".join(broken.out.split())
+
+
+def test_a_foreign_latent_file_costs_itself_alone(
+    cli: Cli, photos: Path, tiny_weights: Weights, tmp_path: Path
+) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=5)
+    for weights, out in ((tiny_weights, "own"), (other, "foreign")):
+        assert cli("invert", photos / "sub/x.jpg", "--weights", weights.folder, "--out", out).code == 0
+    result = cli("edit", "*/x/*.safetensors", "--edit", "ganspace:pc1=3", "--weights", tiny_weights.folder)
+    assert result.code == 3, result.err
+    rows = report()
+    assert rows["own/x/x.latents.safetensors"]["status"] == "ok"
+    assert "belong to generator" in rows["foreign/x/x.latents.safetensors"]["reason"]
+
+
+def test_edits_by_another_direction_of_that_name_do_not_serve(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
+    weights = ("--weights", tiny_weights.folder)
+
+    def edit(*flags: str) -> str:
+        assert cli("edit", photos / "sub", "--edit", "ganspace:turn=2", *weights, *flags).code == 3
+        return report()["sub/x.jpg"]["status"]
+
+    assert cli("name-component", "pc1", "turn", *weights).code == 0
+    assert [edit(), edit()] == ["ok", "kept"]
+    assert cli("name-component", "pc2", "turn", "--replace", *weights).code == 0
+    assert edit() == "failed" and "made with another model" in report()["sub/x.jpg"]["reason"]
+    assert edit("--overwrite") == "ok"
+
+
+def test_tuned_generators_are_of_one_photo_each(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
+    tune = ("--inverter", "pti", "-o", "steps=1", "-o", "pivot_steps=1", "--weights", tiny_weights.folder)
+    assert cli("invert", photos / "x.*", *tune).code == 0
+    assert len(list(Path("out").rglob("tuning-*"))) == 2
+    refused = cli("invert", photos, *tune, "--latents", "one")
+    assert refused.code == 2 and "pti tunes a generator for each photo" in error_line(refused)
 
 
 def test_two_processes_in_one_folder(cli: Cli, photos: Path, tiny_weights: Weights) -> None:

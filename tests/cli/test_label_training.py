@@ -118,7 +118,7 @@ def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, 
     stkit(*options, "--resume")
     ours, theirs = (load_header(out / "classifier.safetensors").fingerprint for out in (killed, straight))
     assert ours == theirs
-    assert "is there already" in stkit(*classifier_options(folder, straight), code=2)
+    assert "already holds a run" in stkit(*classifier_options(folder, straight), code=2)
 
 
 @pytest.mark.parametrize(

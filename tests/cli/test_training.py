@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,11 +78,27 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     options = ["--architecture", "e4e", "--weights", first, "--identity", 0, "--steps", 2, *QUICK]
     stkit("train", "inverter", photos, "--out", rival, *options)
     assert find_weights(str(rival)).inverters() == {"e4e": "inverter"}
+    imported = tmp_path / "imported"
+    imported.mkdir()
+    for path in first.glob("*.safetensors"):
+        shutil.copy(path, imported)
+    for command, says in (
+        (("inverter", photos, "--out", imported, "--weights", first), "inverter.safetensors is there already"),
+        (("reconstruction", photos, "--out", first), "holds a run"),
+        (("reconstruction", photos, "--out", first, "--resume", *TINY), "is at step 3, past --steps 1"),
+        (("generator", photos, "--out", tmp_path / "none", "--init", first, "--w-dim", 64), "--w-dim 64 does not fit"),
+    ):
+        assert says in stkit("train", *command, "--steps", 1, *QUICK, code=2), says
     assert "have no e4e inverter; they have: style-transformer" in stkit(
         *("train", "inverter", photos, "--out", tmp_path / "none", "--init", first, *options), code=1
     )
     said = stkit("evaluate-quick", photos, "--weights", rival, "--no-identity")
     assert "reconstruction" in said
+    listed = photos.with_suffix(".csv")
+    listed.rename(listed.with_suffix(".hidden"))
+    said = stkit("evaluate-quick", photos, "--weights", rival, "--no-identity")
+    listed.with_suffix(".hidden").rename(listed)
+    assert "1 images of the split 'every 25th'" in said
 
     grid = tmp_path / "grid.png"
     said = stkit("evaluate-quick", photos, "--weights", second, "--no-identity", "--json", "--grid", grid)

@@ -100,6 +100,13 @@ def test_a_growing_run_starts_small_and_ends_whole(tmp_path: Path) -> None:
     assert trained(run)(images.batch(torch.arange(2), CPU), torch.float32).shape == (2, 3, 64, 64)
 
 
+def test_all_of_each_batch_may_be_rendered_from_its_mean_w(tmp_path: Path) -> None:
+    loop = LoopConfig(tmp_path, 1, 4)
+    run = ReconstructionRun(replace(TINY, mean_share=1.0), loop, make_set(), make_set(5, seed=1), CPU)
+    losses = run.step(0)
+    assert all(torch.isfinite(value) for value in losses.values()) and "mse" not in losses
+
+
 def test_export_writes_both_networks_for_each_other(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 3)
     run.train()

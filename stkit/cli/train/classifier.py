@@ -56,7 +56,7 @@ def run(
     found = find_weights(weights)
     chosen_device = resolve_device(device)
     columns = attribute_columns(attributes)
-    require_room(out, "classifier", resume, found)
+    require_room(out, "classifier", found)
     labelled = inverted(found, images, aligned, labels, columns, inverter, chosen_device)
     shape = LatentClassifierConfig.for_codes(labelled.attributes, found.num_ws, found.w_dim)
     config = ClassifierConfig(shape, learning_rate, weight_decay, noise)

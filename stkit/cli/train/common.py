@@ -74,15 +74,15 @@ def image_sets(data: Path, resolution: int, domain: str) -> tuple[ImageSet, Imag
     return train_set, val_set
 
 
-def require_room(out: Path, kind: str, resume: bool, weights: Weights | None = None) -> None:
+def require_room(out: Path, kind: str, weights: Weights | None = None) -> None:
     """Raise UsageError when a run cannot write a file of `kind` to `out`.
 
-    There is one that no run to be resumed has written, or `out` belongs to another generator than `weights`.
+    There is one that no run has left there, or `out` belongs to another generator than `weights`.
     """
     from stkit.weights import load_header
 
     path, generator = out / f"{kind}.safetensors", out / "generator.safetensors"
-    if path.exists() and not (resume and (out / "checkpoint.pt").exists()):
+    if path.exists() and not (out / "checkpoint.pt").exists():
         raise UsageError(f"{path} is there already; choose another --out, or move it away")
     if weights and generator.exists() and load_header(generator).fingerprint != weights.fingerprint:
         raise UsageError(f"{out} holds another generator than weights '{weights.name}'; choose another --out")

@@ -81,7 +81,7 @@ def run(
         first = find_weights(init).generator()
         require_same_shape(shape, first.config, init)
         shape, start = first.config, first.state_dict()
-    require_room(out, "generator", resume)
+    require_room(out, "generator")
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     if discriminator not in ("stylegan2", "projected"):
         raise UsageError(f"discriminator '{discriminator}' is not stylegan2 or projected")

@@ -84,7 +84,7 @@ def run(
         first = load_psp_encoder(origin, architecture.value) if origin else None
         shape = first.config if first else PSPEncoderConfig.small(architecture.value, generator.config)
     start = first.state_dict() if first else None
-    require_room(out, "inverter", resume, found)
+    require_room(out, "inverter", found)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = InverterConfig(
         shape,

@@ -104,7 +104,7 @@ def run(
     last = generator.img_resolution
     if grow_from is not None and (grow_from > last or grow_from & (grow_from - 1)):
         raise UsageError(f"--grow-from {grow_from} is no power of two up to the generator's {last} px")
-    require_room(out, "generator", resume)
+    require_room(out, "generator")
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     config = ReconstructionConfig(
         generator,

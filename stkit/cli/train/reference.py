@@ -61,7 +61,7 @@ def run(
         if positive:
             raise UsageError(f"attribute '{name}={positive}': the classifier knows what counts as 1; give '{name}'")
     classifier = load_classifier(found)
-    require_room(out, "reference", resume, found)
+    require_room(out, "reference", found)
     photos = inverted(found, images, aligned, labels, [], inverter, chosen_device)
     shape = ReferenceBlockConfig.for_codes(tuple(name for name, _ in columns), found.num_ws, found.w_dim)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
