@@ -181,8 +181,9 @@ def interpolate(keys: Latents, count: int) -> Latents:
     return Latents(between(keys.codes), keys.generator, keys.space, style_offsets=offsets, tuning=keys.tuning)
 
 
-def save_latents(latents: Latents, path: Path) -> None:
+def save_latents(latents: Latents, path: Path | str) -> None:
     """Write `latents` to a safetensors file, complete or not at all, and their tuning beside it. Raises OutputError."""
+    path = Path(path)
     save_latents_tuning(latents, path.parent)
     with atomic_path(path) as temporary:
         # Not save_file: its errors on a full disk are no OSError.
@@ -222,8 +223,9 @@ def _sorted_header(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
-def load_latents(path: Path) -> Latents:
+def load_latents(path: Path | str) -> Latents:
     """Read a file written by `save_latents`. Raises LatentsError when it is anything else."""
+    path = Path(path)
     if not path.name.endswith(".safetensors"):
         raise LatentsError(f"{path} is no latent file; `stkit invert PHOTO` writes PHOTO.latents.safetensors")
     try:

@@ -93,11 +93,29 @@ def run(
     if sheet:
         raise UsageError("--sheet is for many photos; one has its side-by-side picture")
     editor = open_editor(domain, weights, device)
+    if not overwrite:
+        _refuse_other_settings(editor, Path(photo[0]), out, inverter, option or [], refinements)
     for inversion in invert_photo(editor, Path(photo[0]), inverter, option or [], face, landmarks, box, refinements):
         paths = save_inversion(editor, inversion, out, overwrite)
         console.print(", ".join(f"{name.upper()} {value:.4f}" for name, value in inversion.metrics.items()))
         for path in paths:
             console.print(str(path))
+
+
+def _refuse_other_settings(
+    editor: Editor, photo: Path, out: Path, inverter: str | None, pairs: list[str], refinements: Sequence[str]
+) -> None:
+    """Raise OutputError when OUT has results of `photo` by other settings: now, not after minutes of refinement."""
+    from stkit.options import parse_options
+    from stkit.outputs import earlier_results, inversion_settings, read_description
+
+    description = out / photo.stem / f"{photo.stem}.json"
+    known = read_description(description)
+    if known is not None:
+        chosen = editor.registry.inverter_for(editor.weights, inverter)
+        options = parse_options(chosen.Options, pairs).model_dump(exclude_unset=True)
+        settings = inversion_settings(editor, "+".join([chosen.name, *refinements]), options)
+        earlier_results(description, [], known.get("sha256", ""), settings)
 
 
 def invert_photo(

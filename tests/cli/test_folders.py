@@ -121,6 +121,16 @@ def test_what_is_done_is_judged_by_content_settings_and_completeness(
     assert load_latents(Path("out/x.png/x.png.latents.safetensors")).generator == other.fingerprint
 
 
+def test_one_photo_by_other_settings_is_refused_before_the_work(
+    cli: Cli, photos: Path, tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ("invert", photos / "x.jpg", "--weights", tiny_weights.folder)
+    assert cli(*one).code == 0
+    monkeypatch.setattr("stkit.cli.invert.invert_photo", lambda *_: pytest.fail("the work was done"))
+    refused = cli(*one, "--refine", "optimize:3")
+    assert refused.code == 1 and "other options; choose another folder with --out" in error_line(refused)
+
+
 def test_one_photo_and_its_folder_agree(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
     shutil.rmtree(photos / "sub")
     for name in ("x.jpg", *(name for name in BROKEN if "/" not in name)):
