@@ -20,14 +20,19 @@ from stkit.cli.common import print_error
 from stkit.editor import Editor
 from stkit.errors import StkitError, UnknownNameError
 from stkit.files import atomic_path
-from stkit.images import encode_image, image_grid, to_image
+from stkit.images import encode_image, image_grid
 from stkit.inversion import InversionContext
 from stkit.options import build_options
 from stkit.training.data import ImageFiles, decode_image
 
 
 def draw(
-    editor: Editor, source: Path, faces: Sequence[str], reference: str | None, edits: Sequence[str]
+    editor: Editor,
+    source: Path,
+    faces: Sequence[str],
+    reference: str | None,
+    edits: Sequence[str],
+    photos: bool = True,
 ) -> Image.Image:
     """The grid of `edits`, written as for `stkit edit --edit`, of the files `faces` in a folder or zip.
 
@@ -35,35 +40,37 @@ def draw(
     """
     inverter = editor.registry.inverter_for(editor.weights)
     options, context = build_options(inverter.Options, {}), InversionContext(editor.weights, editor.device)
-    crops = read_crops(source, faces, editor.weights.resolution)
+    crops = read_crops(editor, source, faces)
     latents = inverter.invert(crops.to(editor.device), options, context)
-    columns = [_column(crops, "photo"), _column(editor.generate(latents), "inverted")]
+    columns = [_column(editor, crops, "photo")] if photos else []
+    columns.append(_column(editor, editor.generate(latents), "inverted"))
     references = None
     if reference:
-        crop = read_crops(source, [reference], editor.weights.resolution)
+        crop = read_crops(editor, source, [reference])
         references = inverter.invert(crop.to(editor.device), options, context)
-        columns.append(_column(crop.expand_as(crops), "reference"))
+        columns.append(_column(editor, crop.expand_as(crops), "reference"))
     for text in edits:
         step = editor.parse_step(text, references)
         edited = editor.apply(latents, [step], references)
-        columns.append(_column(editor.generate(edited), f"{step.method} {step.caption}"))
+        columns.append(_column(editor, editor.generate(edited), f"{step.method} {step.caption}"))
     cells = [cell for row in zip(*columns, strict=True) for cell in row]
     return image_grid([picture for picture, _ in cells], len(columns), [caption for _, caption in cells])
 
 
-def read_crops(source: Path, names: Sequence[str], resolution: int) -> Tensor:
+def read_crops(editor: Editor, source: Path, names: Sequence[str]) -> Tensor:
     """The files `names` of a folder or zip, by bare name, as [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
+    size, crop = editor.weights.resolution, editor.domain.output_crop
     with ImageFiles(source) as files:
         paths = {Path(path).name: path for path in files.names}
         for name in names:
             if name not in paths:
                 raise UnknownNameError(f"image in {source.name}", name, paths)
-        pixels = [torch.from_numpy(decode_image(files.read(paths[name]), resolution)) for name in names]
+        pixels = [torch.tensor(decode_image(files.read(paths[name]), size, crop)) for name in names]
     return torch.stack(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _column(images: Tensor, caption: str) -> list[tuple[Image.Image, str]]:
-    return [(to_image(image), caption) for image in images]
+def _column(editor: Editor, images: Tensor, caption: str) -> list[tuple[Image.Image, str]]:
+    return [(editor.picture(image), caption) for image in images]
 
 
 def main() -> None:
@@ -75,6 +82,7 @@ def main() -> None:
         "--edits", nargs="+", required=True, metavar="EDIT", help="as for stkit edit --edit, one a column"
     )
     parser.add_argument("--reference", metavar="NAME", help="the file in it that serves as --ref")
+    parser.add_argument("--no-photos", action="store_true", help="leave out the column of the photos themselves")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture to write (.png, .jpg)")
     parser.add_argument("--quality", type=int, default=85, help="of a JPEG, 1 to 95 (default 85)")
     parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
@@ -82,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         editor = stkit.load(args.weights, args.device)
-        grid = draw(editor, args.data, args.faces, args.reference, args.edits)
+        grid = draw(editor, args.data, args.faces, args.reference, args.edits, not args.no_photos)
         with atomic_path(args.out) as temporary:
             temporary.write_bytes(encode_image(grid, args.out, quality=args.quality))
     except StkitError as error:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 
+import stkit
 from benchmarks import pictures
 from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
@@ -256,12 +257,17 @@ def test_picture_grids_have_a_row_for_each_face(
         top, left = gap + row * height, gap + column * (cell + gap)
         return sheet[top : top + cell, left : left + cell]
 
-    crops = pictures.read_crops(data, ["test0.png", "test1.png", "val1.png"], 16)
+    editor = stkit.load(str(tiny_weights.folder))
+    crops = pictures.read_crops(editor, data, ["test0.png", "test1.png", "val1.png"])
     for row in range(2):
         assert np.array_equal(picture(row, 0), np.asarray(to_image(crops[row])))
         assert np.array_equal(picture(row, 2), np.asarray(to_image(crops[2])))
         assert np.array_equal(picture(row, 3), picture(row, 1))  # strength 0
         assert not np.array_equal(picture(row, 4), picture(row, 1))
+    monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words), "--no-photos"])
+    pictures.main()
+    with Image.open(grid) as image:
+        assert image.width == 4 * (cell + gap) + gap
     monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words[:6]), "--faces", "none.png", "--edits", "pc1=1"])
     with pytest.raises(SystemExit) as end:
         pictures.main()
