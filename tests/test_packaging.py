@@ -46,4 +46,4 @@ print(*stkit.weights.weights_names(), *stkit.plugins.load_plugins().domains)
         [sys.executable, "-S", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert sorted(run.stdout.split()) == ["cars", "faces", "faces", "plain"]
+    assert sorted(run.stdout.split()) == ["cars", "cars", "faces", "faces", "plain"]

@@ -59,7 +59,7 @@ def test_an_imported_encoder_inverts_without_a_flag(cli: Cli, portrait: Path) ->
     folder = cli("invert", "*.jpg", "--weights", "mine", "--out", "many")
     assert folder.code == 0, folder.err
     assert json.loads(Path("many/grace/grace.json").read_text())["inverter"] == "e4e"
-    other = cli("invert", portrait, "--weights", "mine", "--inverter", "psp")
+    other = cli("invert", portrait, "--weights", "mine", "--inverter", "psp", "--out", "other")
     assert other.code == 1
     assert "they have: e4e; name one of them" in error_line(other)
 
