@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,10 @@ from torch import Tensor
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.options import LatentSpace, LayerRange
 from stkit.weights import Weights, load_header, load_tensors, save_tensors, user_folder
+
+if TYPE_CHECKING:
+    from stkit.editing import EditContext
+    from stkit.latents import Latents
 
 logger = logging.getLogger("stkit")
 
@@ -59,6 +63,13 @@ class Direction:
         vector = self.vector.to(codes)
         moved[:, layers] += strength * self.unit * (vector if self.space is LatentSpace.W else vector[layers])
         return moved
+
+    def edit(self, latents: Latents, context: EditContext, method: str) -> Latents:
+        """`latents` moved in the layers of `context`, or else in those that the direction was fitted for."""
+        layers = context.layers or self.layers
+        indices = layers.indices(context.weights.num_ws) if layers else range(context.weights.num_ws)
+        codes = self.move(latents.codes, context.strength, indices)
+        return latents.replace(codes, edit=f"{method}:{self.name}={context.strength:+g}")
 
     def require_fit(self, weights: Weights) -> None:
         """Raise WeightsError, naming both sides, unless this direction belongs to the generator of `weights`."""
@@ -160,6 +171,12 @@ def _belongs(path: Path, weights: Weights) -> bool:
         return False
 
 
+def file_of(weights: Weights, name: str | None, kind: str = KIND) -> list[Path]:
+    """The file `KIND-NAME.safetensors` of `find_files`; none when it is not there."""
+    path = find_files(weights, kind).get(name or "")
+    return [path] if path else []
+
+
 def find_direction(weights: Weights, name: str, kind: str = KIND) -> Direction | None:
     """The direction `name` of `weights`, None when there is none. Raises WeightsError when it does not fit."""
     path = find_files(weights, kind).get(name)
@@ -238,6 +255,7 @@ __all__ = [
     "calibrate",
     "check_name",
     "coordinates",
+    "file_of",
     "find_direction",
     "find_files",
     "load_direction",

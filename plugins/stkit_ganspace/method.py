@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import pydantic
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from stkit.latents import Latents
     from stkit.weights import Weights
-
-_NUMBERED = re.compile(r"(?:pc|act)([1-9][0-9]*)")
 
 
 class GANSpaceOptions(Options):
@@ -69,29 +66,25 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """That of a named component."""
-        from stkit.directions import find_files
+        from stkit.directions import file_of
         from stkit_ganspace.named import KIND
 
-        path = find_files(context.weights, KIND).get(context.attribute or "")
-        return [path] if path else []
+        return file_of(context.weights, context.attribute, KIND)
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""
         from stkit.directions import find_direction
-        from stkit_ganspace.named import KIND
+        from stkit_ganspace.named import KIND, parse_number
 
         attribute = find_attribute(self, context)
-        described = f"ganspace:{attribute.name}={context.strength:+g}"
         if named := find_direction(context.weights, attribute.name, KIND):
             if options.relative:
                 raise UsageError("option 'relative' is for the components of w (pc1, pc2, ...)")
-            chosen = context.layers or named.layers
-            indices = chosen.indices(context.weights.num_ws) if chosen else range(context.weights.num_ws)
-            return latents.replace(named.move(latents.codes, context.strength, indices), edit=described)
+            return named.edit(latents, context, self.name)
         directions, units, mean = self._basis(attribute.name, options, context)
-        match = _NUMBERED.fullmatch(attribute.name)
-        assert match is not None  # these are the names that attributes() gives
-        index = int(match[1]) - 1
+        number = parse_number(attribute.name)
+        assert number is not None  # these are the names that attributes() gives
+        index = number[1] - 1
         codes = latents.codes.clone()
         layers = context.layer_indices(codes.shape[1])
         direction = directions[index].to(codes)
@@ -100,7 +93,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
             offsets = codes[:, layers] - mean.to(codes)
             step = step - offsets.mean(1, keepdim=True) @ direction[:, None]
         codes[:, layers] += step * direction
-        return latents.replace(codes, edit=described)
+        return latents.replace(codes, edit=f"ganspace:{attribute.name}={context.strength:+g}")
 
     def prepare(self, weights: Weights, device: torch.device) -> None:
         """Fit the components of w and keep them as the weights' own file."""

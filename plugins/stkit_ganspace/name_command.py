@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console
+from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, open_weights
 from stkit.errors import UsageError
 
 
@@ -24,14 +24,12 @@ def run(
     """Name a component of ganspace by what it does: then `--method ganspace --attribute NAME`."""
     from stkit.directions import check_name, own_folder, save_direction
     from stkit.options import LayerRange
-    from stkit.plugins import load_plugins
-    from stkit.weights import find_weights
-    from stkit_ganspace.named import KIND, is_number, name_component
+    from stkit_ganspace.named import KIND, name_component, parse_number
 
     check_name(name)
-    if is_number(name):
+    if parse_number(name):
         raise UsageError(f"'{name}' is the number of a component; give it a name")
-    found = find_weights(weights or load_plugins().domain(domain).default_weights)
+    found = open_weights(domain, weights)
     path = (out or own_folder(found)) / f"{KIND}-{name}.safetensors"
     if path.exists() and not replace:
         raise UsageError(f"{path} exists; choose another name, or --replace it")

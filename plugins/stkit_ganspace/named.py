@@ -15,9 +15,10 @@ KIND = "component"
 _NUMBERED = re.compile(r"(pc|act)([1-9][0-9]*)")
 
 
-def is_number(name: str) -> bool:
-    """Whether `name` is of the kind pc1 or act1, which all components have."""
-    return _NUMBERED.fullmatch(name) is not None
+def parse_number(name: str) -> tuple[str, int] | None:
+    """("pc", 3) for pc3, ("act", 1) for act1: the names that all components have; None for any other."""
+    match = _NUMBERED.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
 
 
 def name_component(
@@ -29,13 +30,13 @@ def name_component(
     """
     if layers:
         layers.indices(weights.num_ws)
-    match = _NUMBERED.fullmatch(number)
+    parsed = parse_number(number)
     components = load_components(weights)
     counts = {"pc": len(components.stds), "act": count_activations(weights)}
-    if match is None or int(match[2]) > counts[match[1]]:
+    if parsed is None or parsed[1] > counts[parsed[0]]:
         raise UnknownNameError("component", number, [f"{kind}{i + 1}" for kind in counts for i in range(counts[kind])])
-    index = int(match[2]) - 1
-    if match[1] == "pc":
+    index = parsed[1] - 1
+    if parsed[0] == "pc":
         vector, unit, limits = components.directions[index], components.stds[index], components.limits[index]
     else:
         activations = load_activations(weights)
@@ -53,4 +54,4 @@ def name_component(
     )
 
 
-__all__ = ["KIND", "is_number", "name_component"]
+__all__ = ["KIND", "name_component", "parse_number"]

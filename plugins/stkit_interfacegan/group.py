@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, print_facts, print_table
+from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, open_weights, print_facts, print_table
 from stkit.errors import StkitError, UnknownNameError, UsageError
-from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
     from stkit.directions import Direction
@@ -34,7 +33,7 @@ def list_all(domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
     """The directions of the weights, your own and shipped ones."""
     from stkit.directions import KIND, find_direction, find_files, own_folder
 
-    found = _open(domain, weights)
+    found = open_weights(domain, weights)
     rows = []
     files = find_files(found, KIND)
     for name, path in files.items():
@@ -57,7 +56,7 @@ def show(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None) 
     """One direction: where it comes from, its unit, its held-out accuracy."""
     from stkit.directions import KIND, find_files
 
-    found = _open(domain, weights)
+    found = open_weights(domain, weights)
     direction = _find(found, name)
     low, high = direction.safe_range
     facts = {
@@ -94,7 +93,7 @@ def export(
         raise UsageError(f"cannot export to '{path}'; end the name in .npy, .pt or .safetensors")
     if path.exists() and not replace:
         raise UsageError(f"{path} exists; choose another name, or --replace it")
-    found = _open(domain, weights)
+    found = open_weights(domain, weights)
     direction = _find(found, name)
     if path.suffix == ".safetensors":
         save_direction(path, direction, found)
@@ -121,7 +120,7 @@ def import_(
     from stkit.directions import KIND, load_direction, own_folder, save_direction
     from stkit.options import LayerRange
 
-    found = _open(domain, weights)
+    found = open_weights(domain, weights)
     if not path.is_file():
         raise UsageError(f"there is no file {path}; check the path")
     if path.suffix == ".safetensors":
@@ -146,7 +145,7 @@ def remove(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None
     from stkit.directions import KIND, check_name, find_files, own_folder
 
     check_name(name)
-    found = _open(domain, weights)
+    found = open_weights(domain, weights)
     path = own_folder(found) / f"{KIND}-{name}.safetensors"
     if not path.is_file():
         if name in find_files(found, KIND):
@@ -154,12 +153,6 @@ def remove(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None
         raise UnknownNameError("direction", name, find_files(found, KIND))
     path.unlink()
     console.print(f"removed {path}")
-
-
-def _open(domain: str, weights: str | None) -> Weights:
-    from stkit.weights import find_weights
-
-    return find_weights(weights or load_plugins().domain(domain).default_weights)
 
 
 def _find(weights: Weights, name: str) -> Direction:

@@ -35,10 +35,9 @@ class InterFaceGAN(EditingMethod[Options]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """That of the direction."""
-        from stkit.directions import KIND, find_files
+        from stkit.directions import file_of
 
-        path = find_files(context.weights, KIND).get(context.attribute or "")
-        return [path] if path else []
+        return file_of(context.weights, context.attribute)
 
     def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the direction, in --layers or else in the layers it was fitted for."""
@@ -47,10 +46,7 @@ class InterFaceGAN(EditingMethod[Options]):
         attribute = find_attribute(self, context)
         direction = find_direction(context.weights, attribute.name)
         assert direction is not None
-        layers = direction.layers if context.layers is None else context.layers
-        indices = layers.indices(context.weights.num_ws) if layers else range(context.weights.num_ws)
-        codes = direction.move(latents.codes, context.strength, indices)
-        return latents.replace(codes, edit=f"interfacegan:{attribute.name}={context.strength:+g}")
+        return direction.edit(latents, context, self.name)
 
 
 __all__ = ["InterFaceGAN"]

@@ -62,10 +62,10 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """The ranking of the attribute."""
-        from stkit_stylespace.channels import find_rankings
+        from stkit.directions import file_of
+        from stkit_stylespace.channels import KIND
 
-        path = find_rankings(context.weights).get(context.attribute or "")
-        return [path] if path else []
+        return file_of(context.weights, context.attribute, KIND)
 
     def edit(self, latents: Latents, options: StyleSpaceOptions, context: EditContext) -> Latents:
         """The same codes with one channel's offset changed; with --layers only when the channel belongs to them."""

@@ -19,6 +19,7 @@ from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
     from stkit.editor import Editor
+    from stkit.weights import Weights
 
 # Without emoji: "optimize:100: done" has one.
 # Names and paths go through it as they are: they may hold brackets.
@@ -45,6 +46,13 @@ class NoteHandler(logging.Handler):
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         label = "warning" if record.levelno >= logging.WARNING else "note"
         errors.print(f"[{style}]{label}:[/] {escape(record.getMessage())}")
+
+
+def open_weights(domain: str, weights: str | None) -> Weights:
+    """Those of `--weights`, or the domain's default weights."""
+    from stkit.weights import find_weights
+
+    return find_weights(weights or load_plugins().domain(domain).default_weights)
 
 
 def open_editor(domain: str, weights: str | None, device: str) -> Editor:
@@ -194,6 +202,7 @@ __all__ = [
     "errors",
     "noun_group",
     "open_editor",
+    "open_weights",
     "print_error",
     "print_facts",
     "print_table",

@@ -98,13 +98,19 @@ def require_same_shape(asked: GeneratorConfig, first: GeneratorConfig, init: str
 
 def copy_beside(weights: Weights, out: Path, kind: str) -> None:
     """Copy all files of `weights` but that of `kind` to `out`, so that `out` is weights itself."""
+    for other in weights.kinds():
+        if other != kind:
+            copy_part(weights, out, other)
+
+
+def copy_part(weights: Weights, out: Path, kind: str) -> None:
+    """Copy the file of `kind` to `out`, unless one is there."""
     from stkit.files import atomic_path
 
-    for other in weights.kinds():
-        target = out / f"{other}.safetensors"
-        if other != kind and not target.exists():
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(weights.path(other).read_bytes())
+    target = out / f"{kind}.safetensors"
+    if not target.exists():
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(weights.path(kind).read_bytes())
 
 
 def inverted(
@@ -197,6 +203,7 @@ __all__ = [
     "WDimFlag",
     "attribute_columns",
     "copy_beside",
+    "copy_part",
     "feature_dtype",
     "image_sets",
     "inverted",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import shutil
 from typing import Annotated
 
 import typer
@@ -20,6 +19,7 @@ from stkit.cli.train.common import (
     SaveFlag,
     SeedFlag,
     StepsFlag,
+    copy_part,
     feature_dtype,
     image_sets,
     is_first_process,
@@ -29,7 +29,6 @@ from stkit.cli.train.common import (
     tell_done,
     training_device,
 )
-from stkit.files import atomic_path
 from stkit.plugins import load_plugins
 
 
@@ -111,10 +110,7 @@ def run(
             licence=found.header.licence,
             notes=run_notes(data, train_set, loop),
         )
-        target = out / "generator.safetensors"
-        if not target.exists():
-            with atomic_path(target) as temporary:
-                shutil.copyfile(found.path("generator"), temporary)
+        copy_part(found, out, "generator")
         tell_done(out)
 
 
