@@ -143,6 +143,7 @@ def _tell(fit: Fit, path: Path) -> None:
     direction = fit.direction
     console.print(f"{fit.positives} positive and {fit.negatives} negative rows fitted, {direction.space}")
     console.print(f"held-out accuracy {fit.plain}; always guessing the larger class {100 * fit.plain.chance:.1f}%")
+    console.print(f"mean accuracy of the two classes {100 * fit.plain.balanced:.1f}%; guessing 50%")
     if fit.cosines:
         cosines = ", ".join(f"{name} {cosine:+.2f}" for name, cosine in fit.cosines.items())
         console.print(f"cosines before the projection: {cosines}")

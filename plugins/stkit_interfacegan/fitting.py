@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,23 @@ from stkit.weights import Weights
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 """Values of the SVM's C to choose from, for codes of unit variance; the strongest regularisation first."""
 
+COMPONENTS = (32, 64, 128)
+"""Numbers of leading principal components of the codes that the SVM may see, to choose from before all of the space."""
+
 _MIN_REST = 0.1  # what must be left of a normal when others are projected out
 
 
 @dataclass(frozen=True)
 class Share:
-    """`hits` of `count` held-out rows on the right side of the boundary; `chance` is the larger class's share."""
+    """`hits` of `count` held-out rows on the right side of the boundary; `chance` is the larger class's share.
+
+    `balanced` is the mean of the accuracies of the two classes, which the larger one does not dominate.
+    """
 
     hits: int
     count: int
     chance: float
+    balanced: float
 
     @property
     def value(self) -> float:
@@ -118,25 +125,45 @@ def fit_direction(
 def fit_normal(features: np.ndarray, classes: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     """The unit normal [D] of a linear SVM between the classes 0 and 1 of the `fitted` rows; NaN rows are left out.
 
-    C is the smallest of PENALTIES whose accuracy on a fifth of these rows is within one standard error (Breiman et
-    al. 1984), or two percentage points, of the best: a stronger regularisation turns the normal from differences
-    that only sharpen the boundary towards the difference of the classes' means, along which real codes spread.
+    It lies in the span of the fewest leading principal components (COMPONENTS, or all of the space), and has the
+    smallest C of PENALTIES in it, whose mean accuracy of the two classes on a fifth of these rows is within one
+    standard error (Breiman et al. 1984), or two percentage points, of the best. More of either turns the normal
+    towards differences that only sharpen the boundary, along which real codes hardly vary and an edit shows nothing.
     """
     rows = fitted & ~np.isnan(classes)
-    x = features[rows] - features[rows].mean(0)
+    x, y = features[rows] - features[rows].mean(0), classes[rows]
     x /= max(float(np.sqrt(np.square(x).mean())), 1e-12)  # one scale for all: the geometry of the space stays
-    normal = _svm(x, classes[rows], _choose_penalty(x, classes[rows])).coef_[0]
+    basis, penalty = _choose(x, y, _spaces(x))
+    normal = _svm(x @ basis.T, y, penalty).coef_[0] @ basis
     return normal / np.linalg.norm(normal)
 
 
-def _choose_penalty(x: np.ndarray, classes: np.ndarray) -> float:
+def _spaces(x: np.ndarray) -> list[np.ndarray]:
+    """Orthonormal bases [K, D] of the spaces that `fit_normal` chooses from for centred `x` [N, D], smallest first."""
+    from sklearn.decomposition import PCA
+
+    counts = [n for n in COMPONENTS if n < min(x.shape)]
+    axes = PCA(max(counts), svd_solver="randomized", random_state=0).fit(x).components_ if counts else None
+    return [*(axes[:n] for n in counts if axes is not None), np.eye(x.shape[1])]
+
+
+def _choose(x: np.ndarray, y: np.ndarray, spaces: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The one of `spaces` and the C that `fit_normal` describes."""
     test = np.zeros(len(x), dtype=bool)
     for side in (0, 1):  # a fifth of each class, evenly over the rows
-        test[np.flatnonzero(classes == side)[::5]] = True
-    scores = [_svm(x[~test], classes[~test], c).score(x[test], classes[test]) for c in PENALTIES]
-    best = max(scores)
-    enough = best - max(0.02, math.sqrt(best * (1 - best) / int(test.sum())))
-    return next(c for c, score in zip(PENALTIES, scores, strict=True) if score >= enough)
+        test[np.flatnonzero(y == side)[::5]] = True
+    choices, scores = [], []
+    for basis in spaces:
+        z = x @ basis.T
+        for penalty in PENALTIES:
+            right = _svm(z[~test], y[~test], penalty).predict(z) == y
+            choices.append((basis, penalty))
+            scores.append([right[test & (y == side)].mean() for side in (0, 1)])
+    best = max(scores, key=np.mean)
+    counts = [(test & (y == side)).sum() for side in (0, 1)]
+    error = math.sqrt(sum(p * (1 - p) / n for p, n in zip(best, counts, strict=True))) / 2
+    enough = np.mean(best) - max(0.02, error)
+    return next(choice for choice, score in zip(choices, scores, strict=True) if np.mean(score) >= enough)
 
 
 def _svm(x: np.ndarray, classes: np.ndarray, c: float) -> Any:
@@ -170,7 +197,9 @@ def held_out_accuracy(features: np.ndarray, classes: np.ndarray, fitted: np.ndar
     if not rows.any():
         raise LabelsError("no held-out row is of one of the two classes; label more photos of the split val")
     truth = classes[rows]
-    return Share(int(((scores[rows] > limit) == truth).sum()), len(truth), float(max(truth.mean(), 1 - truth.mean())))
+    right = (scores[rows] > limit) == truth
+    balanced = float(np.mean([right[truth == side].mean() for side in np.unique(truth)]))
+    return Share(int(right.sum()), len(truth), float(max(truth.mean(), 1 - truth.mean())), balanced)
 
 
 def wilson_interval(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from stkit_interfacegan import group
 from stkit_interfacegan.fit_command import run as fit_command
-from stkit_interfacegan.fitting import fit_direction, project_out, wilson_interval
+from stkit_interfacegan.fitting import fit_direction, fit_normal, held_out_accuracy, project_out, wilson_interval
 from torch import Tensor
 
 from stkit.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w
@@ -94,6 +94,27 @@ def test_scores_that_cannot_be_fitted(editor: Editor) -> None:
         labelled_samples(editor, "brightness", 100, ["brightnes"])
     with pytest.raises(UnknownNameError, match="no scorer named 'x'"):
         labelled_samples(editor, "x", 100, ["brightness"])
+
+
+def test_the_normal_lies_where_codes_vary_unless_the_attribute_does_not() -> None:
+    """Of two ways to tell the classes apart nearly as well, the one that an edit shows."""
+    rng = np.random.default_rng(0)
+    spread = np.geomspace(3, 0.03, 200)
+    z, fitted = rng.normal(size=(3000, 200)), np.arange(3000) % 5 > 0
+    seen = (z[:, :32].sum(1) > 0).astype(float)
+    z[:, 150:] += 0.15 * (2 * seen[:, None] - 1)  # a shortcut over many axes, none of which moves an image
+    normal = fit_normal(z * spread, seen, fitted)
+    assert np.linalg.norm(normal[40:]) < 0.1
+    assert held_out_accuracy(z * spread, seen, fitted, normal).value > 0.9
+    hidden = (z[:, 180] > 0).astype(float)
+    assert abs(fit_normal(z * spread, hidden, fitted)[180]) > 0.9
+
+
+def test_rare_classes_count_as_much_as_common_ones() -> None:
+    classes, normal = np.array([0.0, 1.0] * 50 + [0.0] * 99 + [1.0]), np.array([1.0])
+    fitted = np.arange(200) < 100
+    share = held_out_accuracy(np.zeros((200, 1)), classes, fitted, normal)  # all on the side of the common class
+    assert (share.value, share.chance, share.balanced) == (0.99, 0.99, 0.5)
 
 
 def planted_codes(space: LatentSpace, noise: float = 0.3) -> tuple[LabelledCodes, Tensor, Tensor]:
