@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,7 @@ def find_direction(weights: Weights, name: str, kind: str = KIND) -> Direction |
 
 
 def usable_directions(weights: Weights, wanted: str | None, kind: str = KIND) -> dict[str, Direction]:
-    """All directions that fit `weights`, by name; others are logged. Raises WeightsError when `wanted` does not fit."""
+    """All directions that fit `weights`, by name; others are logged once. Raises WeightsError if `wanted` is one."""
     found = {}
     for name in find_files(weights, kind):
         try:
@@ -200,7 +201,7 @@ def usable_directions(weights: Weights, wanted: str | None, kind: str = KIND) ->
         except WeightsError as error:
             if name == wanted:
                 raise
-            logger.warning("%s", error)
+            weights.keep(("left out", str(error)), partial(logger.warning, "%s", error))  # every edit asks; said once
             continue
         assert direction is not None
         found[name] = direction

@@ -88,7 +88,8 @@ def test_a_direction_of_another_generator_is_refused(
 ) -> None:
     save_direction(own_folder(tiny_weights) / "direction-age.safetensors", make(other), other)
     assert InterFaceGAN().attributes(EditContext(tiny_weights, CPU)) == []
-    assert other.fingerprint[:12] in caplog.text
+    assert InterFaceGAN().attributes(EditContext(tiny_weights, CPU)) == []
+    assert caplog.text.count(other.fingerprint[:12]) == 1
     with pytest.raises(WeightsError, match=f"{other.fingerprint[:12]}.*{tiny_weights.fingerprint[:12]}"):
         context = EditContext(tiny_weights, CPU, "age")
         InterFaceGAN().edit(random_latents(tiny_weights, 1), Options(), context)
