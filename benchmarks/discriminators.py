@@ -3,7 +3,8 @@
     python -m benchmarks.discriminators faces128.zip --seconds 3600 --out runs/discriminators
 
 prints a table of Frechet distances (lite0 features) between samples and the split `test` (without a CSV, the
-validation images), beside that of the training images. A run goes on when the command is given again.
+validation images), beside that of the training images. `--settings` changes one setting at a time, for each of
+`--discriminators`. A run goes on when the command is given again.
 """
 
 from __future__ import annotations
@@ -28,19 +29,41 @@ from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT
 from stkit.training.data import load_image_set, load_train_val
 from stkit.training.evaluate import evaluate_samples
-from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
+from stkit.training.generator import AdversarialConfig, GeneratorRun, default_r1_gamma, export_generator
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights
 
 Step = Callable[[int], Mapping[str, Tensor]]
 
+DISCRIMINATORS = ("stylegan2", "projected")
+SETTINGS = ("plain", "r1/5", "r1*5", "batch/2", "rate/2", "rate*2", "channels/2", "mapping-2", "mapping-8")
+
+
+def configure(
+    discriminator: str, setting: str, size: int, batch: int, base: int, widest: int, **shared: Any
+) -> tuple[AdversarialConfig, int]:
+    """The config and the batch of one run. R1 settings are of StyleGAN2's discriminator, the other has none."""
+    layers = int(setting.removeprefix("mapping-")) if setting.startswith("mapping-") else 4
+    base, widest = (base // 2, widest // 2) if setting == "channels/2" else (base, widest)
+    batch = batch // 2 if setting == "batch/2" else batch
+    generator = GeneratorConfig(size, 256, 256, layers, base, widest)
+    rate = 2e-3 * {"rate/2": 0.5, "rate*2": 2.0}.get(setting, 1.0)
+    shared |= {"g_learning_rate": rate, "d_learning_rate": rate}
+    if discriminator == "projected":
+        shared |= {"augment": DIFF_AUGMENT, "augment_p": 1.0, "ada_target": None}
+        return AdversarialConfig(generator, ProjectedConfig(size), **shared), batch
+    gamma = default_r1_gamma(size, batch) * {"r1/5": 0.2, "r1*5": 5.0}.get(setting, 1.0)
+    return AdversarialConfig(generator, DiscriminatorConfig(size, base, widest), r1_gamma=gamma, **shared), batch
+
 
 def main() -> None:
-    """Train both and print the table."""
+    """Train all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=3600, help="of training for each, compiling included")
+    parser.add_argument("--discriminators", nargs="+", choices=DISCRIMINATORS, default=DISCRIMINATORS)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["plain"])
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--samples", type=int, default=5000)
@@ -58,18 +81,20 @@ def main() -> None:
     if arguments.data.with_suffix(".csv").exists():
         test_set = load_image_set(arguments.data, arguments.resolution, "test", output_crop=crop)
     size, base, widest = arguments.resolution, arguments.channel_base, arguments.channel_max
-    generator = GeneratorConfig(size, 256, 256, 4, base, widest)
     dtype = torch.float32 if arguments.fp32 else torch.bfloat16
-    shared: dict[str, Any] = {"dtype": dtype, "compile": not arguments.no_compile}
-    configs = {
-        "stylegan2": AdversarialConfig(generator, DiscriminatorConfig(size, base, widest), **shared),
-        "projected": AdversarialConfig(
-            generator, ProjectedConfig(size), augment=DIFF_AUGMENT, augment_p=1.0, ada_target=None, **shared
-        ),
-    }
+    runs = [
+        (discriminator, setting)
+        for setting in arguments.settings
+        for discriminator in arguments.discriminators
+        if discriminator == "stylegan2" or not setting.startswith("r1")
+    ]
     rows = []
-    for name, config in configs.items():
-        loop = LoopConfig(arguments.out / name, 10**9, arguments.batch, resume=True)
+    for discriminator, setting in runs:
+        config, batch = configure(
+            discriminator, setting, size, arguments.batch, base, widest, dtype=dtype, compile=not arguments.no_compile
+        )
+        name = f"{discriminator}-{setting.replace('/', 'over').replace('*', 'x')}"
+        loop = LoopConfig(arguments.out / name, 10**9, batch, resume=True)
         run = GeneratorRun(config, loop, train_set, device)
         steps = train_for(run, arguments.seconds)
         averaged = run.ema.model
@@ -79,14 +104,14 @@ def main() -> None:
             averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"
         )
         figures = evaluate_samples(find_weights(str(folder)), test_set, train_set, device, arguments.samples)
-        rows.append((name, steps, steps * arguments.batch, figures["frechet"], figures["floor"]))
+        rows.append((discriminator, setting, steps, steps * batch, figures["frechet"], figures["floor"]))
     print(
         f"{os.cpu_count()} CPU cores, device {device}, {arguments.seconds:g} s each, {size} px, {len(test_set)} images"
     )
-    print("| discriminator | steps | images seen | Frechet distance (lite0) | of training images |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, steps, images, distance, floor in rows:
-        print(f"| {name} | {steps} | {images} | {distance:.2f} | {floor:.2f} |")
+    print("| discriminator | setting | steps | images seen | Frechet distance (lite0) | of training images |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for discriminator, setting, steps, images, distance, floor in rows:
+        print(f"| {discriminator} | {setting} | {steps} | {images} | {distance:.1f} | {floor:.1f} |")
 
 
 def train_for(run: GeneratorRun, seconds: float) -> int:

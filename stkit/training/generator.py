@@ -40,11 +40,11 @@ W_AVG_RATE = 0.002
 class AdversarialConfig:
     """The two networks and how they are trained.
 
-    `r1_gamma` None is StyleGAN2-ADA's rule, 0.0002 * pixels / batch; the penalty is taken every
-    `d_reg_interval` steps; a projected discriminator has no penalty, and the hinge loss in place of the
-    logistic one. For the first `d_warmup` steps the discriminator alone learns. `ema_images` is the
-    half-life of the averaged weights. The augmentation probability starts at `augment_p`; with
-    `ada_target` None it stays there, else it goes from 0 to 1 in `ada_images` images at the earliest.
+    `r1_gamma` None is `default_r1_gamma`; the penalty is taken every `d_reg_interval` steps; a projected
+    discriminator has no penalty, and the hinge loss in place of the logistic one. For the first `d_warmup`
+    steps the discriminator alone learns. `ema_images` is the half-life of the averaged weights. The
+    augmentation probability starts at `augment_p`; with `ada_target` None it stays there, else it goes
+    from 0 to 1 in `ada_images` images at the earliest.
     `dtype` is that of the features.
     """
 
@@ -68,6 +68,11 @@ class AdversarialConfig:
         sizes = self.generator.img_resolution, self.discriminator.img_resolution
         if sizes[0] != sizes[1]:
             raise UsageError(f"the generator makes images of {sizes[0]} px, but the discriminator takes {sizes[1]} px")
+
+
+def default_r1_gamma(resolution: int, batch: int) -> float:
+    """The weight of R1 by the rule of StyleGAN2-ADA (Karras et al. 2020): 0.0002 * pixels / batch."""
+    return 0.0002 * resolution**2 / batch
 
 
 def r1_penalty(discriminator: Discriminator, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -200,7 +205,7 @@ class GeneratorRun:
         penalty = r1_penalty(self.discriminator, images, self.config.dtype)
         gamma = self.config.r1_gamma
         if gamma is None:
-            gamma = 0.0002 * reals.shape[-1] ** 2 / self.loop.batch
+            gamma = default_r1_gamma(reals.shape[-1], self.loop.batch)
         _descend(self.d_optimizer, penalty * (gamma / 2 * self.config.d_reg_interval))
         return penalty
 
@@ -270,4 +275,4 @@ def export_generator(
     return save_module(folder, generator, header)
 
 
-__all__ = ["AdversarialConfig", "GeneratorRun", "export_generator", "r1_penalty"]
+__all__ = ["AdversarialConfig", "GeneratorRun", "default_r1_gamma", "export_generator", "r1_penalty"]
