@@ -141,8 +141,9 @@ def main() -> None:
     table = Table("direction", "AUC of its judge", *(f"at {s:+g}" for s in args.strengths), f"other at {last:+g}, most")
     for row in rows:
         other, shift = row.worst_other(last)
+        most = f"{other} {shift:+.2f}" if other else ""
         own = (f"{row.shifts[strength][row.name]:+.2f}" for strength in args.strengths)
-        table.add_row(row.name, f"{row.auc:.2f}", *own, f"{other} {shift:+.2f}")
+        table.add_row(row.name, f"{row.auc:.2f}", *own, most)
     Console().print(table)
 
 

@@ -135,6 +135,7 @@ def fit_normal(features: np.ndarray, classes: np.ndarray, fitted: np.ndarray) ->
     x /= max(float(np.sqrt(np.square(x).mean())), 1e-12)  # one scale for all: the geometry of the space stays
     basis, penalty = _choose(x, y, _spaces(x))
     normal = _svm(x @ basis.T, y, penalty).coef_[0] @ basis
+    normal[~x.any(0)] = 0.0  # layers that are left out; principal axes have rounding errors there
     return normal / np.linalg.norm(normal)
 
 

@@ -18,9 +18,9 @@ from stkit.latents import Latents
 
 @pytest.fixture(scope="module")
 def cars(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A zip of 72 cars, the first 48 for training, and their labels: the reddest third is red."""
+    """A zip of 144 cars, the first 120 for training, and their labels: the reddest third is red."""
     editor = stkit.load("cars", "cpu")
-    w = sample_w(editor.weights, 72, seed=1)
+    w = sample_w(editor.weights, 144, seed=1)
     codes = w[:, None].expand(-1, editor.weights.num_ws, -1)
     images = editor.generate(Latents(codes, editor.weights.fingerprint))
     middle = picture_part(images, editor.domain.output_crop)
@@ -33,7 +33,7 @@ def cars(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             buffer = io.BytesIO()
             to_image(image).save(buffer, "PNG")
             archive.writestr(f"{i}.png", buffer.getvalue())
-            rows.append(f"{i}.png,{'train' if i < 48 else 'val'},{'red' if red else 'other'}")
+            rows.append(f"{i}.png,{'train' if i < 120 else 'val'},{'red' if red else 'other'}")
     (folder / "cars.csv").write_text("\n".join(rows))
     return folder / "cars.zip", folder / "cars.csv"
 
@@ -51,7 +51,8 @@ def test_red_is_seen(
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ red")]
     auc, lower, upper = (float(cell) for cell in row.split("│")[2:5])
     assert auc > 0.65
-    assert lower < -0.3 and upper > 0.3
+    assert lower < -0.3
+    assert upper > 0.5
 
 
 def test_what_cannot_be_measured(
