@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from stkit.images import picture_part
 from stkit.labelled import AttributeSpec, labelled_photos
 from stkit.labels import load_labels
 from stkit.latents import Latents
-from stkit.models.efficientnet import EfficientNetLite0, load_lite0
+from stkit.models.efficientnet import load_lite0
 from stkit.training.distributions import lite0_features
 
 _BATCH = 16
@@ -66,25 +67,29 @@ def measure(
     steps = {name: [editor.parse_step(f"{name}={strength}") for strength in strengths] for name in names}
     with progress_bar("inverting") as on_progress:
         data = labelled_photos(editor, load_labels(labels), images, specs, aligned=True, on_progress=on_progress)
-    values, held_out = data.values.numpy(), data.val.numpy()
-    for name, column in zip(names, values.T, strict=True):
+    classes, held_out = dict(zip(names, data.values.numpy().T, strict=True)), data.val.numpy()
+    for name, column in classes.items():
         if not set(np.unique(column)) <= {0.0, 1.0}:
             raise UsageError(f"'{name}' has other values than two classes; name the positive one, like colour=red")
     chosen = np.flatnonzero(held_out)[:limit]
-    total = len(values) + len(names) * len(strengths) * len(chosen)
+    total = len(data.codes) + len(names) * len(strengths) * len(chosen)
     seen = 0
     with progress_bar("judging") as on_progress:
 
-        def features(codes: Tensor) -> np.ndarray:
+        def pictures(codes: Tensor) -> Iterator[Tensor]:
             nonlocal seen
-            parts = []
             for part in codes.split(_BATCH):
-                parts.append(_features(editor, network, part))
+                images = editor.generate(Latents(part, editor.weights.fingerprint))
+                yield picture_part(images, editor.domain.output_crop)
                 seen += len(part)
                 on_progress(seen, total)
-            return np.concatenate(parts)
 
         network = load_lite0(editor.device)
+
+        @torch.no_grad()
+        def features(codes: Tensor) -> np.ndarray:
+            return lite0_features(network, pictures(codes)).cpu().numpy()
+
         scale = StandardScaler()
         original = features(data.codes)
         scale.fit(original[~held_out])
@@ -93,12 +98,12 @@ def measure(
             name: LogisticRegression(C=1e-3, class_weight="balanced", max_iter=300).fit(
                 original[~held_out], column[~held_out]
             )
-            for name, column in zip(names, values.T, strict=True)
+            for name, column in classes.items()
         }
         scores = {name: judge.decision_function(original) for name, judge in judges.items()}
         latents = Latents(data.codes[chosen], editor.weights.fingerprint)
         rows = []
-        for name, column in zip(names, values.T, strict=True):
+        for name, column in classes.items():
             shifts = {}
             for strength, step in zip(strengths, steps[name], strict=True):
                 edited = scale.transform(features(editor.apply(latents, [step]).codes))
@@ -109,12 +114,6 @@ def measure(
                 }
             rows.append(Row(name, float(roc_auc_score(column[held_out], scores[name][held_out])), shifts))
     return rows
-
-
-@torch.no_grad()
-def _features(editor: Editor, network: EfficientNetLite0, codes: Tensor) -> np.ndarray:
-    pictures = picture_part(editor.generate(Latents(codes, editor.weights.fingerprint)), editor.domain.output_crop)
-    return lite0_features(network, [pictures]).cpu().numpy()
 
 
 def main() -> None:

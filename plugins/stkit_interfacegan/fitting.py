@@ -133,32 +133,38 @@ def fit_normal(features: np.ndarray, classes: np.ndarray, fitted: np.ndarray) ->
     rows = fitted & ~np.isnan(classes)
     x, y = features[rows] - features[rows].mean(0), classes[rows]
     x /= max(float(np.sqrt(np.square(x).mean())), 1e-12)  # one scale for all: the geometry of the space stays
-    basis, penalty = _choose(x, y, _spaces(x))
-    normal = _svm(x @ basis.T, y, penalty).coef_[0] @ basis
-    normal[~x.any(0)] = 0.0  # layers that are left out; principal axes have rounding errors there
+    coordinates, axes, penalty = _choose(y, _spaces(x))
+    normal = _svm(coordinates, y, penalty).coef_[0]
+    if axes is not None:
+        normal = normal @ axes
+        normal[~x.any(0)] = 0.0  # layers that are left out; principal axes have rounding errors there
     return normal / np.linalg.norm(normal)
 
 
-def _spaces(x: np.ndarray) -> list[np.ndarray]:
-    """Orthonormal bases [K, D] of the spaces that `fit_normal` chooses from for centred `x` [N, D], smallest first."""
+def _spaces(x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """What `fit_normal` chooses from for centred `x` [N, D], smallest first: coordinates [N, K] along axes [K, D].
+
+    The last is `x` itself, without axes: an identity of w_plus is of hundreds of megabytes.
+    """
     from sklearn.decomposition import PCA
 
     counts = [n for n in COMPONENTS if n < min(x.shape)]
     axes = PCA(max(counts), svd_solver="randomized", random_state=0).fit(x).components_ if counts else None
-    return [*(axes[:n] for n in counts if axes is not None), np.eye(x.shape[1])]
+    return [*((x @ axes[:n].T, axes[:n]) for n in counts if axes is not None), (x, None)]
 
 
-def _choose(x: np.ndarray, y: np.ndarray, spaces: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+def _choose(
+    y: np.ndarray, spaces: Sequence[tuple[np.ndarray, np.ndarray | None]]
+) -> tuple[np.ndarray, np.ndarray | None, float]:
     """The one of `spaces` and the C that `fit_normal` describes."""
-    test = np.zeros(len(x), dtype=bool)
+    test = np.zeros(len(y), dtype=bool)
     for side in (0, 1):  # a fifth of each class, evenly over the rows
         test[np.flatnonzero(y == side)[::5]] = True
     choices, scores = [], []
-    for basis in spaces:
-        z = x @ basis.T
+    for z, axes in spaces:
         for penalty in PENALTIES:
             right = _svm(z[~test], y[~test], penalty).predict(z) == y
-            choices.append((basis, penalty))
+            choices.append((z, axes, penalty))
             scores.append([right[test & (y == side)].mean() for side in (0, 1)])
     best = max(scores, key=np.mean)
     counts = [(test & (y == side)).sum() for side in (0, 1)]
