@@ -2,7 +2,8 @@
 
 Non-saturating logistic loss, lazy R1, an average of the weights, style mixing (Karras et al. 2020,
 "Analyzing and Improving the Image Quality of StyleGAN"). It may start from a generator that was
-trained by reconstruction, see `stkit.training.reconstruction`.
+trained by reconstruction, see `stkit.training.reconstruction`, and keep what that one's inverter finds: then half of
+the fakes are reconstructions of photos, which have to stay near them as well.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
+from stkit.images import resize_batch
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.lpips import load_lpips
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
+from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
@@ -29,8 +33,8 @@ from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
-from stkit.training.losses import channels_last
-from stkit.weights import Header
+from stkit.training.losses import autocast, channels_last, paired_errors, training_errors
+from stkit.weights import Header, tensors_fingerprint
 
 # The mean w follows the mapping network by this much a step, as in the papers.
 W_AVG_RATE = 0.002
@@ -42,9 +46,10 @@ class AdversarialConfig:
 
     `r1_gamma` None is `default_r1_gamma`; the penalty is taken every `d_reg_interval` steps; a projected
     discriminator has no penalty, and the hinge loss in place of the logistic one. For the first `d_warmup`
-    steps the discriminator alone learns. `ema_images` is the half-life of the averaged weights. The
-    augmentation probability starts at `augment_p`; with `ada_target` None it stays there, else it goes
-    from 0 to 1 in `ada_images` images at the earliest.
+    steps the discriminator alone learns. In a run with an inverter `keep` weighs MSE + LPIPS of its
+    reconstructions against the adversarial loss; `zoom` is as in `ReconstructionConfig`. `ema_images` is the
+    half-life of the averaged weights. The augmentation probability starts at `augment_p`; with `ada_target` None
+    it stays there, else it goes from 0 to 1 in `ada_images` images at the earliest.
     `dtype` is that of the features.
     """
 
@@ -55,6 +60,8 @@ class AdversarialConfig:
     r1_gamma: float | None = None
     d_reg_interval: int = 16
     d_warmup: int = 0
+    keep: float = 10.0
+    zoom: bool = True
     ema_images: float = 10_000
     style_mixing: float = 0.9
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -87,8 +94,10 @@ def r1_penalty(discriminator: Discriminator, images: Tensor, dtype: torch.dtype 
 class GeneratorRun:
     """A resumable run: `train()` leaves the averaged generator in `ema.model` and in the checkpoint under `ema`.
 
-    `init` is the state dict of a generator of the same config to start from. Raises UsageError when the
-    batch does not fit the discriminator's groups, WeightsError when `init` does not fit the config.
+    `init` is the state dict of a generator of the same config to start from. With `inverter`, the one of those
+    weights, and `val_set` to measure it on, codes keep their meaning: it and the mapping network stay as they are.
+    Raises UsageError when the batch does not fit the discriminator's groups or cannot be halved for the inverter,
+    WeightsError when `init` does not fit the config.
     """
 
     config: AdversarialConfig
@@ -96,6 +105,8 @@ class GeneratorRun:
     train_set: ImageSet
     device: torch.device
     init: Mapping[str, Tensor] | None = None
+    inverter: StyleTransformer | None = None
+    val_set: ImageSet | None = None
     generator: Generator = field(init=False)
     discriminator: Discriminator | ProjectedDiscriminator = field(init=False)
     ema: Ema = field(init=False)
@@ -111,20 +122,31 @@ class GeneratorRun:
         self._d_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
         if self.init is not None:
             load_initial(self.generator, self.init, "generator")
+        if self.inverter is not None:
+            if share % 2:
+                raise UsageError(f"half of each process's {share} images are reconstructions; give an even number")
+            self.inverter = channels_last(copy.deepcopy(self.inverter).eval().requires_grad_(False).to(self.device))
+            self.generator.mapping.requires_grad_(False)
+            self.lpips = channels_last(load_lpips(self.device))
         self.ema = Ema(self.generator, copy.deepcopy(self.generator), 0.5 ** (batch / config.ema_images))
         self.controller = AugmentController(config.ada_target, config.augment_p, images=config.ada_images)
         # The penalty's steps come on top of the others: the optimiser's pace is set back accordingly (appendix B).
         pace = config.d_reg_interval / (config.d_reg_interval + 1) if self._penalised else 1.0
-        self.g_optimizer = _adam(list(self.generator.parameters()), config.g_learning_rate, 1.0)
+        moving = [p for p in self.generator.parameters() if p.requires_grad]
+        self.g_optimizer = _adam(moving, config.g_learning_rate, 1.0)
         self.d_optimizer = _adam(self._d_parameters, config.d_learning_rate, pace)
         compiled: Callable[[Callable], Callable] = torch.compile if config.compile else lambda function: function
         self._render, self._score = compiled(self._render_eager), compiled(self._score_eager)
+        self._invert, self._errors = compiled(self._invert_eager), compiled(self._errors_eager)
         self._r1 = torch.zeros(())
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
+        settings = run_settings(self.config, self.loop)
+        if self.inverter is not None:
+            settings["inverter"] = tensors_fingerprint(self.inverter.state_dict())
         state: dict[str, Stateful] = {
-            "config": Unchanged(run_settings(self.config, self.loop)),
+            "config": Unchanged(settings),
             "generator": self.generator,
             "discriminator": self.discriminator,
             "ema": self.ema,
@@ -139,13 +161,13 @@ class GeneratorRun:
         random = step_generator(self.loop, step)
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
         reals = parallel.shard(flip_some(self.train_set.batch(indices, self.device), random))
-        g_loss = self._generator_step(random, moves=step >= self.config.d_warmup)
+        g_losses = self._generator_step(reals, random, moves=step >= self.config.d_warmup)
         d_loss, real_scores, fake_scores = self._discriminator_step(reals, random)
         if self._penalised and step % self.config.d_reg_interval == 0:
             self._r1 = self._r1_step(reals, random)
         self.ema.update(self.generator, step)
         losses = {
-            "g_loss": g_loss,
+            **g_losses,
             "d_loss": d_loss,
             "r1": self._r1,
             "real_score": real_scores.mean(),
@@ -158,29 +180,44 @@ class GeneratorRun:
 
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:
-        """Write a grid of 32 averaged samples, always of the same z, with truncation 0.7."""
+        """Write a grid of 32 averaged samples, always of the same z, with truncation 0.7.
+
+        With an inverter also eight validation photos over their reconstructions; returns errors on up to 128 of them.
+        """
         model = self.ema.model
         assert isinstance(model, Generator)
         z = torch.randn(32, self.config.generator.z_dim, generator=torch.Generator().manual_seed(self.loop.seed))
         images = [model(part.to(self.device), truncation_psi=0.7, dtype=self.config.dtype) for part in z.split(8)]
-        save_samples(self.loop.out, step, torch.cat(images), 8, self.train_set.output_crop)
-        return {}
+        crop, errors = self.train_set.output_crop, {}
+        if self.inverter is not None and self.val_set is not None:
+            photos = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
+            codes = torch.cat([self._invert_eager(part) for part in photos.split(32)])
+            outputs = torch.cat([model.synthesize(part, dtype=self.config.dtype) for part in codes.split(32)])
+            images += [photos[:8], outputs[:8]]
+            errors = paired_errors(outputs, photos, self.lpips, crop)
+        save_samples(self.loop.out, step, torch.cat(images), 8, crop)
+        return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}
 
     @property
     def _penalised(self) -> bool:
         return isinstance(self.config.discriminator, DiscriminatorConfig)
 
-    def _generator_step(self, random: torch.Generator, moves: bool) -> Tensor:
+    def _generator_step(self, reals: Tensor, random: torch.Generator, moves: bool) -> dict[str, Tensor]:
         self._train_discriminator(False)
         w_plus = self._codes(random)
         with torch.no_grad():
             self.generator.get_buffer("w_avg").lerp_(parallel.gather(w_plus[:, 0]).mean(0), W_AVG_RATE)
-        scores = self._score(self._render(w_plus), *self._changes(random))
+        fakes = self._render(self._with_inverted(w_plus, reals))
+        scores = self._score(fakes, *self._changes(random))
         loss = F.softplus(-scores).mean() if self._penalised else -scores.mean()
+        losses = {"g_loss": loss}
+        if self.inverter is not None:
+            losses["mse"], losses["lpips"] = self._errors(fakes[::2], reals[::2])
+            loss = loss + self.config.keep * (losses["mse"] + losses["lpips"])
         if moves:
             _descend(self.g_optimizer, loss)
         self._train_discriminator(True)
-        return loss
+        return losses
 
     def _train_discriminator(self, on: bool) -> None:
         for parameter in self._d_parameters:
@@ -188,7 +225,7 @@ class GeneratorRun:
 
     def _discriminator_step(self, reals: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
-            fakes = self._render(self._codes(random))
+            fakes = self._render(self._with_inverted(self._codes(random), reals))
         fake_scores = self._score(fakes, *self._changes(random))
         real_scores = self._score(reals, *self._changes(random))
         if self._penalised:
@@ -220,6 +257,12 @@ class GeneratorRun:
         w = self.generator.mapping(parallel.shard(z).to(self.device))[:, :, None]  # [rows, 2, 1, w_dim]
         return torch.where(parallel.shard(first).to(self.device)[:, :, None], w[:, 0], w[:, 1])
 
+    def _with_inverted(self, w_plus: Tensor, photos: Tensor) -> Tensor:
+        """`w_plus`, with an inverter the codes of `photos` in its even rows."""
+        if self.inverter is None:
+            return w_plus
+        return torch.stack([self._invert(photos[::2]), w_plus[1::2]], 1).flatten(0, 1)
+
     def _changes(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         config, p = self.config, self.controller.p
         resolution = config.generator.img_resolution
@@ -228,6 +271,18 @@ class GeneratorRun:
 
     def _render_eager(self, w_plus: Tensor) -> Tensor:
         return self.generator.synthesize(w_plus, noise="random", dtype=self.config.dtype)
+
+    @torch.no_grad()
+    def _invert_eager(self, photos: Tensor) -> Tensor:
+        assert self.inverter is not None
+        with autocast(self.device, self.config.dtype):
+            codes = self.inverter(resize_batch(photos, self.inverter.config.input_resolution))
+        return codes.float()
+
+    def _errors_eager(self, images: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(self.device, self.config.dtype):
+            mse, lpips = training_errors(images, photos, self.lpips, self.train_set.output_crop, self.config.zoom)
+        return mse.mean(), lpips.mean()
 
     def _score_eager(self, images: Tensor, geometry: Tensor, colour: Tensor) -> Tensor:
         return self.discriminator(apply_augmentation(images, geometry, colour), self.config.dtype)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stkit.domains import WHOLE
 from stkit.images import picture_part, resize_batch
 from stkit.models.lpips import LPIPS
+from stkit.models.ops import upsample2d
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -23,6 +24,31 @@ def channels_last(module: ModuleT) -> ModuleT:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
     """Mixed precision in `dtype`; nothing at all for float32."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def training_errors(
+    images: Tensor, photos: Tensor, lpips: LPIPS, output_crop: tuple[float, float, float, float], zoom: bool
+) -> tuple[Tensor, Tensor]:
+    """MSE and LPIPS of each of `images` [B, 3, R, R] as losses, [B] each; with `zoom` LPIPS sees `zoomed` crops.
+
+    MSE is of the whole canvas, so that its bars become black, LPIPS of the picture alone; zoomed, its rows are not
+    in the order of the images.
+    """
+    error = (images - photos).square().mean((1, 2, 3))
+    views = [picture_part(canvas, output_crop) for canvas in (images, photos)]
+    if photos.shape[-1] < 64:  # the smallest that LPIPS sees anything in
+        views = [upsample2d(view) for view in views]
+    elif zoom:
+        views = [zoomed(view) for view in views]
+    return error, lpips(*views).float()
+
+
+def zoomed(images: Tensor) -> Tensor:
+    """One of nine overlapping crops of half the size of each of `images` [B, 3, H, W], doubled: [B, 3, H, W]."""
+    height, width = images.shape[2] // 2, images.shape[3] // 2
+    offsets = [(y, x) for y in (0, height // 2, height) for x in (0, width // 2, width)]
+    crops = [images[i::9, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)]
+    return upsample2d(torch.cat(crops))
 
 
 @torch.no_grad()
@@ -39,4 +65,4 @@ def paired_errors(
     return {"mse": torch.cat(mse), "lpips": torch.cat(distance)}
 
 
-__all__ = ["autocast", "channels_last", "paired_errors"]
+__all__ = ["autocast", "channels_last", "paired_errors", "training_errors", "zoomed"]

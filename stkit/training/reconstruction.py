@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
-from stkit.images import picture_part, resize_batch
+from stkit.images import resize_batch
 from stkit.models.lpips import LPIPS, load_lpips
-from stkit.models.ops import upsample2d
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
 from stkit.training import parallel
@@ -41,7 +40,7 @@ from stkit.training.loop import (
     run_settings,
     step_generator,
 )
-from stkit.training.losses import autocast, channels_last, paired_errors
+from stkit.training.losses import autocast, channels_last, paired_errors, training_errors
 from stkit.weights import Header
 
 
@@ -110,10 +109,7 @@ def stage_at(first: int, resolution: int, step: int, steps: int) -> tuple[int, i
 
 @dataclass
 class _Objective:
-    """The loss as one function of tensors, so that all of it compiles into one graph.
-
-    L2 sees the whole canvas, so that its bars become black, LPIPS the picture alone.
-    """
+    """The loss as one function of tensors, so that all of it compiles into one graph."""
 
     model: Autoencoder
     lpips: LPIPS
@@ -128,16 +124,9 @@ class _Objective:
             codes = self.model.inverter(seen)
         mean = codes[:part].mean(1, keepdim=True).expand(-1, codes.shape[1], -1)
         noisy = torch.cat([mean, codes[part:]]) + config.code_noise * noise
-        size = images.shape[-1]
-        output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype, resolution=size)
+        output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype, resolution=images.shape[-1])
         with autocast(images.device, config.dtype):
-            views = [picture_part(canvas, self.output_crop) for canvas in (output, images)]
-            if size < 64:  # the smallest that LPIPS sees anything in
-                views = [upsample2d(view) for view in views]
-            elif config.zoom:
-                views = [zoomed(view) for view in views]
-            distance = self.lpips(*views).float()
-        error = (output - images).square().mean((1, 2, 3))
+            error, distance = training_errors(output, images, self.lpips, self.output_crop, config.zoom)
         norm = codes.square().mean()
         loss = config.l2 * error.mean() + config.lpips * distance.mean() + config.code_norm * norm
         return {
@@ -147,14 +136,6 @@ class _Objective:
             "lpips": distance.mean(),
             "norm": norm,
         }
-
-
-def zoomed(images: Tensor) -> Tensor:
-    """One of nine overlapping crops of half the size of each of `images` [B, 3, H, W], doubled: [B, 3, H, W]."""
-    height, width = images.shape[2] // 2, images.shape[3] // 2
-    offsets = [(y, x) for y in (0, height // 2, height) for x in (0, width // 2, width)]
-    crops = [images[i::9, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)]
-    return upsample2d(torch.cat(crops))
 
 
 @dataclass
@@ -283,5 +264,4 @@ __all__ = [
     "ReconstructionRun",
     "export_reconstruction",
     "stage_at",
-    "zoomed",
 ]

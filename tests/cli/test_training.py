@@ -69,6 +69,14 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     stkit("train", "reconstruction", photos, "--out", again, "--init", first, "--steps", 1, *QUICK)
     assert find_weights(str(again)).header.config == weights.header.config
 
+    kept = tmp_path / "kept"
+    said = stkit("train", "generator", photos, "--out", kept, "--init", first, "--keep", 50, "--steps", 1, *QUICK)
+    assert f"--weights {kept}" in said
+    sharpened = find_weights(str(kept))
+    assert sharpened.fingerprint != weights.fingerprint
+    pairs = zip(weights.style_transformer().parameters(), sharpened.style_transformer().parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
     second = tmp_path / "second"
     options = ["--weights", first, "--identity", 0, "--init", first, "--steps", 2, *QUICK]
     stkit("train", "inverter", photos, "--out", second, *options)
@@ -87,6 +95,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
         (("reconstruction", photos, "--out", first), "holds a run"),
         (("reconstruction", photos, "--out", first, "--resume", *TINY), "is at step 3, past --steps 1"),
         (("generator", photos, "--out", tmp_path / "none", "--init", first, "--w-dim", 64), "--w-dim 64 does not fit"),
+        (("generator", photos, "--out", tmp_path / "none", "--keep", 1), "give --init"),
     ):
         assert says in stkit("train", *command, "--steps", 1, *QUICK, code=2), says
     assert "have no e4e inverter; they have: style-transformer" in stkit(
@@ -167,7 +176,7 @@ def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monke
 
     assert "go on with --resume" in stkit(*command, code=2)
     work = tmp_path / "training" / "mydogs"
-    (work / "inverter" / "inverter.safetensors").unlink()  # as if killed before its export
+    (work / "sharpened" / "inverter.safetensors").unlink()  # as if killed before its export
     steps = (work / "reconstruction" / "log.jsonl").read_text()
     stkit(*command, "--resume")
     assert (work / "reconstruction" / "log.jsonl").read_text() == steps

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
+from stkit.images import resize_batch
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.augment import AugmentConfig
 from stkit.training.data import ImageSet
 from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator, r1_penalty
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights, verify_weights
+from tests.training.resuming import log_lines, stop_after
 
 TINY_DISCRIMINATOR = DiscriminatorConfig(16, channel_base=128, channel_max=8)
 TINY = AdversarialConfig(
@@ -200,9 +203,72 @@ def test_it_starts_from_given_weights(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def keeping(out: Path, steps: int, keep: float = 50.0, **changes: Any) -> GeneratorRun:
+    """A run from a generator that has learnt nothing yet, with an inverter of its codes."""
+    generator = dataclasses.replace(TINY.generator, z_dim=16, w_dim=16)
+    inverter = StyleTransformerConfig(
+        input_resolution=32,
+        num_ws=generator.num_ws,
+        num_queries=generator.num_ws,
+        d_model=16,
+        heads=2,
+        feedforward=16,
+        mapping_layers=2,
+        depths=(1, 1, 1, 1),
+        widths=(16, 16, 16, 16),
+    )
+    loop = LoopConfig(**{"out": out, "steps": steps, "batch": 4, "save_seconds": 1e6, **changes})
+    config = dataclasses.replace(TINY, generator=generator, keep=keep)
+    torch.manual_seed(3)
+    parts: dict[str, Any] = {"init": Generator(generator).state_dict(), "inverter": StyleTransformer(inverter).eval()}
+    return GeneratorRun(config, loop, colours(), torch.device("cpu"), **parts, val_set=colours(6, seed=1))
+
+
+def test_half_of_the_fakes_can_be_reconstructions_that_stay_near_their_photos(tmp_path: Path) -> None:
+    run = keeping(tmp_path / "near", 20)
+    assert run.inverter is not None
+    photos = run.val_set.batch(torch.arange(4), run.device) if run.val_set else torch.empty(0)
+    random = run._codes(torch.Generator().manual_seed(0))
+    mixed = run._with_inverted(random, photos)
+    assert torch.equal(mixed[1::2], random[1::2])
+    torch.testing.assert_close(mixed[::2], run.inverter(resize_batch(photos[::2], 32)))
+
+    fixed = [run.inverter.state_dict(), run.generator.mapping.state_dict()]
+    before, kept = run.sample(0), [{name: value.clone() for name, value in state.items()} for state in fixed]
+    assert run.train() == 20
+    assert all(
+        torch.equal(was[name], value) for was, now in zip(kept, fixed, strict=True) for name, value in now.items()
+    )
+    after = log_lines(tmp_path / "near")[-1]
+    assert after["val_mse"] < before["val_mse"] and after["val_lpips"] > 0
+    free = keeping(tmp_path / "free", 20, keep=0.0)
+    free.train()
+    assert after["val_mse"] < log_lines(tmp_path / "free")[-1]["val_mse"]
+    with Image.open(tmp_path / "near" / "samples" / "0000020.png") as grid:
+        assert grid.size == (8 * 20 + 4, 6 * 20 + 4)
+
+
+def test_a_keeping_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
+    straight = keeping(tmp_path / "straight", 4)
+    straight.train()
+    stopped = keeping(tmp_path / "stopped", 4)
+    stop_after(stopped, 2)
+    assert stopped.train() == 2
+    resumed = keeping(tmp_path / "stopped", 4, resume=True)
+    assert resumed.train() == 4
+    expected, got = tensors(straight), tensors(resumed)
+    assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+    with torch.no_grad():
+        resumed.inverter.latent_avg.add_(1)  # type: ignore[union-attr]
+    with pytest.raises(StkitError, match="inverter was"):
+        dataclasses.replace(resumed).train()
+
+
 def test_bad_configs_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="images of 16 px, but the discriminator takes 32 px"):
         dataclasses.replace(TINY, discriminator=DiscriminatorConfig(32))
+    with pytest.raises(UsageError, match="half of each process's 1 images are reconstructions"):
+        keeping(tmp_path, 1, batch=1)
     with pytest.raises(UsageError, match="batch of 6 is not a multiple of mbstd_group_size 4"):
         make_run(tmp_path, batch=6)
 

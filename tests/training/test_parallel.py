@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stkit.errors import UsageError
 from stkit.models.discriminator import DiscriminatorConfig
-from stkit.models.style_transformer import StyleTransformerConfig
+from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training import parallel
 from stkit.training.data import ImageSet
@@ -60,15 +60,19 @@ def train_all(out: Path) -> dict[str, list[dict[str, float]]]:
     discriminator = DiscriminatorConfig(32, channel_base=128, channel_max=8, mbstd_group_size=1)
     # Without what depends on the process: mean codes, zoomed crops, groups of images, and noise (its strength stays 0).
     reconstruction = ReconstructionConfig(GENERATOR, INVERTER, mean_share=0, zoom=False, **PLAIN)
-    adversarial = AdversarialConfig(GENERATOR, discriminator, d_reg_interval=2, augment_p=0.5, ada_images=40, **PLAIN)
+    adversarial = AdversarialConfig(
+        GENERATOR, discriminator, d_reg_interval=2, augment_p=0.5, ada_images=40, zoom=False, **PLAIN
+    )
     inverter = InverterConfig(INVERTER, identity=0, latent=0.5, learning_rate=1e-3, **PLAIN)
-    for name in ("reconstruction", "generator", "inverter"):
+    for name in ("reconstruction", "generator", "keeping", "inverter"):
         loop = LoopConfig(out / name, STEPS, 4, log_seconds=0.0)
         run: ReconstructionRun | GeneratorRun | InverterRun
         if name == "reconstruction":
             run = ReconstructionRun(reconstruction, loop, images, images, CPU)
-        elif name == "generator":
-            run = GeneratorRun(adversarial, loop, images, CPU)
+        elif name in ("generator", "keeping"):
+            torch.manual_seed(1)
+            kept = StyleTransformer(INVERTER).eval() if name == "keeping" else None
+            run = GeneratorRun(adversarial, loop, images, CPU, inverter=kept, val_set=images)
             for key, parameter in run.generator.named_parameters():
                 parameter.requires_grad_("noise_strength" not in key)
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stkit.cli.common import DeviceFlag, console, progress_bar
-from stkit.cli.train import generator, inverter, reconstruction
+from stkit.cli.train import generator, reconstruction
 from stkit.cli.train.common import (
     DEFAULT_SHAPE,
     BaseFlag,
@@ -35,6 +35,9 @@ from stkit.plugins import load_plugins
 if TYPE_CHECKING:
     from stkit.weights import Weights
 
+# Of the adversarial stage after reconstruction, tried on the faces (docs/models/faces.md).
+KEEP, WARMUP, SHARPEN_RATE = 50.0, 50, 5e-4
+
 
 def run(
     photos: Annotated[Path, typer.Argument(help="A folder or a zip of photos, as they are.")],
@@ -44,7 +47,7 @@ def run(
     resolution: ResolutionFlag = DEFAULT_SHAPE["img_resolution"],
     steps: StepsFlag = 3000,
     sharpen: Annotated[
-        int, typer.Option("--sharpen", min=0, help="Adversarial steps after it, then as many for the inverter.")
+        int, typer.Option("--sharpen", min=0, help="Steps after it that make samples and reconstructions sharper.")
     ] = 0,
     batch: BatchFlag = 32,
     w_dim: WDimFlag = DEFAULT_SHAPE["w_dim"],
@@ -62,6 +65,7 @@ def run(
 ) -> None:
     """Train everything for photos of your own: generator, inverter and what editing methods need without labels."""
     from stkit.editor import resolve_device
+    from stkit.models.efficientnet import load_lite0
     from stkit.weights import find_weights, user_folder, weights_names
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -74,6 +78,8 @@ def run(
     if not resume and (name in weights_names() or work.exists()):
         raise UsageError(f"there are weights or a training called '{name}'; go on with --resume or choose another")
     chosen_device = resolve_device(device)
+    if sharpen:
+        load_lite0()  # not to miss it when hours of training are over
     data = photos if aligned else _prepare(photos, domain, resolution, work)
 
     first = work / "reconstruction"
@@ -82,21 +88,15 @@ def run(
     shape: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "mapping_layers": mapping_layers}
     shape |= {"channel_base": channel_base, "channel_max": channel_max}
     if not _done(first, steps):
-        if (work / "generator" / "generator.safetensors").exists():
-            raise UsageError(
-                f"'{name}' is sharpened already; delete {work / 'generator'} and {work / 'inverter'} first"
-            )
+        if (work / "sharpened" / "generator.safetensors").exists():
+            raise UsageError(f"'{name}' is sharpened already; delete {work / 'sharpened'} first")
         reconstruction.run(data, first, steps, **shape, domain=domain, licence=licence, **every)
-    final = first
-    if sharpen and _done(first, steps):
-        sharpened, final = work / "generator", work / "inverter"
-        if not _done(sharpened, sharpen):
-            generator.run(data, sharpened, sharpen, init=str(first), domain=domain, licence=licence, **every)
-        if _done(sharpened, sharpen) and not _done(final, sharpen, "inverter"):
-            aligner = load_plugins().domain(domain)
-            identity = 0.1 if aligner.load_embedder(aligner.template, chosen_device) else 0.0
-            inverter.run(data, final, str(sharpened), steps=sharpen, init=str(first), identity=identity, **every)
-    if not _done(final, sharpen if final != first else steps, "inverter"):
+    final = work / "sharpened" if sharpen else first
+    if sharpen and _done(first, steps) and not _done(final, sharpen):
+        against: dict[str, Any] = {"discriminator": "projected", "keep": KEEP, "warmup": min(WARMUP, sharpen // 10)}
+        against |= {"learning_rate": SHARPEN_RATE}
+        generator.run(data, final, sharpen, init=str(first), domain=domain, licence=licence, **against, **every)
+    if not _done(final, sharpen or steps):
         return  # interrupted: the loop has said how to go on
     weights = find_weights(str(final))
     for method in load_plugins().editing_methods.values():
@@ -125,11 +125,11 @@ def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:
     return prepared.folder
 
 
-def _done(folder: Path, steps: int, kind: str = "generator") -> bool:
+def _done(folder: Path, steps: int) -> bool:
     """Whether a stage has left its weights after `steps` steps."""
     from stkit.weights import load_header
 
-    path = folder / f"{kind}.safetensors"
+    path = folder / "inverter.safetensors"
     # Both files: a stage that was killed between them is exported again.
     complete = path.is_file() and (folder / "generator.safetensors").is_file()
     return complete and load_header(path).notes.get("steps") == steps

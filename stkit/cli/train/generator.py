@@ -56,6 +56,10 @@ def run(
     warmup: Annotated[
         int, typer.Option("--warmup", min=0, help="Steps at the start in which the discriminator alone learns.")
     ] = 0,
+    keep: Annotated[
+        float | None,
+        typer.Option("--keep", min=0, help="Keep what --init's inverter reconstructs: the weight of MSE + LPIPS."),
+    ] = None,
     ada: Annotated[bool, typer.Option("--ada/--no-ada", help="Adaptive discriminator augmentation.")] = True,
     domain: DomainFlag = "faces",
     licence: LicenceFlag = "unknown",
@@ -73,14 +77,19 @@ def run(
     from stkit.models.stylegan2 import Generator, GeneratorConfig
     from stkit.training.augment import DIFF_AUGMENT, AugmentConfig
     from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
+    from stkit.training.inverter import export_inverter
     from stkit.weights import find_weights
 
     shape = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
-    start = None
+    start = kept = None
+    if keep is not None and init is None:
+        raise UsageError("--keep is for the inverter of the weights to start from; give --init")
     if init is not None:
-        first = find_weights(init).generator()
+        weights = find_weights(init)
+        first = weights.generator()
         require_same_shape(shape, first.config, init)
         shape, start = first.config, first.state_dict()
+        kept = weights.style_transformer() if keep is not None else None
     require_room(out, "generator")
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     if discriminator not in ("stylegan2", "projected"):
@@ -92,6 +101,8 @@ def run(
         if projected
         else DiscriminatorConfig(shape.img_resolution, shape.channel_base, shape.channel_max),
         d_warmup=warmup,
+        keep=keep or 0.0,
+        zoom=shape.img_resolution < 256,
         augment=DIFF_AUGMENT if projected else AugmentConfig(),
         augment_p=1.0 if projected else 0.0,
         g_learning_rate=learning_rate,
@@ -101,12 +112,15 @@ def run(
         dtype=feature_dtype(precision),
         compile=compile,
     )
-    train_set, _ = image_sets(data, shape.img_resolution, domain)
-    run = GeneratorRun(config, loop, train_set, training_device(device), start)
+    train_set, val_set = image_sets(data, shape.img_resolution, domain)
+    run = GeneratorRun(config, loop, train_set, training_device(device), start, kept, val_set)
     if run.train() == steps and is_first_process():
         averaged = run.ema.model
         assert isinstance(averaged, Generator)
-        export_generator(averaged, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))
+        about = {**origin(domain, licence), "notes": run_notes(data, train_set, loop)}
+        header = export_generator(averaged, out, **about)
+        if kept is not None:
+            export_inverter(kept, out, generator=header.fingerprint, **about)
         tell_done(out)
 
 
