@@ -2,9 +2,10 @@
 
     python -m benchmarks.discriminators faces128.zip --seconds 3600 --out runs/discriminators
 
-prints a table of Frechet distances (lite0 features) between samples and the split `test` (without a CSV, the
-validation images), beside that of the training images. `--settings` changes one setting at a time, for each of
-`--discriminators`. A run goes on when the command is given again.
+prints a table of Frechet distances (lite0 features, which the projected one sees through, too) and sliced Wasserstein
+distances between samples and the split `test` (without a CSV, the validation images), and those of training images.
+`--settings` changes one setting at a time, for each of `--discriminators`. A run goes on when the command is given
+again.
 """
 
 from __future__ import annotations
@@ -103,15 +104,17 @@ def main() -> None:
         export_generator(
             averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"
         )
-        figures = evaluate_samples(find_weights(str(folder)), test_set, train_set, device, arguments.samples)
-        rows.append((discriminator, setting, steps, steps * batch, figures["frechet"], figures["floor"]))
+        counts = f"| {discriminator} | {setting} | {steps} | {steps * batch} |"
+        weights = find_weights(str(folder))
+        rows.append((counts, evaluate_samples(weights, test_set, train_set, device, arguments.samples)))
     print(
         f"{os.cpu_count()} CPU cores, device {device}, {arguments.seconds:g} s each, {size} px, {len(test_set)} images"
     )
-    print("| discriminator | setting | steps | images seen | Frechet distance (lite0) | of training images |")
+    print("| discriminator | setting | steps | images seen | Frechet distance (lite0) | SWD x 1e3 |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for discriminator, setting, steps, images, distance, floor in rows:
-        print(f"| {discriminator} | {setting} | {steps} | {images} | {distance:.1f} | {floor:.1f} |")
+    for counts, figures in rows:
+        print(f"{counts} {figures['frechet']:.1f} | {figures['swd']:.1f} |")
+    print(f"| training images | | | | {rows[0][1]['floor']:.1f} | {rows[0][1]['swd_floor']:.1f} |")
 
 
 def train_for(run: GeneratorRun, seconds: float) -> int:

@@ -78,7 +78,8 @@ def run(
         figures = report["lite0"]
         console.print(
             f"Frechet distance to the split '{split}', lite0 features (not FID): {figures['frechet']:.2f} of "
-            f"{figures['samples']} samples, {figures['floor']:.2f} of {figures['train_images']} training images"
+            f"{figures['samples']} samples, {figures['floor']:.2f} of {figures['train_images']} training images; "
+            f"sliced Wasserstein distance x 1e3: {figures['swd']:.1f} and {figures['swd_floor']:.1f}"
         )
     if grid:
         console.print(str(grid))

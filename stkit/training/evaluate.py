@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from stkit.models.efficientnet import load_lite0
 from stkit.models.lpips import load_lpips
 from stkit.plugins import load_plugins
 from stkit.training.data import ImageSet, batches
-from stkit.training.distributions import frechet_distance, lite0_features
+from stkit.training.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.training.losses import paired_errors
 from stkit.weights import Weights
 
 _BATCH = 16
+_SWD_IMAGES = 512
 
 
 def evaluate_reconstruction(
@@ -77,10 +78,12 @@ def evaluate_samples(
     samples: int = 5000,
     on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> dict[str, float]:
-    """Frechet distances of lite0 features to the pictures of `test_set`: `samples` random images, and the floor.
+    """How far random samples are from the pictures of `test_set`, and training images, which are the floor.
 
-    Gives `frechet`, of `samples` images without truncation, and `floor`, of as many training images as there are, up
-    to the same number; with `samples` and `train_images` the two numbers. Raises UsageError, MissingPackageError.
+    Gives the Frechet distances of lite0 features `frechet`, of `samples` images without truncation, and `floor`, of as
+    many training images as there are, up to the same number; with `samples` and `train_images` the two numbers. Since
+    a projected discriminator looks through lite0 as well, `swd` and `swd_floor` are sliced Wasserstein distances, for
+    which no network is needed, of up to 512 images of each. Raises UsageError, MissingPackageError.
     """
     _require_size(weights, test_set)
     network = load_lite0(device)
@@ -90,25 +93,29 @@ def evaluate_samples(
     chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[:samples]
     total, done = len(test_set) + len(chosen) + samples, 0
 
-    def pictures(rows: Tensor, make: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    def look(rows: Tensor, make: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Features of all images, and the first of them."""
         nonlocal done
+        features: list[Tensor] = []
+        first: list[Tensor] = []
         for part in batches(rows, _BATCH):
-            yield picture_part(make(part), crop)
+            images = picture_part(make(part), crop)
+            features.append(lite0_features(network, [images]))
+            if len(first) * _BATCH < _SWD_IMAGES:
+                first.append(images)
             done += len(part)
             on_progress(done, total)
+        return torch.cat(features), torch.cat(first)
 
     with torch.no_grad():
-        held_out, seen, made = (
-            lite0_features(network, pictures(rows, make))
-            for rows, make in (
-                (torch.arange(len(test_set)), lambda part: test_set.batch(part, device)),
-                (chosen, lambda part: train_set.batch(part, device)),
-                (z, lambda part: generator.synthesize(generator.map(part.to(device)))),
-            )
-        )
+        held_out, photos = look(torch.arange(len(test_set)), lambda part: test_set.batch(part, device))
+        seen, known = look(chosen, lambda part: train_set.batch(part, device))
+        made, samples_made = look(z, lambda part: generator.synthesize(generator.map(part.to(device))))
     return {
         "frechet": frechet_distance(made, held_out),
         "floor": frechet_distance(seen, held_out),
+        "swd": sliced_wasserstein(samples_made, photos)["swd"],
+        "swd_floor": sliced_wasserstein(known, photos)["swd"],
         "samples": samples,
         "train_images": len(chosen),
     }

@@ -100,4 +100,5 @@ def test_samples_are_judged_beside_the_floor(tiny_weights: Weights) -> None:
     )
     assert (report["samples"], report["train_images"]) == (24, 24)
     assert 0 < report["floor"] < report["frechet"]
+    assert 0 < report["swd_floor"] < report["swd"]
     assert seen[-1] == (68, 68)
