@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stkit")
 
-_NOTE = "usual_errors"
+USUAL_ERRORS = "usual_errors"
 
 
 def usual_errors(weights: Weights) -> Mapping[str, Any] | None:
@@ -31,12 +31,12 @@ def usual_errors(weights: Weights) -> Mapping[str, Any] | None:
 
     def read() -> Mapping[str, Any] | None:
         try:
-            note = load_header(path).notes.get(_NOTE)
+            note = load_header(path).notes.get(USUAL_ERRORS)
         except WeightsError:
             return None
         return note if isinstance(note, Mapping) else None
 
-    return weights.keep((_NOTE, path.stat().st_mtime_ns), read) if path.exists() else None
+    return weights.keep((USUAL_ERRORS, path.stat().st_mtime_ns), read) if path.exists() else None
 
 
 def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path) -> None:
@@ -69,8 +69,8 @@ def store_usual_errors(weights: Weights, errors: Mapping[str, Tensor]) -> Path:
     note: dict[str, Any] = {"images": len(errors["mse"])}
     for name, values in errors.items():
         note[name] = {f"p{q}": round(float(values.float().quantile(q / 100)), 5) for q in (50, 90, 99)}
-    save_tensors(path, tensors, dataclasses.replace(header, notes={**header.notes, _NOTE: note}))
+    save_tensors(path, tensors, dataclasses.replace(header, notes={**header.notes, USUAL_ERRORS: note}))
     return path
 
 
-__all__ = ["store_usual_errors", "usual_errors", "warn_if_unusual"]
+__all__ = ["USUAL_ERRORS", "store_usual_errors", "usual_errors", "warn_if_unusual"]

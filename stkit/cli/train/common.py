@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,6 +102,21 @@ def copy_beside(weights: Weights, out: Path, kind: str) -> None:
     for other in weights.kinds():
         if other != kind:
             copy_part(weights, out, other)
+
+
+def carry_over(weights: Weights, out: Path, generator: str) -> None:
+    """Write all that `weights` have beside their generator to `out`, for the one of the fingerprint `generator` there.
+
+    It must take the same codes. The usual errors of the inverter were another generator's and are left out.
+    """
+    from stkit.quality import USUAL_ERRORS
+    from stkit.weights import load_tensors, save_tensors
+
+    for kind in sorted(weights.kinds(), key=lambda kind: kind == "inverter"):  # last: it says that all is there
+        if kind != "generator":
+            header, tensors = load_tensors(weights.path(kind))
+            notes = {name: value for name, value in header.notes.items() if name != USUAL_ERRORS}
+            save_tensors(out / f"{kind}.safetensors", tensors, replace(header, generator=generator, notes=notes))
 
 
 def copy_part(weights: Weights, out: Path, kind: str) -> None:
@@ -202,6 +218,7 @@ __all__ = [
     "StepsFlag",
     "WDimFlag",
     "attribute_columns",
+    "carry_over",
     "copy_beside",
     "copy_part",
     "feature_dtype",

@@ -129,10 +129,12 @@ def _done(folder: Path, steps: int) -> bool:
     """Whether a stage has left its weights after `steps` steps."""
     from stkit.weights import load_header
 
-    path = folder / "inverter.safetensors"
-    # Both files: a stage that was killed between them is exported again.
-    complete = path.is_file() and (folder / "generator.safetensors").is_file()
-    return complete and load_header(path).notes.get("steps") == steps
+    generator, inverter = (folder / f"{kind}.safetensors" for kind in ("generator", "inverter"))
+    if not generator.is_file() or not inverter.is_file():
+        return False
+    header = load_header(generator)
+    # A stage that was killed between the two files is exported again.
+    return header.notes.get("steps") == steps and load_header(inverter).generator == header.fingerprint
 
 
 def _install(weights: Weights, target: Path) -> None:

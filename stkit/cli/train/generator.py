@@ -25,6 +25,7 @@ from stkit.cli.train.common import (
     SeedFlag,
     StepsFlag,
     WDimFlag,
+    carry_over,
     feature_dtype,
     image_sets,
     is_first_process,
@@ -77,19 +78,18 @@ def run(
     from stkit.models.stylegan2 import Generator, GeneratorConfig
     from stkit.training.augment import DIFF_AUGMENT, AugmentConfig
     from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
-    from stkit.training.inverter import export_inverter
     from stkit.weights import find_weights
 
     shape = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
-    start = kept = None
+    start = None
     if keep is not None and init is None:
         raise UsageError("--keep is for the inverter of the weights to start from; give --init")
-    if init is not None:
-        weights = find_weights(init)
+    weights = find_weights(init) if init is not None else None
+    if weights is not None:
         first = weights.generator()
-        require_same_shape(shape, first.config, init)
+        require_same_shape(shape, first.config, weights.name)
         shape, start = first.config, first.state_dict()
-        kept = weights.style_transformer() if keep is not None else None
+    kept = weights.style_transformer() if weights is not None and keep is not None else None
     require_room(out, "generator")
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     if discriminator not in ("stylegan2", "projected"):
@@ -117,10 +117,9 @@ def run(
     if run.train() == steps and is_first_process():
         averaged = run.ema.model
         assert isinstance(averaged, Generator)
-        about = {**origin(domain, licence), "notes": run_notes(data, train_set, loop)}
-        header = export_generator(averaged, out, **about)
-        if kept is not None:
-            export_inverter(kept, out, generator=header.fingerprint, **about)
+        header = export_generator(averaged, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))
+        if weights is not None and kept is not None:
+            carry_over(weights, out, header.fingerprint)
         tell_done(out)
 
 
