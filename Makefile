@@ -19,12 +19,11 @@ setup: .venv/.done
 # Grace Hopper's official portrait, public domain, from matplotlib's sample data.
 demo: PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg
 demo: OUT = out/demo
-demo: LATENTS = $(OUT)/grace_hopper/grace_hopper.latents.safetensors
 demo: setup  ## invert and edit a real portrait with the shipped model
 	$(BIN)/stkit invert "$(PHOTO)" --quality best --out $(OUT)
-	$(BIN)/stkit edit $(LATENTS) --edit smile=2
-	$(BIN)/stkit edit $(LATENTS) --edit age=-2
-	@echo "The pictures are in $(CURDIR)/$(OUT)/grace_hopper"
+	$(BIN)/stkit edit "$(PHOTO)" --edit smile=2 --out $(OUT)/edits
+	$(BIN)/stkit edit "$(PHOTO)" --edit age=-2 --out $(OUT)/edits
+	@echo "The reconstruction is in $(CURDIR)/$(OUT)/grace_hopper, the edited photos in $(CURDIR)/$(OUT)/edits/grace_hopper"
 
 check: setup
 	$(BIN)/ruff check .

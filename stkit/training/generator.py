@@ -60,7 +60,7 @@ class AdversarialConfig:
     r1_gamma: float | None = None
     d_reg_interval: int = 16
     d_warmup: int = 0
-    keep: float = 10.0
+    keep: float = 200.0
     zoom: bool = True
     ema_images: float = 10_000
     style_mixing: float = 0.9

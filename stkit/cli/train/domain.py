@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stkit.weights import Weights
 
 # Of the adversarial stage after reconstruction, tried on the faces (docs/models/faces.md).
-KEEP, WARMUP, SHARPEN_RATE = 50.0, 50, 5e-4
+KEEP, WARMUP, SHARPEN_RATE = 200.0, 50, 5e-4
 
 
 def run(
