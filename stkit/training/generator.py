@@ -193,7 +193,7 @@ class GeneratorRun:
             photos = self.val_set.batch(torch.arange(min(128, len(self.val_set))), self.device)
             codes = torch.cat([self._invert_eager(part) for part in photos.split(32)])
             outputs = torch.cat([model.synthesize(part, dtype=self.config.dtype) for part in codes.split(32)])
-            images += [photos[:8], outputs[:8]]
+            images += [F.pad(part[:8], [0] * 7 + [max(8 - len(part), 0)], value=1.0) for part in (photos, outputs)]
             errors = paired_errors(outputs, photos, self.lpips, crop)
         save_samples(self.loop.out, step, torch.cat(images), 8, crop)
         return {f"val_{name}": round(float(value.mean()), 5) for name, value in errors.items()}

@@ -246,6 +246,8 @@ def test_half_of_the_fakes_can_be_reconstructions_that_stay_near_their_photos(tm
     assert after["val_mse"] < log_lines(tmp_path / "free")[-1]["val_mse"]
     with Image.open(tmp_path / "near" / "samples" / "0000020.png") as grid:
         assert grid.size == (8 * 20 + 4, 6 * 20 + 4)
+        assert grid.getpixel((7 * 20 + 10, 4 * 20 + 10)) == (255, 255, 255)  # of 6 photos no eighth
+        assert grid.getpixel((10, 5 * 20 + 10)) != (255, 255, 255)
 
 
 def test_a_keeping_run_stopped_halfway_ends_with_the_same_bits(tmp_path: Path) -> None:
