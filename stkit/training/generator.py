@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.images import resize_batch
+from stkit.images import picture_part, resize_batch
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
 from stkit.models.lpips import load_lpips
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
@@ -139,6 +139,8 @@ class GeneratorRun:
         self._render, self._score = compiled(self._render_eager), compiled(self._score_eager)
         self._invert, self._errors = compiled(self._invert_eager), compiled(self._errors_eager)
         self._r1 = torch.zeros(())
+        self._picture = torch.zeros((config.generator.img_resolution,) * 2, dtype=torch.bool, device=self.device)
+        picture_part(self._picture, self.train_set.output_crop).fill_(True)
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
@@ -238,7 +240,7 @@ class GeneratorRun:
 
     def _r1_step(self, reals: Tensor, random: torch.Generator) -> Tensor:
         # Of the augmented images, which are what the discriminator sees.
-        images = apply_augmentation(reals, *self._changes(random))
+        images = apply_augmentation(self._seen(reals), *self._changes(random))
         assert isinstance(self.discriminator, Discriminator)
         penalty = r1_penalty(self.discriminator, images, self.config.dtype)
         gamma = self.config.r1_gamma
@@ -286,7 +288,11 @@ class GeneratorRun:
         return mse.mean(), lpips.mean()
 
     def _score_eager(self, images: Tensor, geometry: Tensor, colour: Tensor) -> Tensor:
-        return self.discriminator(apply_augmentation(images, geometry, colour), self.config.dtype)
+        return self.discriminator(apply_augmentation(self._seen(images), geometry, colour), self.config.dtype)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        # A reconstruction loss leaves bars beside the picture as they come, and they would tell every fake.
+        return torch.where(self._picture, images, -1.0)
 
 
 def _build_discriminator(config: DiscriminatorConfig | ProjectedConfig) -> Discriminator | ProjectedDiscriminator:

@@ -171,6 +171,20 @@ def test_the_discriminator_tells_the_data_from_the_samples(tmp_path: Path) -> No
     assert (scores[24:] < 0).float().mean() > 0.9
 
 
+def test_bars_beside_the_picture_are_not_seen(tmp_path: Path) -> None:
+    def discriminator_after(rows: slice) -> dict[str, Tensor]:
+        images = colours().images.clone()
+        images[:, :, rows] = 255 - images[:, :, rows]
+        photos = dataclasses.replace(colours(), images=images, output_crop=(0, 0.25, 1, 0.75))
+        run = dataclasses.replace(make_run(tmp_path), train_set=photos)
+        run.step(0)  # with R1
+        return run.discriminator.state_dict()
+
+    plain, bars, picture = (discriminator_after(rows) for rows in (slice(0), slice(4), slice(4, 6)))
+    assert all(torch.equal(plain[name], bars[name]) for name in plain)
+    assert any(not torch.equal(plain[name], picture[name]) for name in plain)
+
+
 def test_the_generator_goes_where_the_discriminator_likes_it(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, d_learning_rate=0.0, ada_target=None, augment_p=0.0)
     run = make_run(tmp_path, 1, config)
