@@ -18,11 +18,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from stkit.devices import fast_dtype, resolve_device
 from stkit.domains import AlignmentTemplate
-from stkit.editor import resolve_device
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
@@ -72,7 +71,6 @@ def main() -> None:
     parser.add_argument("--channel-max", type=int, default=256)
     parser.add_argument("--domain", default="faces")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--fp32", action="store_true", help="in place of bf16")
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
 
@@ -81,8 +79,8 @@ def main() -> None:
     train_set, test_set = load_train_val(arguments.data, arguments.resolution, output_crop=crop)
     if arguments.data.with_suffix(".csv").exists():
         test_set = load_image_set(arguments.data, arguments.resolution, "test", output_crop=crop)
+    compile = not arguments.no_compile
     size, base, widest = arguments.resolution, arguments.channel_base, arguments.channel_max
-    dtype = torch.float32 if arguments.fp32 else torch.bfloat16
     runs = [
         (discriminator, setting)
         for setting in arguments.settings
@@ -92,7 +90,7 @@ def main() -> None:
     rows = []
     for discriminator, setting in runs:
         config, batch = configure(
-            discriminator, setting, size, arguments.batch, base, widest, dtype=dtype, compile=not arguments.no_compile
+            discriminator, setting, size, arguments.batch, base, widest, dtype=fast_dtype(device), compile=compile
         )
         name = f"{discriminator}-{setting.replace('/', 'over').replace('*', 'x')}"
         loop = LoopConfig(arguments.out / name, 10**9, batch, resume=True)

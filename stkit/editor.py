@@ -15,6 +15,7 @@ from PIL import Image
 
 from stkit.alignment import frame_photo, outside_share, picture_transform
 from stkit.chain import EditStep, apply_steps, parse_step
+from stkit.devices import resolve_device
 from stkit.domains import Domain, Subject, picture_box
 from stkit.errors import StkitError, UsageError
 from stkit.images import Photo, load_photo, picture_errors, picture_part, to_image, to_tensor
@@ -322,16 +323,4 @@ def load(name: str = "faces", device: str = "auto") -> Editor:
     return Editor(find_weights(name), registry, resolve_device(device))
 
 
-def resolve_device(name: str) -> torch.device:
-    """The torch device of a name. Raises UsageError when this machine has none such."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"device '{name}' is not available here; use --device cpu") from error
-    return device
-
-
-__all__ = ["Editor", "load", "resolve_device"]
+__all__ = ["Editor", "load"]

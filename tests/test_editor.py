@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import stkit
-from stkit.editor import resolve_device
 from stkit.errors import LatentsError, StkitError, UsageError
 from stkit.images import to_tensor
 from stkit.latents import Latents
@@ -80,13 +79,6 @@ def test_strength_outside_the_safe_range_warns(editor: stkit.Editor, caplog: pyt
     assert "outside" not in caplog.text
     editor.edit(latents, "ganspace", "pc1", strength=50)
     assert "strength 50 is outside" in caplog.text
-
-
-def test_unknown_devices_are_one_line() -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    for name in ("abacus", "cuda:99"):
-        with pytest.raises(UsageError, match=name):
-            resolve_device(name)
 
 
 def test_photos_without_a_subject(editor: stkit.Editor, tmp_path: Path) -> None:

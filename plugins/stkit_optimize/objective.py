@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 from dataclasses import dataclass, field
 
 import torch
@@ -66,19 +65,4 @@ def load_network(weight: float, device: torch.device) -> LPIPS | None:
         return None
 
 
-def feature_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64") and _has_bf16()
-    return torch.bfloat16 if native else torch.float32
-
-
-def _has_bf16() -> bool:
-    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.12
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-__all__ = ["Objective", "feature_dtype", "load_network", "perceptual_size"]
+__all__ = ["Objective", "load_network", "perceptual_size"]

@@ -50,15 +50,16 @@ class Optimize(Inverter[OptimizeOptions]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]; with space=w all layers of a row are equal."""
         import torch
 
+        from stkit.devices import fast_dtype
         from stkit.latents import Latents
-        from stkit_optimize.objective import Objective, feature_dtype, load_network, perceptual_size
+        from stkit_optimize.objective import Objective, load_network, perceptual_size
         from stkit_optimize.projector import project
         from stkit_optimize.start import starting_codes, starting_generator
 
         generator = starting_generator(context)
         starts = starting_codes(crops, context, encode=options.space is LatentSpace.W_PLUS)  # [B, num_ws, w_dim]
         network = load_network(options.lpips, context.device)
-        dtype, size = feature_dtype(context.device), perceptual_size(context.weights.resolution)
+        dtype, size = fast_dtype(context.device), perceptual_size(context.weights.resolution)
         rows = []
         for i, crop in enumerate(crops.split(1)):
             objective = Objective(crop.to(context.device), options.l2, options.lpips, network, size, dtype)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stkit.devices import fast_dtype
 from stkit.inversion import InversionContext
 from stkit.latents import Latents
 from stkit.models.stylegan2 import Generator
 from stkit.options import LatentSpace
 from stkit.tuning import Tuning, tuning_between
 from stkit_optimize.descent import descend
-from stkit_optimize.objective import Objective, feature_dtype, load_network
+from stkit_optimize.objective import Objective, load_network
 from stkit_optimize.start import starting_generator, w_spread
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def tune(crops: Tensor, pivots: Latents, options: PTIOptions, context: Inversion
     before = starting_generator(context)
     tuned = copy.deepcopy(before)
     parameters = [p.requires_grad_() for p in tuned.synthesis.parameters()]
-    network, dtype = load_network(options.lpips, device), feature_dtype(device)
+    network, dtype = load_network(options.lpips, device), fast_dtype(device)
     # Details are what tuning is for: LPIPS sees all of the picture's.
     size = max(256 if context.weights.resolution > 64 else 2 * context.weights.resolution, context.weights.resolution)
     objectives = [

@@ -68,7 +68,7 @@ class AdversarialConfig:
     ada_target: float | None = 0.6
     ada_images: int = 500_000
     augment_p: float = 0.0
-    dtype: torch.dtype = torch.bfloat16
+    dtype: torch.dtype = torch.float32
     compile: bool = True
 
     def __post_init__(self) -> None:

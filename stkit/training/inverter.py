@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.images import picture_part, resize_batch
+from stkit.images import resize_batch
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator
+from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training import parallel
 from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.e4e import E4EConfig, E4ELosses
@@ -39,7 +39,7 @@ from stkit.training.loop import (
     run_settings,
     step_generator,
 )
-from stkit.training.losses import autocast, channels_last, paired_errors
+from stkit.training.losses import autocast, channels_last, paired_errors, training_lpips
 from stkit.weights import Header, tensors_fingerprint
 
 Embedder = Callable[[Tensor], Tensor]
@@ -51,7 +51,7 @@ class InverterConfig:
     """The network and the weights of the loss's parts, 0 to leave one out.
 
     `latent` is the share of batches (0 to 1) that are the generator's own samples, whose codes are
-    known; `dtype` is that of the features.
+    known; `zoom` is as in `ReconstructionConfig`; `dtype` is that of the features.
     """
 
     inverter: StyleTransformerConfig | PSPEncoderConfig
@@ -60,9 +60,18 @@ class InverterConfig:
     lpips: float = 0.8
     identity: float = 0.1
     latent: float = 0.0
+    zoom: bool = True
     ema_decay: float = 0.998
-    dtype: torch.dtype = torch.bfloat16
+    dtype: torch.dtype = torch.float32
     compile: bool = True
+
+
+def comparison_resolution(inverter: StyleTransformerConfig | PSPEncoderConfig, generator: GeneratorConfig) -> int:
+    """Where photos and reconstructions are compared: the generator's resolution, or the paper's 256 px above it.
+
+    An inverter that sees more than that is compared at its own input resolution.
+    """
+    return max(inverter.input_resolution, min(generator.img_resolution, 256))
 
 
 @dataclass
@@ -85,9 +94,10 @@ class _Objective:
     def _passes(self, images: Tensor, stage: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Codes and what the generator makes of them; each pass of ReStyle begins anew from the one before."""
         network, config = self.inverter, self.config
+        seen = _seen(images, config)
         if not isinstance(network, PSPEncoder) or network.config.iterations == 1:
             with autocast(images.device, config.dtype):
-                predicted = network(images, stage) if isinstance(network, PSPEncoder) else network(images)
+                predicted = network(seen, stage) if isinstance(network, PSPEncoder) else network(seen)
             yield predicted, _render(self.generator, predicted, config)
             return
         predicted = network.latent_avg.expand(len(images), -1, -1)
@@ -95,7 +105,7 @@ class _Objective:
             output = _render(self.generator, predicted[:1], config).expand_as(images)
         for _ in range(network.config.iterations):
             with autocast(images.device, config.dtype):
-                offsets = network.offsets(torch.cat([images, output.detach()], 1), stage)
+                offsets = network.offsets(torch.cat([seen, _seen(output.detach(), config)], 1), stage)
             predicted = predicted.detach() + offsets
             output = _render(self.generator, predicted, config)
             yield predicted, output
@@ -108,8 +118,8 @@ class _Objective:
         loss = config.l2 * losses["mse"]
         with autocast(images.device, config.dtype):
             if config.lpips:
-                views = (picture_part(canvas, self.output_crop) for canvas in (output, images))
-                losses["lpips"] = self.lpips(*views).float().mean()
+                distance = training_lpips(output, images, self.lpips, self.output_crop, config.zoom)
+                losses["lpips"] = distance.mean()
                 loss = loss + config.lpips * losses["lpips"]
             if config.identity and self.embedder is not None:
                 losses["identity"] = 1 - _likeness(self.embedder, output, images).mean()
@@ -125,8 +135,14 @@ class _Objective:
 
 
 def _render(generator: Generator, codes: Tensor, config: InverterConfig) -> Tensor:
-    """Images of `codes` [B, num_ws, w_dim] at the inverter's resolution."""
-    return resize_batch(generator.synthesize(codes, dtype=config.dtype), config.inverter.input_resolution)
+    """Images of `codes` [B, num_ws, w_dim] at the resolution of the comparison."""
+    images = generator.synthesize(codes, dtype=config.dtype)
+    return resize_batch(images, comparison_resolution(config.inverter, generator.config))
+
+
+def _seen(images: Tensor, config: InverterConfig) -> Tensor:
+    """`images` as the inverter sees them."""
+    return resize_batch(images, config.inverter.input_resolution)
 
 
 @torch.no_grad()
@@ -134,6 +150,7 @@ def _predict(
     network: Network, generator: Generator, images: Tensor, config: InverterConfig, stage: int | None
 ) -> Tensor:
     """The codes [B, num_ws, w_dim] of `images`, after all passes."""
+    images = _seen(images, config)
     with autocast(images.device, config.dtype):
         if not isinstance(network, PSPEncoder):
             return network(images)
@@ -154,8 +171,8 @@ class InverterRun:
     """A resumable run: `train()` leaves the averaged network in `ema.model` and in the checkpoint under `ema`.
 
     The network is what the config is of: a StyleTransformer or a PSPEncoder. `e4e` are the settings of
-    a progressive encoder's own losses, by default the paper's. The image sets are at the inverter's
-    input resolution. `embedder` comes from `Domain.load_embedder`; `init` is the state dict of an
+    a progressive encoder's own losses, by default the paper's. The image sets are at the
+    `comparison_resolution`. `embedder` comes from `Domain.load_embedder`; `init` is the state dict of an
     inverter of the same config to start from, otherwise the mapping network and `latent_avg` are the
     generator's and the rest is random. Raises UsageError when the parts do not fit each other,
     WeightsError when `init` does not fit the config.
@@ -201,11 +218,11 @@ class InverterRun:
         ):
             if mine != wanted:
                 raise UsageError(f"the inverter's {name} is {mine}, but the generator needs {wanted}")
+        size = comparison_resolution(ours, theirs)
         for images in (self.train_set, self.val_set):
-            if images.images.shape[-1] != ours.input_resolution:
+            if images.images.shape[-1] != size:
                 raise UsageError(
-                    f"the images have {images.images.shape[-1]} px, but the inverter takes {ours.input_resolution} px; "
-                    "load them at its input_resolution"
+                    f"the images have {images.images.shape[-1]} px, but they are compared at {size} px; load them so"
                 )
         if self.config.identity and self.embedder is None:
             raise UsageError("this domain has no network for the identity loss; set its weight to 0 (--identity 0)")
@@ -330,4 +347,4 @@ def export_inverter(
     return save_module(folder, inverter, header)
 
 
-__all__ = ["Embedder", "InverterConfig", "InverterRun", "export_inverter"]
+__all__ = ["Embedder", "InverterConfig", "InverterRun", "comparison_resolution", "export_inverter"]

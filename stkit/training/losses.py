@@ -34,13 +34,19 @@ def training_errors(
     MSE is of the whole canvas, so that its bars become black, LPIPS of the picture alone; zoomed, its rows are not
     in the order of the images.
     """
-    error = (images - photos).square().mean((1, 2, 3))
+    return (images - photos).square().mean((1, 2, 3)), training_lpips(images, photos, lpips, output_crop, zoom)
+
+
+def training_lpips(
+    images: Tensor, photos: Tensor, lpips: LPIPS, output_crop: tuple[float, float, float, float], zoom: bool
+) -> Tensor:
+    """The LPIPS of `training_errors` alone, [B]."""
     views = [picture_part(canvas, output_crop) for canvas in (images, photos)]
     if photos.shape[-1] < 64:  # the smallest that LPIPS sees anything in
         views = [upsample2d(view) for view in views]
     elif zoom:
         views = [zoomed(view) for view in views]
-    return error, lpips(*views).float()
+    return lpips(*views).float()
 
 
 def zoomed(images: Tensor) -> Tensor:
@@ -65,4 +71,4 @@ def paired_errors(
     return {"mse": torch.cat(mse), "lpips": torch.cat(distance)}
 
 
-__all__ = ["autocast", "channels_last", "paired_errors", "training_errors", "zoomed"]
+__all__ = ["autocast", "channels_last", "paired_errors", "training_errors", "training_lpips", "zoomed"]

@@ -69,7 +69,7 @@ class ReconstructionConfig:
     zoom: bool = True
     grow_from: int | None = None
     ema_decay: float = 0.998
-    dtype: torch.dtype = torch.bfloat16
+    dtype: torch.dtype = torch.float32
     compile: bool = True
 
 

@@ -19,8 +19,9 @@ from stkit.training.data import ImageSet
 from stkit.training.e4e import E4EConfig, E4ELosses, LatentDiscriminator
 from stkit.training.export import save_module
 from stkit.training.generator import export_generator
-from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
+from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter
 from stkit.training.loop import LoopConfig
+from stkit.training.losses import zoomed
 from stkit.weights import find_weights, load_header, verify_weights
 from tests.training.resuming import log_lines, require_same_bits
 
@@ -163,12 +164,49 @@ def test_latent_is_the_share_of_batches_with_known_codes(tmp_path: Path) -> None
     assert losses["loss"].item() == pytest.approx(losses["mse"].item() + losses["latent"].item())
 
 
-def test_a_generator_larger_than_the_inverter_is_compared_at_its_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rival", [None, *RIVALS])
+def test_an_inverter_that_sees_less_than_the_generator_makes_is_judged_by_all_of_it(
+    tmp_path: Path, rival: str | None
+) -> None:
     config = dataclasses.replace(GENERATOR, img_resolution=64)
-    network = dataclasses.replace(NETWORK, num_ws=config.num_ws, num_queries=config.num_ws)
-    run = make_run(tmp_path, 1, dataclasses.replace(TINY, inverter=network), generator=make_generator(0, config))
+    network: StyleTransformerConfig | PSPEncoderConfig
+    if rival:
+        network = dataclasses.replace(RIVALS[rival], num_ws=config.num_ws)
+    else:
+        network = dataclasses.replace(NETWORK, num_ws=config.num_ws, num_queries=config.num_ws)
+    assert network.input_resolution == 32
+    sets = {"train_set": make_set(resolution=64), "val_set": make_set(5, 64, seed=1)}
+    run = make_run(
+        tmp_path,
+        1,
+        dataclasses.replace(TINY, inverter=network, latent=1.0),
+        generator=make_generator(0, config),
+        **sets,
+    )
+    images, codes = run._batch(0, torch.Generator())
+    assert images.shape[-1] == 64 and codes is not None
     assert run.train() == 1
     assert log_lines(tmp_path)[-1]["val_mse"] > 0
+
+
+@pytest.mark.parametrize(("seen", "made", "compared"), [(64, 128, 128), (256, 1024, 256), (256, 64, 256), (32, 32, 32)])
+def test_photos_are_compared_at_the_generators_resolution_up_to_256(seen: int, made: int, compared: int) -> None:
+    network = dataclasses.replace(NETWORK, input_resolution=seen)
+    assert comparison_resolution(network, dataclasses.replace(GENERATOR, img_resolution=made)) == compared
+
+
+def test_with_zoom_lpips_sees_crops_at_twice_the_resolution(tmp_path: Path) -> None:
+    images = torch.rand(9, 3, 64, 64) * 2 - 1
+    config = dataclasses.replace(GENERATOR, img_resolution=64)
+    network = dataclasses.replace(NETWORK, num_ws=config.num_ws, num_queries=config.num_ws, input_resolution=64)
+    sets = {"train_set": make_set(resolution=64), "val_set": make_set(5, 64, seed=1)}
+    for zoom in (True, False):
+        part = dataclasses.replace(TINY, inverter=network, zoom=zoom)
+        run = make_run(tmp_path, config=part, generator=make_generator(0, config), **sets)
+        run.model.eval()
+        output = run.generator.synthesize(run.model(images))
+        views = [zoomed(view) if zoom else view for view in (output, images)]
+        assert run.objective(images, None)["lpips"].item() == pytest.approx(run.lpips(*views).mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +214,8 @@ def test_a_generator_larger_than_the_inverter_is_compared_at_its_size(tmp_path: 
     [
         ({"embedder": None}, "no network for the identity loss; set its weight to 0"),
         ({"config": dataclasses.replace(TINY, latent=1.5)}, "latent 1.5 is not a share"),
-        ({"train_set": make_set(resolution=16)}, "the images have 16 px, but the inverter takes 32 px"),
-        ({"val_set": make_set(resolution=64)}, "the images have 64 px, but the inverter takes 32 px"),
+        ({"train_set": make_set(resolution=16)}, "the images have 16 px, but they are compared at 32 px"),
+        ({"val_set": make_set(resolution=64)}, "the images have 64 px, but they are compared at 32 px"),
         (
             {"config": dataclasses.replace(TINY, inverter=dataclasses.replace(NETWORK, num_ws=6))},
             "num_ws is 6, but the generator needs 8",

@@ -48,7 +48,7 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Train the latent classifier that `label` and `reference` edits steer by, from labelled photos."""
-    from stkit.editor import resolve_device
+    from stkit.devices import resolve_device
     from stkit.models.latent_classifier import LatentClassifierConfig
     from stkit.training.classifier import ClassifierConfig, ClassifierRun, export_classifier, held_out_figures
     from stkit.weights import find_weights

@@ -28,9 +28,15 @@ StepsFlag = Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.
 BatchFlag = Annotated[int, typer.Option("--batch", min=2, help="Images a step.")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 SeedFlag = Annotated[int, typer.Option("--seed", help="Of all randomness of the run.")]
-PrecisionFlag = Annotated[str, typer.Option("--precision", help="bf16 or fp32.")]
+PrecisionFlag = Annotated[str, typer.Option("--precision", help="auto (bf16 where it is native), bf16 or fp32.")]
 CompileFlag = Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile: slow start, fast steps.")]
 LicenceFlag = Annotated[str, typer.Option("--licence", help="Written into the weights.")]
+OwnLicenceFlag = Annotated[
+    str | None, typer.Option("--licence", help="Written into the weights; by default that of --init.")
+]
+OwnDomainFlag = Annotated[
+    str | None, typer.Option("--domain", help="What the images show; by default what --init is for, else faces.")
+]
 SaveFlag = Annotated[float, typer.Option("--save-seconds", help="Between checkpoints.")]
 SampleFlag = Annotated[float, typer.Option("--sample-seconds", help="Between sample grids with validation.")]
 ResolutionFlag = Annotated[int, typer.Option("--resolution", help="Of the generator, a power of two.")]
@@ -54,12 +60,14 @@ def loop_config(
     return LoopConfig(out, steps, batch, seed, resume, save_seconds, sample_seconds)
 
 
-def feature_dtype(precision: str) -> torch.dtype:
+def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
     import torch
 
-    names = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    from stkit.devices import fast_dtype
+
+    names = {"auto": fast_dtype(device), "bf16": torch.bfloat16, "fp32": torch.float32}
     if precision not in names:
-        raise UsageError(f"precision '{precision}' is not bf16 or fp32")
+        raise UsageError(f"precision '{precision}' is not auto, bf16 or fp32")
     return names[precision]
 
 
@@ -170,8 +178,15 @@ def attribute_columns(text: str) -> list[tuple[str, str | None]]:
     return columns
 
 
-def origin(domain: str, licence: str) -> Mapping[str, Any]:
-    return {"domain": domain, "alignment": load_plugins().domain(domain).template, "licence": licence}
+def origin(domain: str | None, licence: str | None, first: Weights | None) -> Mapping[str, Any]:
+    """Domain, alignment and licence of new weights, by default those of the weights `first` that they start from."""
+    if domain is None:
+        domain = first.domain if first else "faces"
+    template = load_plugins().domain(domain).template
+    alignment = first.alignment if first and domain == first.domain else template
+    if licence is None:
+        licence = first.header.licence if first else "unknown"
+    return {"domain": domain, "alignment": alignment, "licence": licence}
 
 
 def run_notes(data: Path, train_set: ImageSet, loop: LoopConfig) -> dict[str, Any]:
@@ -180,7 +195,7 @@ def run_notes(data: Path, train_set: ImageSet, loop: LoopConfig) -> dict[str, An
 
 def training_device(name: str) -> torch.device:
     """The device to train on; under torchrun the processes join here."""
-    from stkit.editor import resolve_device
+    from stkit.devices import resolve_device
     from stkit.training import parallel
 
     device = resolve_device(name)
@@ -208,6 +223,8 @@ __all__ = [
     "LicenceFlag",
     "MaxFlag",
     "OutFlag",
+    "OwnDomainFlag",
+    "OwnLicenceFlag",
     "OwnWeightsFlag",
     "PrecisionFlag",
     "ResolutionFlag",

@@ -57,14 +57,14 @@ def run(
     licence: LicenceFlag = "unknown",
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
-    precision: PrecisionFlag = "bf16",
+    precision: PrecisionFlag = "auto",
     compile: CompileFlag = True,
     save_seconds: SaveFlag = 120,
     sample_seconds: SampleFlag = 300,
     device: DeviceFlag = "auto",
 ) -> None:
     """Train everything for photos of your own: generator, inverter and what editing methods need without labels."""
-    from stkit.editor import resolve_device
+    from stkit.devices import resolve_device
     from stkit.models.efficientnet import load_lite0
     from stkit.weights import find_weights, user_folder, weights_names
 

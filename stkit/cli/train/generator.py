@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag
+from stkit.cli.common import DeviceFlag
 from stkit.cli.train.common import (
     DEFAULT_SHAPE,
     BaseFlag,
@@ -14,9 +14,10 @@ from stkit.cli.train.common import (
     CompileFlag,
     DataArgument,
     LayersFlag,
-    LicenceFlag,
     MaxFlag,
     OutFlag,
+    OwnDomainFlag,
+    OwnLicenceFlag,
     PrecisionFlag,
     ResolutionFlag,
     ResumeFlag,
@@ -62,11 +63,11 @@ def run(
         typer.Option("--keep", min=0, help="Keep what --init's inverter reconstructs: the weight of MSE + LPIPS."),
     ] = None,
     ada: Annotated[bool, typer.Option("--ada/--no-ada", help="Adaptive discriminator augmentation.")] = True,
-    domain: DomainFlag = "faces",
-    licence: LicenceFlag = "unknown",
+    domain: OwnDomainFlag = None,
+    licence: OwnLicenceFlag = None,
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
-    precision: PrecisionFlag = "bf16",
+    precision: PrecisionFlag = "auto",
     compile: CompileFlag = True,
     save_seconds: SaveFlag = 120,
     sample_seconds: SampleFlag = 300,
@@ -91,6 +92,7 @@ def run(
         shape, start = first.config, first.state_dict()
     kept = weights.style_transformer() if weights is not None and keep is not None else None
     require_room(out, "generator")
+    source, chosen_device = origin(domain, licence, weights), training_device(device)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
     if discriminator not in ("stylegan2", "projected"):
         raise UsageError(f"discriminator '{discriminator}' is not stylegan2 or projected")
@@ -109,15 +111,15 @@ def run(
         d_learning_rate=learning_rate,
         r1_gamma=r1_gamma,
         ada_target=0.6 if ada and not projected else None,
-        dtype=feature_dtype(precision),
+        dtype=feature_dtype(precision, chosen_device),
         compile=compile,
     )
-    train_set, val_set = image_sets(data, shape.img_resolution, domain)
-    run = GeneratorRun(config, loop, train_set, training_device(device), start, kept, val_set)
+    train_set, val_set = image_sets(data, shape.img_resolution, source["domain"])
+    run = GeneratorRun(config, loop, train_set, chosen_device, start, kept, val_set)
     if run.train() == steps and is_first_process():
         averaged = run.ema.model
         assert isinstance(averaged, Generator)
-        header = export_generator(averaged, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))
+        header = export_generator(averaged, out, **source, notes=run_notes(data, train_set, loop))
         if weights is not None and kept is not None:
             carry_over(weights, out, header.fingerprint)
         tell_done(out)

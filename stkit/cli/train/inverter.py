@@ -58,7 +58,7 @@ def run(
     latent: Annotated[float, typer.Option("--latent", help="Share of steps on samples with known codes.")] = 0.0,
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
-    precision: PrecisionFlag = "bf16",
+    precision: PrecisionFlag = "auto",
     compile: CompileFlag = True,
     save_seconds: SaveFlag = 120,
     sample_seconds: SampleFlag = 300,
@@ -67,7 +67,7 @@ def run(
     """Train an inverter for a generator that stays as it is (L2, LPIPS, identity; e4e's own losses for e4e)."""
     from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-    from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
+    from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter
     from stkit.weights import find_weights
 
     found = find_weights(weights)
@@ -92,10 +92,12 @@ def run(
         lpips=lpips,
         identity=identity,
         latent=latent,
-        dtype=feature_dtype(precision),
+        zoom=comparison_resolution(shape, generator.config) < 256,
+        dtype=feature_dtype(precision, chosen_device),
         compile=compile,
     )
-    train_set, val_set = image_sets(data, shape.input_resolution, found.domain)
+    size = comparison_resolution(shape, generator.config)
+    train_set, val_set = image_sets(data, size, found.domain)
     embedder = load_plugins().domain(found.domain).load_embedder(found.alignment, chosen_device) if identity else None
     run = InverterRun(config, generator, loop, train_set, val_set, chosen_device, embedder, start)
     if run.train() == steps and is_first_process():

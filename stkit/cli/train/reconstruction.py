@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag, console, progress_bar
+from stkit.cli.common import DeviceFlag, console, progress_bar
 from stkit.cli.train.common import (
     DEFAULT_SHAPE,
     BaseFlag,
@@ -15,9 +15,10 @@ from stkit.cli.train.common import (
     CompileFlag,
     DataArgument,
     LayersFlag,
-    LicenceFlag,
     MaxFlag,
     OutFlag,
+    OwnDomainFlag,
+    OwnLicenceFlag,
     PrecisionFlag,
     ResolutionFlag,
     ResumeFlag,
@@ -67,11 +68,11 @@ def run(
     mean_share: Annotated[
         float, typer.Option("--mean-share", min=0, max=1, help="Of each batch, rendered from its mean w.")
     ] = 0.25,
-    domain: DomainFlag = "faces",
-    licence: LicenceFlag = "unknown",
+    domain: OwnDomainFlag = None,
+    licence: OwnLicenceFlag = None,
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
-    precision: PrecisionFlag = "bf16",
+    precision: PrecisionFlag = "auto",
     compile: CompileFlag = True,
     save_seconds: SaveFlag = 120,
     sample_seconds: SampleFlag = 300,
@@ -91,12 +92,13 @@ def run(
     )
     from stkit.weights import find_weights
 
+    first = find_weights(init) if init is not None else None
+    source, chosen_device = origin(domain, licence, first), training_device(device)
     generator = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
     inverter, start = StyleTransformerConfig.small(generator), None
-    if init is not None:
-        first = find_weights(init)
+    if first is not None:
         networks = {"generator": first.generator(), "inverter": first.style_transformer()}
-        require_same_shape(generator, first.generator().config, init)
+        require_same_shape(generator, first.generator().config, first.name)
         generator, inverter = first.generator().config, first.style_transformer().config
         start = torch.nn.ModuleDict(networks).state_dict()
     if input_resolution is not None:
@@ -115,13 +117,12 @@ def run(
         mean_share=mean_share,
         grow_from=grow_from,
         zoom=generator.img_resolution < 256,
-        dtype=feature_dtype(precision),
+        dtype=feature_dtype(precision, chosen_device),
         compile=compile,
     )
-    train_set, val_set = image_sets(data, generator.img_resolution, domain)
+    train_set, val_set = image_sets(data, generator.img_resolution, source["domain"])
     if len(train_set) < 10:
         raise StkitError(f"{data} has {len(train_set)} images to train on; 10 are the least, hundreds make a model")
-    chosen_device = training_device(device)
     run = ReconstructionRun(config, loop, train_set, val_set, chosen_device, start)
     if run.train() == steps and is_first_process():
         model = run.ema.model
@@ -130,7 +131,7 @@ def run(
             codes = mean_codes(model.inverter, train_set, chosen_device, config.dtype, on_progress)
         figures = fit_mapping(model.generator, codes)
         console.print("mapping: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-        export_reconstruction(model, out, **origin(domain, licence), notes=run_notes(data, train_set, loop))
+        export_reconstruction(model, out, **source, notes=run_notes(data, train_set, loop))
         tell_done(out)
 
 

@@ -48,7 +48,7 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Train the block that `reference` edits carry attributes over with; the weights need a classifier."""
-    from stkit.editor import resolve_device
+    from stkit.devices import resolve_device
     from stkit.models.latent_classifier import load_classifier
     from stkit.models.reference_block import ReferenceBlockConfig
     from stkit.training.reference import ReferenceConfig, ReferenceRun, export_reference, transfer_figures
