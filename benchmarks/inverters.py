@@ -2,13 +2,16 @@
 
 Each architecture begins from nothing, at its small size, beside the frozen generator of `--weights`, with the losses,
 batches and schedule of `stkit train inverter`, for the same wall time: a fiftieth of it tells the pace, and the pace
-how many steps the time is worth. With `--steps` all see equally many images instead. Figures are those of `stkit
+how many steps the time is worth. With `--steps` all see equally many images instead. `--settings` changes one thing
+at a time in each (ranger needs `pip install --no-deps pytorch-optimizer`). Figures are those of `stkit
 evaluate-quick` on the split test; the time is of one photo at a time, encoder alone. A run in DIR goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 import shutil
 import statistics
@@ -17,13 +20,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from stkit.devices import fast_dtype
 from stkit.domains import Domain
 from stkit.inversion import InversionContext
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
@@ -31,12 +35,19 @@ from stkit.models.style_transformer import StyleTransformer, StyleTransformerCon
 from stkit.plugins import load_plugins
 from stkit.training.data import ImageSet, load_image_set, load_train_val
 from stkit.training.evaluate import evaluate_reconstruction, mean_image
-from stkit.training.inverter import InverterConfig, InverterRun, export_inverter
+from stkit.training.inverter import (
+    InverterConfig,
+    InverterRun,
+    export_inverter,
+    load_identity,
+)
 from stkit.training.loop import LoopConfig
 from stkit.weights import Weights, find_weights
 
 Architecture = Literal["style-transformer", "psp", "e4e", "restyle"]
 Embedder = Callable[[Tensor], Tensor] | None
+
+SETTINGS = ("plain", "rate/3", "rate*3", "identity-0", "latent-0.1", "no-zoom", "ranger", "ranger*3")
 
 _CPU = torch.device("cpu")
 _PACE_SHARE = 0.02  # of the time, spent on measuring the pace
@@ -49,33 +60,49 @@ class Setting:
     weights: Weights
     domain: Domain
     embedder: Embedder
+    judge: Embedder
     train: ImageSet
     val: ImageSet
     test: ImageSet
     batch: int
+    learning_rate: float
     compile: bool
 
-    def run(self, architecture: Architecture, out: Path, steps: int, resume: bool) -> InverterRun:
-        """A run of `stkit train inverter`."""
+    def run(self, architecture: Architecture, change: str, out: Path, steps: int, resume: bool) -> InverterRun:
+        """A run of `stkit train inverter`, with one of SETTINGS."""
         generator = self.weights.generator()
         shape: StyleTransformerConfig | PSPEncoderConfig
         if architecture == "style-transformer":
             shape = StyleTransformerConfig.small(generator.config)
         else:
             shape = PSPEncoderConfig.small(architecture, generator.config)
-        config = InverterConfig(shape, identity=0.1 if self.embedder else 0.0, compile=self.compile)
+        config = InverterConfig(shape, dtype=fast_dtype(_CPU), compile=self.compile)
+        changes: dict[str, dict[str, Any]] = {
+            "identity-0": {"identity": 0.0},
+            "latent-0.1": {"latent": 0.1},
+            "no-zoom": {"zoom": False},
+        }
+        rate = self.learning_rate * (3 if change.endswith("*3") else 1 / 3 if change.endswith("/3") else 1)
+        config = dataclasses.replace(config, learning_rate=rate, **changes.get(change, {}))
         loop = LoopConfig(out, steps, self.batch, resume=resume, sample_seconds=900)
-        return InverterRun(config, generator, loop, self.train, self.val, _CPU, self.embedder)
+        run = InverterRun(config, generator, loop, self.train, self.val, _CPU, self.embedder)
+        if change.startswith("ranger"):
+            from pytorch_optimizer import Ranger
+
+            run.optimizer = Ranger(run.model.parameters(), config.learning_rate)  # type: ignore[assignment]
+        return run
 
 
-def planned_steps(setting: Setting, architecture: Architecture, out: Path, seconds: float, steps: int | None) -> int:
+def planned_steps(
+    setting: Setting, architecture: Architecture, change: str, out: Path, seconds: float, steps: int | None
+) -> int:
     """How many steps to train, the same when the run goes on; `seconds` of them by the pace of the first few."""
     plan = out / "plan.json"
     if plan.exists():
         return int(json.loads(plan.read_text())["steps"])
     if steps is None:
         with tempfile.TemporaryDirectory() as folder:
-            probe = setting.run(architecture, Path(folder), 1000, resume=False)
+            probe = setting.run(architecture, change, Path(folder), 1000, resume=False)
             for step in range(2):  # compiles
                 probe.step(step)
             start, done, passed = time.perf_counter(), 0, 0.0
@@ -88,10 +115,10 @@ def planned_steps(setting: Setting, architecture: Architecture, out: Path, secon
     return steps
 
 
-def train(setting: Setting, architecture: Architecture, out: Path, steps: int) -> Weights | None:
+def train(setting: Setting, architecture: Architecture, change: str, out: Path, steps: int) -> Weights | None:
     """Train to the last step and export; the weights in `out`, None when the training was stopped."""
     if not (out / "inverter.safetensors").exists():
-        run = setting.run(architecture, out, steps, resume=(out / "checkpoint.pt").exists())
+        run = setting.run(architecture, change, out, steps, resume=(out / "checkpoint.pt").exists())
         if run.train() < steps:
             return None
         model, weights = run.ema.model, setting.weights
@@ -131,7 +158,7 @@ def parameters(weights: Weights) -> float:
 
 def row(setting: Setting, weights: Weights, mean: Tensor, images: str) -> list[str]:
     """The figures of the weights' own inverter on the test photos."""
-    report = evaluate_reconstruction(weights, setting.test, mean, _CPU, setting.embedder)["reconstruction"]
+    report = evaluate_reconstruction(weights, setting.test, mean, _CPU, setting.judge)["reconstruction"]
     return [
         images,
         f"{report['mse']:.4f}",
@@ -142,14 +169,14 @@ def row(setting: Setting, weights: Weights, mean: Tensor, images: str) -> list[s
     ]
 
 
-def read_setting(data: Path, weights: Weights, photos: int, batch: int, compile: bool) -> Setting:
+def read_setting(data: Path, weights: Weights, photos: int, batch: int, learning_rate: float, compile: bool) -> Setting:
     """Images, domain and identity network for `weights`."""
     domain = load_plugins().domain(weights.domain)
-    train_set, val_set = load_train_val(data, weights.resolution, output_crop=domain.output_crop)
+    train_set, val_set = load_train_val(data, min(weights.resolution, 256), output_crop=domain.output_crop)
     test = load_image_set(data, weights.resolution, "test", output_crop=domain.output_crop)
     test = ImageSet(test.images[:photos], test.names[:photos], test.broken, test.output_crop)
-    embedder = domain.load_embedder(weights.alignment, _CPU)
-    return Setting(weights, domain, embedder, train_set, val_set, test, batch, compile)
+    embedder, judge = load_identity(domain, weights.alignment, _CPU), domain.load_embedder(weights.alignment, _CPU)
+    return Setting(weights, domain, embedder, judge, train_set, val_set, test, batch, learning_rate, compile)
 
 
 def main() -> None:
@@ -161,23 +188,26 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600, help="wall time of each training (default 3600)")
     parser.add_argument("--steps", type=int, help="steps of each training, instead of --seconds")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--only", nargs="+", choices=get_args(Architecture), default=get_args(Architecture))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["plain"])
     parser.add_argument("--photos", type=int, default=10_000, help="test photos to measure on, at most (default all)")
     parser.add_argument("--no-compile", action="store_true")
     args = parser.parse_args()
-    setting = read_setting(args.data, find_weights(args.weights), args.photos, args.batch, not args.no_compile)
+    frozen = find_weights(args.weights)
+    setting = read_setting(args.data, frozen, args.photos, args.batch, args.learning_rate, not args.no_compile)
     mean = mean_image(setting.train)
-    headings = ("inverter", "images seen", "MSE", "LPIPS", "identity", "parameters", "ms a photo")
-    table = Table(*headings, title=f"{len(setting.test)} test photos, generator of '{setting.weights.name}'")
-    for architecture in args.only:
-        out = args.out / architecture
-        steps = planned_steps(setting, architecture, out, args.seconds, args.steps)
-        weights = train(setting, architecture, out, steps)
+    headings = ("inverter", "setting", "images seen", "MSE", "LPIPS", "identity", "parameters", "ms a photo")
+    table = Table(*headings, title=f"{len(setting.test)} test photos, generator of '{frozen.name}'")
+    for architecture, change in itertools.product(args.only, args.settings):
+        out = args.out / f"{architecture}-{change.replace('/', 'over').replace('*', 'x')}"
+        steps = planned_steps(setting, architecture, change, out, args.seconds, args.steps)
+        weights = train(setting, architecture, change, out, steps)
         if weights is None:
             raise SystemExit("stopped; the same command goes on")
-        table.add_row(architecture, *row(setting, weights, mean, f"{steps * args.batch:,}"))
-    if setting.weights.inverters():
-        table.add_row(f"its own ({setting.weights.own_inverter()})", *row(setting, setting.weights, mean, "as shipped"))
+        table.add_row(architecture, change, *row(setting, weights, mean, f"{steps * args.batch:,}"))
+    if frozen.inverters():
+        table.add_row(f"its own ({frozen.own_inverter()})", "", *row(setting, frozen, mean, "as shipped"))
     Console().print(table)
 
 

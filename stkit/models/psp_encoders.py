@@ -75,13 +75,13 @@ class PSPEncoderConfig:
 
     @classmethod
     def small(cls, architecture: Architecture, generator: GeneratorConfig) -> PSPEncoderConfig:
-        """The size of `StyleTransformerConfig.small`: 9 units, input at the generator's own resolution.
+        """The size of `StyleTransformerConfig.small`: 9 units, input at the generator's resolution, at most 256 px.
 
         The small ReStyle is the one over pSp, in 3 passes.
         """
         width = generator.w_dim
         return cls(
-            input_resolution=generator.img_resolution,
+            input_resolution=min(generator.img_resolution, 256),
             num_ws=generator.num_ws,
             w_dim=width,
             style_channels=max(16, width // 4),

@@ -42,10 +42,10 @@ class StyleTransformerConfig:
 
     @classmethod
     def small(cls, generator: GeneratorConfig) -> StyleTransformerConfig:
-        """The shape that this project ships, for a generator: 9 units, input at the generator's own resolution."""
+        """What this project ships, for a generator: 9 units, input at the generator's resolution, at most 256 px."""
         width = generator.w_dim
         return cls(
-            input_resolution=generator.img_resolution,
+            input_resolution=min(generator.img_resolution, 256),
             num_ws=generator.num_ws,
             num_queries=generator.num_ws,
             d_model=width,

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.domains import AlignmentTemplate
+from stkit.domains import AlignmentTemplate, Domain
 from stkit.errors import UsageError
-from stkit.images import resize_batch
+from stkit.images import picture_part, resize_batch
+from stkit.models.efficientnet import INPUT_WIDTH, load_lite0
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
@@ -64,6 +66,23 @@ class InverterConfig:
     ema_decay: float = 0.998
     dtype: torch.dtype = torch.float32
     compile: bool = True
+
+
+def load_identity(domain: Domain, template: AlignmentTemplate, device: torch.device) -> Embedder:
+    """The network of the identity loss: the domain's own, else EfficientNet-lite0, as the paper takes MoCo for cars.
+
+    Raises MissingPackageError where lite0 is not installed.
+    """
+    own = domain.load_embedder(template, device)
+    if own is not None:
+        return own
+    network = load_lite0(device)
+
+    def embed(images: Tensor) -> Tensor:
+        picture = picture_part(images, domain.output_crop)
+        return F.normalize(network(resize_batch(picture, INPUT_WIDTH)).float(), dim=1)
+
+    return embed
 
 
 def comparison_resolution(inverter: StyleTransformerConfig | PSPEncoderConfig, generator: GeneratorConfig) -> int:
@@ -172,7 +191,7 @@ class InverterRun:
 
     The network is what the config is of: a StyleTransformer or a PSPEncoder. `e4e` are the settings of
     a progressive encoder's own losses, by default the paper's. The image sets are at the
-    `comparison_resolution`. `embedder` comes from `Domain.load_embedder`; `init` is the state dict of an
+    `comparison_resolution`. `embedder` comes from `load_identity`; `init` is the state dict of an
     inverter of the same config to start from, otherwise the mapping network and `latent_avg` are the
     generator's and the rest is random. Raises UsageError when the parts do not fit each other,
     WeightsError when `init` does not fit the config.
@@ -225,7 +244,7 @@ class InverterRun:
                     f"the images have {images.images.shape[-1]} px, but they are compared at {size} px; load them so"
                 )
         if self.config.identity and self.embedder is None:
-            raise UsageError("this domain has no network for the identity loss; set its weight to 0 (--identity 0)")
+            raise UsageError("the identity loss needs a network; give an embedder, or set its weight to 0")
         if not 0 <= self.config.latent <= 1:
             raise UsageError(f"latent {self.config.latent} is not a share of the batches; give 0 to 1 (--latent)")
 
@@ -347,4 +366,4 @@ def export_inverter(
     return save_module(folder, inverter, header)
 
 
-__all__ = ["Embedder", "InverterConfig", "InverterRun", "comparison_resolution", "export_inverter"]
+__all__ = ["Embedder", "InverterConfig", "InverterRun", "comparison_resolution", "export_inverter", "load_identity"]

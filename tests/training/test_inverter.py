@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
+from stkit.images import picture_part
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively, load_psp_encoder
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.plugins import load_plugins
 from stkit.training.data import ImageSet
 from stkit.training.e4e import E4EConfig, E4ELosses, LatentDiscriminator
 from stkit.training.export import save_module
 from stkit.training.generator import export_generator
-from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter
+from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter, load_identity
 from stkit.training.loop import LoopConfig
 from stkit.training.losses import zoomed
 from stkit.weights import find_weights, load_header, verify_weights
@@ -195,14 +197,31 @@ def test_photos_are_compared_at_the_generators_resolution_up_to_256(seen: int, m
     assert comparison_resolution(network, dataclasses.replace(GENERATOR, img_resolution=made)) == compared
 
 
+def test_domains_without_an_identity_network_are_told_apart_by_lite0() -> None:
+    domain = load_plugins().domain("cars")
+    assert domain.load_embedder(domain.template, torch.device("cpu")) is None
+    embedder = load_identity(domain, domain.template, torch.device("cpu"))
+    canvas = make_set(3, 64).batch(torch.arange(3), torch.device("cpu")).requires_grad_()
+    vectors = embedder(canvas)
+    assert vectors.shape == (3, 1280)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    vectors[0].square().mul(torch.arange(1280)).sum().backward()
+    assert canvas.grad is not None
+    rows = canvas.grad[0].abs().sum((0, 2))
+    picture = picture_part(rows[:, None].expand(64, 64), domain.output_crop)
+    assert picture.shape[0] == 36 and rows.count_nonzero() == picture[:, 0].count_nonzero() == 36  # never the bars
+    faces = load_plugins().domain("faces")
+    assert load_identity(faces, faces.template, torch.device("cpu"))(canvas.detach()).shape == (3, 128)
+
+
 def test_with_zoom_lpips_sees_crops_at_twice_the_resolution(tmp_path: Path) -> None:
     images = torch.rand(9, 3, 64, 64) * 2 - 1
     config = dataclasses.replace(GENERATOR, img_resolution=64)
     network = dataclasses.replace(NETWORK, num_ws=config.num_ws, num_queries=config.num_ws, input_resolution=64)
-    sets = {"train_set": make_set(resolution=64), "val_set": make_set(5, 64, seed=1)}
+    parts: dict[str, Any] = {"generator": make_generator(0, config), "train_set": make_set(resolution=64)}
     for zoom in (True, False):
-        part = dataclasses.replace(TINY, inverter=network, zoom=zoom)
-        run = make_run(tmp_path, config=part, generator=make_generator(0, config), **sets)
+        settings = dataclasses.replace(TINY, inverter=network, zoom=zoom)
+        run = make_run(tmp_path, config=settings, val_set=make_set(5, 64, seed=1), **parts)
         run.model.eval()
         output = run.generator.synthesize(run.model(images))
         views = [zoomed(view) if zoom else view for view in (output, images)]
@@ -212,7 +231,7 @@ def test_with_zoom_lpips_sees_crops_at_twice_the_resolution(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"embedder": None}, "no network for the identity loss; set its weight to 0"),
+        ({"embedder": None}, "the identity loss needs a network; give an embedder"),
         ({"config": dataclasses.replace(TINY, latent=1.5)}, "latent 1.5 is not a share"),
         ({"train_set": make_set(resolution=16)}, "the images have 16 px, but they are compared at 32 px"),
         ({"val_set": make_set(resolution=64)}, "the images have 64 px, but they are compared at 32 px"),

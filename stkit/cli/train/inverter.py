@@ -29,6 +29,7 @@ from stkit.cli.train.common import (
     tell_done,
     training_device,
 )
+from stkit.errors import MissingPackageError
 from stkit.plugins import load_plugins
 
 
@@ -54,7 +55,10 @@ def run(
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-4,
     l2: Annotated[float, typer.Option("--l2", help="Weight of the L2 loss; 0 leaves it out.")] = 1.0,
     lpips: Annotated[float, typer.Option("--lpips", help="Weight of LPIPS-Alex.")] = 0.8,
-    identity: Annotated[float, typer.Option("--identity", help="Weight of the domain's identity loss.")] = 0.1,
+    identity: Annotated[
+        float,
+        typer.Option("--identity", help="Weight of the identity loss: the domain's network, else lite0's features."),
+    ] = 0.1,
     latent: Annotated[float, typer.Option("--latent", help="Share of steps on samples with known codes.")] = 0.0,
     resume: ResumeFlag = False,
     seed: SeedFlag = 0,
@@ -67,7 +71,13 @@ def run(
     """Train an inverter for a generator that stays as it is (L2, LPIPS, identity; e4e's own losses for e4e)."""
     from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-    from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter
+    from stkit.training.inverter import (
+        InverterConfig,
+        InverterRun,
+        comparison_resolution,
+        export_inverter,
+        load_identity,
+    )
     from stkit.weights import find_weights
 
     found = find_weights(weights)
@@ -98,7 +108,12 @@ def run(
     )
     size = comparison_resolution(shape, generator.config)
     train_set, val_set = image_sets(data, size, found.domain)
-    embedder = load_plugins().domain(found.domain).load_embedder(found.alignment, chosen_device) if identity else None
+    embedder = None
+    if identity:
+        try:
+            embedder = load_identity(load_plugins().domain(found.domain), found.alignment, chosen_device)
+        except MissingPackageError as error:
+            raise MissingPackageError(f"{error}, or leave out this loss with --identity 0") from error
     run = InverterRun(config, generator, loop, train_set, val_set, chosen_device, embedder, start)
     if run.train() == steps and is_first_process():
         averaged = run.ema.model
