@@ -27,7 +27,7 @@ from stkit.models.projected import ProjectedConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT
-from stkit.training.data import load_image_set, load_train_val
+from stkit.training.data import labels_beside, load_image_set, load_train_val
 from stkit.training.evaluate import evaluate_samples
 from stkit.training.generator import AdversarialConfig, GeneratorRun, default_r1_gamma, export_generator
 from stkit.training.loop import LoopConfig
@@ -77,7 +77,7 @@ def main() -> None:
     device = resolve_device(arguments.device)
     crop = load_plugins().domain(arguments.domain).output_crop
     train_set, test_set = load_train_val(arguments.data, arguments.resolution, output_crop=crop)
-    if arguments.data.with_suffix(".csv").exists():
+    if labels_beside(arguments.data).exists():
         test_set = load_image_set(arguments.data, arguments.resolution, "test", output_crop=crop)
     compile = not arguments.no_compile
     size, base, widest = arguments.resolution, arguments.channel_base, arguments.channel_max

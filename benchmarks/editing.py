@@ -34,7 +34,7 @@ from stkit.images import save_image, to_image
 from stkit.inversion import InversionContext
 from stkit.latents import Latents
 from stkit.options import Options, build_options
-from stkit.training.data import ImageSet, load_image_set
+from stkit.training.data import ImageSet, labels_beside, load_image_set
 
 _BATCH = 16
 _CALIBRATION = 100  # faces of the split val that the judges are calibrated on at least
@@ -191,10 +191,10 @@ def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[Imag
     with progress_bar(f"reading {split}") as on_progress:
         found = load_image_set(data, editor.weights.resolution, split, on_progress=on_progress)
     try:
-        with data.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+        with labels_beside(data).open(newline="", encoding="utf-8") as file:
             labels = {row["file"]: row for row in csv.DictReader(file)}
     except OSError as error:
-        raise StkitError(f"cannot read the labels {data.with_suffix('.csv')}: {error.strerror}") from error
+        raise StkitError(f"cannot read the labels {labels_beside(data)}: {error.strerror}") from error
     chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: limit or None]
     kept = ImageSet(found.images[chosen], tuple(found.names[i] for i in chosen))
     return kept, [labels[Path(name).name] for name in kept.names]

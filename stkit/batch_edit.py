@@ -74,8 +74,10 @@ class EditJob:
     settings: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
-        object.__setattr__(self, "inverter", name)
+        name = "none"  # latents can be edited without any
+        if self.inverter or self.editor.weights.inverters():
+            name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
+            object.__setattr__(self, "inverter", name)
         require_any_photos_face(self.face)
         references = self.references
         settings = {
@@ -113,6 +115,7 @@ class EditJob:
                 return kept_row(item, base, [known])
         remove_leftovers(base.parent)
         if item.latents is None:
+            self.editor.registry.inverter_for(self.editor.weights, self.inverter)  # raises where there is none
             return self.editor.frame_all(decode_photo(data, item.path), self.face)
         item.latents.require_generator(self.editor.weights.fingerprint, self.editor.weights.name)
         return item.latents

@@ -165,7 +165,7 @@ def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
     if path.suffix.lower() not in _SAVERS:
         raise UsageError(f"cannot tell an image format from '{path}'; end the name in {', '.join(_SAVERS)}")
     name, usual = _SAVERS[path.suffix.lower()]
-    if name == "HEIF" and not _knows_heif():
+    if name == "HEIF" and not knows_heif():
         raise UsageError(f"{path} is to be HEIC: run `pip install pillow-heif`, or save it as .jpg")
     encoded = io.BytesIO()
     try:
@@ -262,7 +262,7 @@ def _open(data: bytes, path: Path) -> Image.Image:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
         if "HEIF" not in Image.OPEN and data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-            if not _knows_heif():
+            if not knows_heif():
                 raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
             return _open(data, path)
         raise PhotoError(f"{path} is not an image, or its start is damaged; save it as JPEG or PNG") from error
@@ -270,7 +270,7 @@ def _open(data: bytes, path: Path) -> Image.Image:
         raise _damaged(path, error) from error
 
 
-def _knows_heif() -> bool:
+def knows_heif() -> bool:
     """Teach Pillow HEIC for the rest of the process; False where pillow-heif is not installed."""
     if "HEIF" not in Image.OPEN:
         try:
@@ -377,6 +377,7 @@ __all__ = [
     "encode_image",
     "full_scale",
     "image_grid",
+    "knows_heif",
     "load_photo",
     "orientation",
     "picture_errors",

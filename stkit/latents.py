@@ -155,7 +155,8 @@ def average(latents: Latents) -> Latents:
     """The mean of all rows, as one row. Raises LatentsError when there is none."""
     if not len(latents):
         raise LatentsError("there are no codes to average; give at least one")
-    row = Provenance(edits=(f"average of {len(latents)}",))
+    weights = {row.weights for row in latents.provenance}
+    row = Provenance(weights=weights.pop() if len(weights) == 1 else None, edits=(f"average of {len(latents)}",))
     offsets = latents.style_offsets
     mean = None if offsets is None else offsets.mean(0, keepdim=True)
     return Latents(

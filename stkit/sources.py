@@ -143,7 +143,8 @@ def _entries(
         if not matches:
             raise UsageError(f"nothing matches {source}; check the pattern")
         covered = {match for match in map(Path, matches) if match.is_dir()}
-        results = {folder for match in map(Path, matches) for folder in match.parents if _is_output(folder, out)}
+        inner = {folder for match in map(Path, matches) for folder in match.parents if root in folder.parents}
+        results = {folder for folder in inner if _is_output(folder, out)}
         for match in map(Path, matches):
             if not any(folder in covered or folder in results for folder in match.parents):
                 inside = PurePosixPath(*(part for part in match.relative_to(root).parts if part != ".."))

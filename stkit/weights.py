@@ -165,7 +165,9 @@ class Weights:
         Raises WeightsError when the file is missing, damaged, of another architecture, or belongs to
         another generator. A model is loaded once for each device.
         """
+        import torch
 
+        @torch.inference_mode(False)  # parameters made in it can never be part of a graph again
         def read() -> ModuleT:
             path = self.path(kind)
             if not path.exists():

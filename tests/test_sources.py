@@ -95,6 +95,13 @@ def test_patterns_keep_the_folders_below_them() -> None:
         listed("p/*.webp")
 
 
+def test_a_pattern_may_lie_below_the_results_folder() -> None:
+    touch("p/x.jpg", LOCK, f"p/{LOCK}", "p/old/y.jpg", f"p/old/{LOCK}")
+    for out in (".", "p", "elsewhere"):
+        assert names("p/*.jpg", out=out) == ["x"]
+        assert names(f"{Path.cwd()}/p/**/*.jpg", out=out) == ["x"]
+
+
 def test_what_counts_as_many() -> None:
     touch("p/x.jpg", "p/x[1].jpg")
     assert not is_batch(["p/x.jpg"]) and not is_batch(["p/x[1].jpg"]) and not is_batch(["missing.jpg"])

@@ -167,3 +167,12 @@ def test_several_inverters_lie_beside_one_generator(tmp_path: Path) -> None:
         weights.style_transformer()
     with pytest.raises(WeightsError, match="have no inverter; train one"):
         weights.own_inverter()
+
+
+def test_models_first_loaded_in_inference_mode_can_still_be_optimised_through(folder: Path) -> None:
+    weights = find_weights(str(folder))
+    with torch.inference_mode():
+        weights.generator()
+    codes = torch.zeros(1, weights.num_ws, weights.w_dim, requires_grad=True)
+    weights.generator().synthesize(codes, dtype=torch.float32).sum().backward()
+    assert codes.grad is not None

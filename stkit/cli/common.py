@@ -59,7 +59,8 @@ def open_editor(domain: str, weights: str | None, device: str) -> Editor:
     """The editor of `--weights`, or of the domain's default weights."""
     from stkit.editor import load
 
-    return load(weights or load_plugins().domain(domain).default_weights, device)
+    default = load_plugins().domain(domain).default_weights  # a domain that is none is told beside --weights too
+    return load(weights or default, device)
 
 
 @contextmanager

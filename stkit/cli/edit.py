@@ -50,7 +50,9 @@ def run(
     ],
     method: Annotated[str | None, typer.Option("--method", help="How to edit; see `stkit methods`.")] = None,
     attribute: Annotated[str | None, typer.Option("--attribute", help="What to change.")] = None,
-    strength: Annotated[float, typer.Option("--strength", help="How far; 1 is one standard deviation.")] = 1.0,
+    strength: Annotated[
+        float | None, typer.Option("--strength", help="How far; 1, the default, is one standard deviation.")
+    ] = None,
     edits: Annotated[
         list[str] | None,
         typer.Option("--edit", metavar="[METHOD:]ATTRIBUTE=STRENGTH", help="Instead of --method; repeat to chain."),
@@ -105,6 +107,7 @@ def run(
     editor = open_editor(domain, weights, device)
     references = join_latents([_reference(editor, photo, inverter) for photo in ref]) if ref else None
     steps = _steps(editor, method, attribute, strength, edits or [], option or [], layers, references)
+    editor.try_steps(steps, references, seed)
     if strengths and len(steps) != 1:
         raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
 
@@ -172,7 +175,7 @@ def _steps(
     editor: Editor,
     method: str | None,
     attribute: str | None,
-    strength: float,
+    strength: float | None,
     edits: list[str],
     pairs: list[str],
     layers: str | None,
@@ -186,12 +189,15 @@ def _steps(
     if edits and (method or attribute):
         raise UsageError("give either --method and --attribute, or --edit")
     if edits:
+        if strength is not None:
+            raise UsageError("--strength goes with --method; an --edit names its own, like --edit age=+1.5")
         if pairs:
             raise UsageError("-o goes with a single --method; an --edit takes its method's default options")
         return [editor.parse_step(text, references, chosen) for text in edits]
     if method is None:
         raise UsageError("give --method and --attribute, or --edit like --edit age=+1.5; see `stkit methods`")
     options = parse_options(editor.registry.editing_method(method).Options, pairs)
+    strength = 1.0 if strength is None else strength
     return [EditStep(method, attribute, strength, chosen, options.model_dump(exclude_unset=True))]
 
 
@@ -236,6 +242,10 @@ def _open(
     if source.suffix == ".safetensors":
         if not source.is_file():
             raise PhotoError(f"no file {source}; `stkit invert PHOTO` writes latents to out/PHOTO/")
+        if face != "largest" or landmarks or box or refinements:
+            raise UsageError(
+                "--face, --landmarks, --box, --quality and --refine are for photos; these latents are inverted already"
+            )
         latents = load_latents(source)
         name = source.name.removesuffix(LATENTS_SUFFIX).removesuffix(".safetensors")
         return (latents_out or source.parent) / name, latents, find_photo(latents), {}, []

@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Reconstruction errors on held-out images, beside those of the mean training image (MSE and LPIPS at 256 px)."""
     from stkit.images import save_image
-    from stkit.training.data import load_image_set, load_train_val
+    from stkit.training.data import labels_beside, load_image_set, load_train_val
     from stkit.training.evaluate import evaluate_reconstruction, evaluate_samples, mean_image, reconstruction_grid
 
     editor = open_editor(domain, weights, device)
@@ -46,7 +46,7 @@ def run(
         with progress_bar(f"reading {split}") as on_progress:
             return load_image_set(data, size, split, labels, on_progress, editor.domain.output_crop)
 
-    if labels is None and not data.with_suffix(".csv").exists():
+    if labels is None and not labels_beside(data).exists():
         with progress_bar("reading") as on_progress:
             train_set, held_out = load_train_val(data, size, on_progress, editor.domain.output_crop)
         split = "every 25th"  # as `stkit train` holds out where no CSV says otherwise

@@ -33,7 +33,7 @@ def run(
     subjects = chosen.locate(loaded.image)
     if not subjects:
         raise SubjectError(f"no {chosen.noun} found in {photo}; say where it is with `stkit edit --box x,y,w,h`")
-    base = photo_base(out, photo, loaded.sha256)
+    base = photo_base(out, photo, loaded.sha256, overwrite)
     path = base.with_name(f"{base.name}.{chosen.noun}s.jpg")
     picture = draw_subjects(loaded.image, subjects)
     write_all({path: encode_image(picture, path)}, overwrite)

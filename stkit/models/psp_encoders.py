@@ -181,21 +181,22 @@ class PSPEncoder(nn.Module):
             maps[4] = upsample_add(maps[2], self.latlayer2(fine))
         return maps
 
-    def offsets(self, x: Tensor, stage: int | None = None) -> Tensor:
+    def offsets(self, x: Tensor, stage: int | Tensor | None = None) -> Tensor:
         """Images [B, in_channels, H, W] to what is added to the codes so far, [B, num_ws, w_dim], float32.
 
         A progressive encoder gives layer 0's style to every layer and adds the layers' own to those
-        up to `stage` (0 to num_ws - 1, all by default).
+        up to `stage` (0 to num_ws - 1, all by default; a tensor does not recompile a compiled encoder).
         """
         maps = self.features(x)
+        styles = torch.stack([style(maps[self._zoom(i)]) for i, style in enumerate(self.styles)], 1).float()
         if not self.config.progressive:
-            return torch.stack([style(maps[self._zoom(i)]) for i, style in enumerate(self.styles)], 1).float()
-        last = self.config.num_ws - 1 if stage is None else stage
-        base = self.styles[0](maps[1])
-        layers = [base] + [base + self.styles[i](maps[self._zoom(i)]) for i in range(1, last + 1)]
-        return torch.stack(layers + [base] * (self.config.num_ws - 1 - last), 1).float()
+            return styles
+        base, own = styles[:, :1], styles[:, 1:]
+        if stage is not None:
+            own = own * (torch.arange(1, self.config.num_ws, device=x.device) <= stage)[:, None]
+        return torch.cat([base, base + own], 1)
 
-    def forward(self, x: Tensor, stage: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, stage: int | Tensor | None = None) -> Tensor:
         """Images [B, in_channels, H, W] in [-1, 1] to w_plus [B, num_ws, w_dim] in one pass from `latent_avg`."""
         return self.offsets(x, stage) + self.latent_avg
 

@@ -65,6 +65,8 @@ class StyleTransformerConfig:
     def __post_init__(self) -> None:
         if self.widths[-1] != self.d_model:
             raise UsageError(f"the last backbone width {self.widths[-1]} must equal d_model {self.d_model}")
+        if self.d_model % self.heads:
+            raise UsageError(f"the width {self.d_model} of w is not a multiple of the {self.heads} attention heads")
         if self.num_ws > self.num_queries:
             raise UsageError(f"{self.num_queries} queries cannot give {self.num_ws} codes")
 

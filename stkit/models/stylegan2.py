@@ -33,6 +33,10 @@ class GeneratorConfig:
             raise UsageError(f"img_resolution {size} is not a power of two from 16 to 1024")
         if not 2 <= self.mapping_layers <= 8:
             raise UsageError(f"mapping_layers {self.mapping_layers} is not in 2 to 8")
+        if self.channel_base < size:
+            raise UsageError(f"channel_base {self.channel_base} leaves no channels at {size} px; give {size} or more")
+        if min(self.z_dim, self.w_dim, self.channel_max) < 1:
+            raise UsageError("z_dim, w_dim and channel_max must be 1 or more")
 
     @property
     def block_resolutions(self) -> list[int]:

@@ -163,7 +163,7 @@ class _Cache:
             "network": load_header(network).fingerprint if network.exists() else None,
             "inverter": inverter.name,
             "options": inverter.Options().model_dump(mode="json"),
-            "framed by": domain.name if domain else None,
+            "framed by": [domain.name, weights.alignment.to_dict()] if domain else None,
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder = cache_folder() / "codes" / digest

@@ -8,7 +8,7 @@ import logging
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from torch import Tensor
 from stkit.alignment import frame_photo
 from stkit.domains import WHOLE, AlignmentTemplate, Domain, picture_box
 from stkit.errors import PhotoError, StkitError, SubjectError
-from stkit.images import upright_rgb
+from stkit.images import knows_heif, upright_rgb
 from stkit.inversion import ignore_progress
+from stkit.sources import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +62,18 @@ def load_image_set(
     """
     if not source.exists():
         raise StkitError(f"no training data at {source}; give a folder or a zip of images")
-    wanted = _split_names(labels or source.with_suffix(".csv"), split, required=labels is not None)
+    wanted = _split_names(labels or labels_beside(source), split, required=labels is not None)
     with ImageFiles(source) as files:
-        names = [name for name in files.names if wanted is None or Path(name).name in wanted]
+        names = [name for name in files.names if wanted is None or {name, Path(name).name} & wanted]
         if wanted is not None and len(names) < len(wanted):
             logger.warning("%d files of the split '%s' are not in %s", len(wanted) - len(names), split, source)
-        kept, broken, pixels = [], [], []
+        kept: list[str] = []
+        broken: list[str] = []
+        images = torch.empty(len(names), 3, resolution, resolution, dtype=torch.uint8)
         for i, name in enumerate(names):
             try:
-                pixels.append(decode_image(files.read(name), resolution, output_crop))
+                pixels = decode_image(files.read(name), resolution, output_crop)
+                images[len(kept)] = torch.from_numpy(pixels).permute(2, 0, 1)
                 kept.append(name)
             except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
                 logger.warning("skipped %s: %s", name, error)
@@ -79,8 +81,7 @@ def load_image_set(
             on_progress(i + 1, len(names))
     if not kept:
         raise StkitError(f"no readable images in {source}" + (f" for the split '{split}'" if split else ""))
-    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(stacked, tuple(kept), tuple(broken), output_crop)
+    return ImageSet(images[: len(kept)], tuple(kept), tuple(broken), output_crop)
 
 
 def load_train_val(
@@ -93,7 +94,7 @@ def load_train_val(
 
     Raises StkitError as `load_image_set` does, and when there are fewer than two images.
     """
-    if source.with_suffix(".csv").exists():
+    if labels_beside(source).exists():
         train, val = (
             load_image_set(source, resolution, split, on_progress=on_progress, output_crop=output_crop)
             for split in ("train", "val")
@@ -102,13 +103,19 @@ def load_train_val(
     everything = load_image_set(source, resolution, on_progress=on_progress, output_crop=output_crop)
     if len(everything) < 2:
         raise StkitError(f"{source} has one readable image; training and validation need one each")
-    index = torch.arange(len(everything))
-    chosen = index % 25 == min(24, len(everything) - 1)
-    parts = [
-        ImageSet(everything.images[keep], tuple(everything.names[i] for i in index[keep]), broken, output_crop)
-        for keep, broken in ((~chosen, everything.broken), (chosen, ()))
-    ]
-    return parts[0], parts[1]
+    images, names = everything.images, everything.names
+    chosen = range(min(24, len(names) - 1), len(names), 25)
+    val = ImageSet(images[chosen.start :: chosen.step].clone(), names[chosen.start :: chosen.step], (), output_crop)
+    kept = [i for i in range(len(names)) if i not in chosen]
+    for row, i in enumerate(kept):
+        images[row] = images[i]  # in place: a large set fits into memory once, not twice
+    return ImageSet(images[: len(kept)], tuple(names[i] for i in kept), everything.broken, output_crop), val
+
+
+def labels_beside(source: Path) -> Path:
+    """Where the CSV of a folder or zip of images lies, if there is one: `photos.csv` for `photos` and `photos.zip`."""
+    source = source.resolve()
+    return source.with_name(source.name + ".csv") if source.is_dir() else source.with_suffix(".csv")
 
 
 def read_splits(path: Path) -> dict[str, str]:
@@ -137,6 +144,7 @@ def _split_names(path: Path, split: str | None, required: bool) -> set[str] | No
 
 def read_rgb(data: bytes) -> Image.Image:
     """An image file's bytes as upright 8-bit sRGB. Raises anything that decoders raise."""
+    knows_heif()
     with Image.open(io.BytesIO(data)) as image:
         return upright_rgb(image)
 
@@ -198,10 +206,13 @@ class ImageFiles:
 
 
 def _image_names(names: Iterable[str]) -> list[str]:
-    """Sorted, without hidden files such as those that macOS adds to zips."""
-    return sorted(
-        name for name in names if Path(name).suffix.lower() in _SUFFIXES and not Path(name).name.startswith(".")
-    )
+    """Sorted, without what is hidden (`.thumbnails/`) or what macOS adds to zips."""
+
+    def is_photo(path: PurePosixPath) -> bool:
+        hidden = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in path.parts)
+        return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+
+    return sorted(name for name in names if is_photo(PurePosixPath(name)))
 
 
 def batch_indices(count: int, batch: int, seed: int, step: int) -> Tensor:
@@ -236,6 +247,7 @@ __all__ = [
     "decode_image",
     "flip_some",
     "frame_largest",
+    "labels_beside",
     "load_image_set",
     "load_train_val",
     "read_rgb",

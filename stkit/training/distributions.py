@@ -34,7 +34,7 @@ def frechet_distance(features: Tensor, references: Tensor) -> float:
     if min(len(features), len(references)) < 2:
         raise UsageError(f"a Frechet distance needs two images at least, got {len(features)} and {len(references)}")
     (mean_a, cov_a), (mean_b, cov_b) = (
-        (rows.mean(0), torch.cov(rows.T)) for rows in (features.double(), references.double())
+        (rows.mean(0), torch.cov(rows.T)) for rows in (features.cpu().double(), references.cpu().double())
     )
     values, axes = torch.linalg.eigh(cov_a)
     root = (axes * values.clamp(min=0).sqrt()) @ axes.T

@@ -68,14 +68,12 @@ class E4ELosses:
         self.discriminator = LatentDiscriminator(self.generator.config.w_dim).to(self.device)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), self.config.d_learning_rate)
 
-    def losses(self, codes: Tensor, stage: int) -> dict[str, Tensor]:
+    def losses(self, codes: Tensor, stage: int | Tensor) -> dict[str, Tensor]:
         """Of the encoder, unweighted, for `codes` [B, num_ws, w_dim] whose layers up to `stage` have offsets."""
-        self.discriminator.requires_grad_(False)
-        losses = {"adversarial": F.softplus(-self.discriminator(codes[:, : stage + 1])).mean()}
-        if stage:
-            offsets = codes[:, 1 : stage + 1] - codes[:, :1]
-            losses["delta"] = offsets.norm(dim=2).mean(0).sum()
-        return losses
+        moved = torch.arange(codes.shape[1], device=codes.device) <= stage
+        scores = F.softplus(-self.discriminator(codes)).mean(0)
+        offsets = (codes[:, 1:] - codes[:, :1]).norm(dim=2).mean(0)
+        return {"adversarial": (scores * moved).sum() / moved.sum(), "delta": (offsets * moved[1:]).sum()}
 
     def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Their sum."""
@@ -84,7 +82,6 @@ class E4ELosses:
 
     def train_discriminator(self, codes: Tensor, stage: int, step: int, random: torch.Generator) -> Tensor:
         """One step against the codes [B, num_ws, w_dim] of layer `stage`; the loss, a scalar."""
-        self.discriminator.requires_grad_(True)
         fakes = codes[:, stage].detach()
         z = torch.randn(len(fakes), self.generator.config.z_dim, generator=random).to(self.device)
         with torch.no_grad():

@@ -33,7 +33,7 @@ from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
-from stkit.training.losses import autocast, channels_last, paired_errors, training_errors
+from stkit.training.losses import autocast, channels_last, paired_errors, training_lpips
 from stkit.weights import Header, tensors_fingerprint
 
 # The mean w follows the mapping network by this much a step, as in the papers.
@@ -284,8 +284,8 @@ class GeneratorRun:
 
     def _errors_eager(self, images: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.config.dtype):
-            mse, lpips = training_errors(images, photos, self.lpips, self.train_set.output_crop, self.config.zoom)
-        return mse.mean(), lpips.mean()
+            lpips = training_lpips(images, photos, self.lpips, self.train_set.output_crop, self.config.zoom)
+        return (images - photos).square().mean(), lpips.mean()
 
     def _score_eager(self, images: Tensor, geometry: Tensor, colour: Tensor) -> Tensor:
         return self.discriminator(apply_augmentation(self._seen(images), geometry, colour), self.config.dtype)

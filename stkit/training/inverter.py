@@ -105,12 +105,12 @@ class _Objective:
     output_crop: tuple[float, float, float, float]
     e4e: E4ELosses | None = None
 
-    def __call__(self, images: Tensor, codes: Tensor | None, stage: int | None = None) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor, codes: Tensor | None, stage: int | Tensor | None = None) -> dict[str, Tensor]:
         """The mean over the passes of what each loses, `loss` and its parts; one pass but for ReStyle."""
         passes = [self._losses(*made, images, codes, stage) for made in self._passes(images, stage)]
         return {name: torch.stack([losses[name] for losses in passes]).mean() for name in passes[0]}
 
-    def _passes(self, images: Tensor, stage: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _passes(self, images: Tensor, stage: int | Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Codes and what the generator makes of them; each pass of ReStyle begins anew from the one before."""
         network, config = self.inverter, self.config
         seen = _seen(images, config)
@@ -130,7 +130,7 @@ class _Objective:
             yield predicted, output
 
     def _losses(
-        self, predicted: Tensor, output: Tensor, images: Tensor, codes: Tensor | None, stage: int | None
+        self, predicted: Tensor, output: Tensor, images: Tensor, codes: Tensor | None, stage: int | Tensor | None
     ) -> dict[str, Tensor]:
         config = self.config
         losses = {"mse": (output - images).square().mean()}
@@ -283,7 +283,7 @@ class InverterRun:
             group["lr"] = self.config.learning_rate * cosine_warmup(step, self.loop.steps)
         self.optimizer.zero_grad()
         stage = self._stage(step)
-        losses = self.objective(images, codes, stage)
+        losses = self.objective(images, codes, None if stage is None else torch.tensor(stage, device=self.device))
         losses["loss"].backward()
         parallel.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

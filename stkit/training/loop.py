@@ -94,17 +94,17 @@ def run_loop(
                 note = f"{rate:.1f} images/s  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
                 progress.update(task, completed=done, note=note)
                 logged, logged_step = now, done
+            if save_due:
+                _save(config, state, done)
+                saved = time.monotonic()
             if now - sampled >= config.sample_seconds:
                 log.write(step=done, **sample(done))
                 log.plot()
                 sampled = time.monotonic()
-            if save_due:
-                _save(config, state, done)
-                saved = time.monotonic()
         if done > first or not config.checkpoint.exists():
+            _save(config, state, done)
             log.write(step=done, **sample(done))
             log.plot()
-            _save(config, state, done)
         log.close()
         if done < config.steps:
             progress.console.print(f"stopped at step {done} of {config.steps}; go on with --resume --out {config.out}")
@@ -112,8 +112,8 @@ def run_loop(
 
 
 def _step(config: LoopConfig, done: int, step: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    # Processes draw different noise within a step; the first one's is that of a run of one process.
-    torch.manual_seed(config.seed * 1_000_003 + done + parallel.rank() * 15_485_863)
+    # Processes draw different noise within a step, none of them what `step_generator` draws.
+    torch.manual_seed(config.seed * 1_000_003 + done + (parallel.rank() + 1) * 15_485_863)
     return parallel.average_values(step(done))
 
 

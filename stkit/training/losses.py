@@ -26,26 +26,18 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def training_errors(
-    images: Tensor, photos: Tensor, lpips: LPIPS, output_crop: tuple[float, float, float, float], zoom: bool
-) -> tuple[Tensor, Tensor]:
-    """MSE and LPIPS of each of `images` [B, 3, R, R] as losses, [B] each; with `zoom` LPIPS sees `zoomed` crops.
-
-    MSE is of the whole canvas, so that its bars become black, LPIPS of the picture alone; zoomed, its rows are not
-    in the order of the images.
-    """
-    return (images - photos).square().mean((1, 2, 3)), training_lpips(images, photos, lpips, output_crop, zoom)
-
-
 def training_lpips(
     images: Tensor, photos: Tensor, lpips: LPIPS, output_crop: tuple[float, float, float, float], zoom: bool
 ) -> Tensor:
-    """The LPIPS of `training_errors` alone, [B]."""
+    """LPIPS of the picture part of `images` [B, 3, R, R] as a loss, [B]; with `zoom` it sees `zoomed` crops.
+
+    Zoomed, the rows are not in the order of the images.
+    """
     views = [picture_part(canvas, output_crop) for canvas in (images, photos)]
-    if photos.shape[-1] < 64:  # the smallest that LPIPS sees anything in
-        views = [upsample2d(view) for view in views]
-    elif zoom:
+    if zoom and photos.shape[-1] >= 64:
         views = [zoomed(view) for view in views]
+    while views[0].shape[3] < 64 or views[0].shape[2] < 32:  # the smallest that LPIPS sees anything in
+        views = [upsample2d(view) for view in views]
     return lpips(*views).float()
 
 
@@ -71,4 +63,4 @@ def paired_errors(
     return {"mse": torch.cat(mse), "lpips": torch.cat(distance)}
 
 
-__all__ = ["autocast", "channels_last", "paired_errors", "training_errors", "training_lpips", "zoomed"]
+__all__ = ["autocast", "channels_last", "paired_errors", "training_lpips", "zoomed"]

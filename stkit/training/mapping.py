@@ -56,8 +56,9 @@ def fit_mapping(generator: Generator, codes: Tensor, seed: int = 0) -> dict[str,
 def _moments(codes: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [D] of `codes` [N, D] and a root [D, D] of their covariance: scaled principal axes, longest first."""
     mean = codes.mean(0)
-    variances, axes = torch.linalg.eigh((codes - mean).T @ (codes - mean) / len(codes))
-    return mean, (axes * variances.clamp(min=0).sqrt()).flip(1)
+    covariance = (codes - mean).T @ (codes - mean) / len(codes)
+    variances, axes = torch.linalg.eigh(covariance.cpu())  # not every version of torch has it on every device
+    return mean, (axes * variances.clamp(min=0).sqrt()).flip(1).to(codes.device)
 
 
 @torch.no_grad()

@@ -117,9 +117,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         if not self.training or world_size() == 1:
             return super().forward(x)
         values = x.float()
-        moments = torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
-        mean, square = _SumOfProcesses.apply(moments) / world_size()
-        variance = square - mean.square()
+        mean = _SumOfProcesses.apply(values.mean((0, 2, 3))) / world_size()
+        centred = values - mean[:, None, None]
+        variance = _SumOfProcesses.apply(centred.square().mean((0, 2, 3))) / world_size()
         count = x.numel() // x.shape[1] * world_size()
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
@@ -128,7 +128,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return (values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def sync_batch_norms(model: nn.Module) -> None:

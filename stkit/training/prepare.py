@@ -13,7 +13,7 @@ from stkit.errors import StkitError, SubjectError
 from stkit.files import write_text
 from stkit.images import save_image
 from stkit.inversion import ignore_progress
-from stkit.training.data import ImageFiles, frame_largest, read_rgb, read_splits
+from stkit.training.data import ImageFiles, frame_largest, labels_beside, read_rgb, read_splits
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ def prepare_photos(
 ) -> Prepared:
     """Write the largest subject of each photo of `source` (a folder or zip) to `folder` as a PNG.
 
-    Pictures that are there already are kept, so that it can be interrupted. Splits of a CSV beside the source are
-    carried over to one beside `folder`. Raises StkitError when no photo is usable.
+    Pictures that are there already are kept, so that it can be interrupted; those of photos that are gone are
+    deleted. Splits of a CSV beside the source are carried over to one beside `folder`. Raises StkitError when no
+    photo is usable.
     """
     if not source.exists():
         raise StkitError(f"no photos at {source}; give a folder or a zip of images")
-    splits = read_splits(source.with_suffix(".csv")) if source.with_suffix(".csv").exists() else {}
+    labels = labels_beside(source)
+    splits = read_splits(labels) if labels.exists() else {}
     skipped: dict[str, str] = {}
     rows: list[tuple[str, str]] = []
     with ImageFiles(source) as files:
@@ -51,18 +53,22 @@ def prepare_photos(
             target = folder / (name.replace("/", "__") + ".png")
             reason = None if target.exists() else _prepare(files, name, domain, resolution, target)
             if reason is None:
-                rows.append((target.name, splits.get(Path(name).name, "")))
+                rows.append((target.name, splits.get(name, splits.get(Path(name).name, ""))))
             else:
                 skipped[name] = reason
             on_progress(i + 1, len(files.names))
-        present = {Path(name).name for name in files.names}
+        present = {known for name in files.names for known in (name, Path(name).name)}
     if not rows:
         first = next((f"; {name}: {reason}" for name, reason in skipped.items()), "")
         raise StkitError(f"no usable photos in {source}{first}; give a folder or a zip of JPEG or PNG photos")
+    wanted = {name for name, _ in rows}
+    for picture in folder.glob("*.png"):
+        if picture.name not in wanted:
+            picture.unlink()
     if splits:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("file", "split"), *rows])
-        write_text(folder.with_suffix(".csv"), text.getvalue())
+        write_text(labels_beside(folder), text.getvalue())
     return Prepared(folder, len(rows), skipped, tuple(sorted(splits.keys() - present)))
 
 

@@ -40,7 +40,7 @@ from stkit.training.loop import (
     run_settings,
     step_generator,
 )
-from stkit.training.losses import autocast, channels_last, paired_errors, training_errors
+from stkit.training.losses import autocast, channels_last, paired_errors, training_lpips
 from stkit.weights import Header
 
 
@@ -125,15 +125,20 @@ class _Objective:
         mean = codes[:part].mean(1, keepdim=True).expand(-1, codes.shape[1], -1)
         noisy = torch.cat([mean, codes[part:]]) + config.code_noise * noise
         output = self.model.generator.synthesize(noisy, noise="none", dtype=config.dtype, resolution=images.shape[-1])
-        with autocast(images.device, config.dtype):
-            error, distance = training_errors(output, images, self.lpips, self.output_crop, config.zoom)
+        error = (output - images).square().mean((1, 2, 3))  # of the whole canvas, so that its bars become black
         norm = codes.square().mean()
-        loss = config.l2 * error.mean() + config.lpips * distance.mean() + config.code_norm * norm
+        loss = config.l2 * error.mean() + config.code_norm * norm
+        perceptual = {}
+        if config.lpips:
+            with autocast(images.device, config.dtype):
+                distance = training_lpips(output, images, self.lpips, self.output_crop, config.zoom)
+            perceptual["lpips"] = distance.mean()
+            loss = loss + config.lpips * perceptual["lpips"]
         return {
             "loss": loss,
             **({"mse_w": error[:part].mean()} if part else {}),
             **({"mse": error[part:].mean()} if part < len(images) else {}),
-            "lpips": distance.mean(),
+            **perceptual,
             "norm": norm,
         }
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from stkit.cli.seeing import half_blocks
+from stkit.editor import Editor
 from stkit.latents import load_latents
 from stkit.quality import store_usual_errors, usual_errors
 from stkit.testing import make_tiny_weights
@@ -113,6 +114,8 @@ def test_edits_undone_give_the_photo_back(cli: Cli, portrait: Path, tiny_weights
         (("--edit", "pc1=1", "-o", "relative=true"), "-o goes with a single --method"),
         (("--edit", "pc1=1", "--method", "ganspace"), "either"),
         ((), "give --method and --attribute, or --edit"),
+        (("--edit", "pc1=1", "--strength", "3"), "--strength goes with --method"),
+        ((*ONE, "--domain", "hats"), "hats"),
         ((*ONE, "--sweep", "3"), "not like -3:3:7"),
         ((*ONE, "--sweep", "-3:3:1"), "count of 2 to 99"),
         ((*ONE, "--animate"), "--sweep"),
@@ -156,6 +159,28 @@ def test_edited_latents_go_where_they_are_told(cli: Cli, portrait: Path, tiny_we
     assert Path("[told]/grace.ganspace-pc1+1.jpg").is_file() and not list(latents.parent.glob("*pc1*"))
     assert "[told]/grace.ganspace-pc1+1.jpg" in result.out
     assert "[told]/grace/grace.faces.jpg" in cli("faces", portrait, "--out", "[told]").out
+
+
+@pytest.mark.parametrize("flag", [("--face", "2"), ("--box", "1,2,3,4"), ("--quality", "best"), ("--refine", "pti")])
+def test_flags_for_photos_beside_latents(cli: Cli, flag: tuple[str, str], tiny_weights: Weights) -> None:
+    assert cli("sample", "--weights", tiny_weights.folder, "--seeds", "1", "--out", "s").code == 0
+    (latents,) = Path("s").glob("*.safetensors")
+    result = cli("edit", latents, "--weights", tiny_weights.folder, *ONE, *flag)
+    assert result.code == 2 and "are for photos; these latents are inverted already" in error_line(result)
+
+
+def test_wrong_edits_are_told_before_the_inversion(
+    cli: Cli, portrait: Path, tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Editor, "invert_all", lambda *_, **__: pytest.fail("inverted"))
+    for wrong, says in (
+        (("--method", "ganspace", "--attribute", "pc999"), "pc999"),
+        (("--edit", "ganspace:pc999=1"), "pc999"),
+        ((*ONE, "--layers", "4-70"), "layers 4-70"),
+        (("--method", "ganspace"), "needs --attribute"),
+    ):
+        result = cli("edit", portrait, "--weights", tiny_weights.folder, *wrong)
+        assert result.code == 2 and says in error_line(result)
 
 
 def test_out_that_is_a_file(cli: Cli, portrait: Path) -> None:
@@ -213,6 +238,9 @@ def test_faces_are_numbered(cli: Cli, portrait: Path) -> None:
     assert all(line.endswith("ok") for line in lines[:2])
     change = np.abs(pixels("out/two/two.faces.jpg") - pixels(photo)).max(-1)
     assert (change > 100).mean() > 0.005
+    Path("out/two/two.json").write_text(json.dumps({"sha256": "another photo's"}))
+    assert "--overwrite" in error_line(cli("faces", photo))
+    assert cli("faces", photo, "--overwrite").code == 0
 
 
 def test_landmarks_and_box_in_place_of_the_search(cli: Cli, portrait: Path, tiny_weights: Weights) -> None:

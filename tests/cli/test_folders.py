@@ -286,6 +286,21 @@ def test_latents_of_many_photos_stand_for_them(cli: Cli, photos: Path, tiny_weig
     assert broken.code == 3 and "cannot read latents from broken.safetensors" in " ".join(broken.out.split())
 
 
+def test_latents_of_weights_without_an_inverter(
+    cli: Cli, tiny_weights: Weights, tmp_path: Path, portrait: Path
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(tiny_weights.path("generator"), bare)
+    assert cli("sample", "--weights", bare, "--seeds", "0-1", "--out", "s").code == 0
+    (latents,) = Path("s").glob("*.safetensors")
+    command = ("edit", latents, portrait, "--weights", bare, "--edit", "sefa:eig1=1")
+    assert cli(*command).code == 3
+    rows = report()
+    assert [row["status"] for name, row in rows.items() if name.startswith("s/")] == ["ok", "ok"]
+    assert "'bare' have no inverter" in next(row["reason"] for name, row in rows.items() if "grace" in name)
+
+
 def test_a_foreign_latent_file_costs_itself_alone(
     cli: Cli, photos: Path, tiny_weights: Weights, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from stkit.errors import LatentsError, UsageError
-from stkit.latents import Latents, average, interpolate, join_latents, load_latents, mix, save_latents
+from stkit.latents import Latents, Provenance, average, interpolate, join_latents, load_latents, mix, save_latents
 from stkit.options import LatentSpace, LayerRange
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights
@@ -92,6 +92,16 @@ def test_mix_average_and_what_is_there_already(cli: Cli, files: list[Path], tiny
     mean = (load_latents(files[0]).codes.sum(0) + load_latents(files[1]).codes[0]) / 4
     assert torch.allclose(load_latents(Path("m.latents.safetensors")).codes[0], mean, atol=1e-6)
     assert cli("latents", "average", *files, "--out", "m.png", *common).code == 2
+
+
+def test_latents_remember_their_weights(cli: Cli, tiny_weights: Weights) -> None:
+    assert cli("sample", "--weights", tiny_weights.folder, "--seeds", "1-2", "--out", "s").code == 0
+    (latents,) = Path("s").glob("*.safetensors")
+    rows = load_latents(latents).provenance
+    assert [row.weights for row in rows] == [tiny_weights.name] * 2
+    assert average(load_latents(latents)).provenance[0].weights == tiny_weights.name
+    mixed = dataclasses.replace(load_latents(latents), provenance=(rows[0], Provenance(weights="other")))
+    assert average(mixed).provenance[0].weights is None
 
 
 def test_export(cli: Cli, files: list[Path], tiny_weights: Weights) -> None:

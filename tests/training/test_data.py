@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 
 from stkit.errors import PhotoError, StkitError
-from stkit.training.data import ImageSet, batch_indices, batches, flip_some, load_image_set
+from stkit.training.data import (
+    ImageFiles,
+    ImageSet,
+    batch_indices,
+    batches,
+    flip_some,
+    labels_beside,
+    load_image_set,
+    load_train_val,
+)
 
 
 def encoded(image: Image.Image, format: str = "png") -> bytes:
@@ -129,6 +138,46 @@ def test_the_csv_beside_the_data_chooses_the_split(tmp_path: Path, files: dict[s
     assert len(load_image_set(data, 16)) == 3
     with pytest.raises(StkitError, match="no rows of the split 'test'; it has: train, val"):
         load_image_set(data, 16, "test")
+
+
+def test_the_csv_beside_a_folder_has_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dogs.2024"
+    folder.mkdir()
+    assert labels_beside(folder) == tmp_path / "dogs.2024.csv"
+    assert labels_beside(tmp_path / "dogs.v2.zip") == tmp_path / "dogs.v2.csv"
+    monkeypatch.chdir(folder)
+    assert labels_beside(Path()) == tmp_path / "dogs.2024.csv"
+
+
+def test_rows_may_name_files_with_their_folder(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", ".thumbnails/2.png"):
+        (tmp_path / "all" / name).parent.mkdir(parents=True)
+        plain().save(tmp_path / "all" / name)
+    (tmp_path / "all.csv").write_text("file,split\na/1.png,train\nb/1.png,val\n")
+    train, val = load_train_val(tmp_path / "all", 16)
+    assert (train.names, val.names) == (("a/1.png",), ("b/1.png",))
+
+
+def test_heic_photos_are_read(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    plain(size=(64, 64)).save(tmp_path / "phone.HEIC")
+    with ImageFiles(tmp_path) as files:
+        assert files.names == ["phone.HEIC"]
+    colour = load_image_set(tmp_path, 16).images[0].float().mean((1, 2))
+    assert (colour - torch.tensor([200.0, 100.0, 50.0])).abs().max() < 6
+
+
+@pytest.mark.parametrize("count", [2, 24, 25, 26, 51])
+def test_without_a_csv_every_25th_image_validates(tmp_path: Path, count: int) -> None:
+    for i in range(count):
+        Image.new("RGB", (16, 16), (i, i, i)).save(tmp_path / f"{i:02}.png")
+    train, val = load_train_val(tmp_path, 16)
+    held_out = [24, 49][: count // 25] or [count - 1]
+    assert [int(name[:2]) for name in val.names] == held_out
+    for part in (train, val):
+        assert [int(image[0, 0, 0]) for image in part.images] == [int(name[:2]) for name in part.names]
+    assert sorted(train.names + val.names) == [f"{i:02}.png" for i in range(count)]
 
 
 def test_a_folder_without_csv_is_used_whole_for_any_split(tmp_path: Path, files: dict[str, bytes]) -> None:

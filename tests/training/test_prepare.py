@@ -55,6 +55,14 @@ def test_photos_become_pictures_and_broken_ones_are_named(photos: Path, tmp_path
     assert (out / "a.png.png").stat().st_mtime_ns == stamp  # kept, not made again
 
 
+def test_pictures_of_photos_that_are_gone_go_too(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_photos(photos, PlainDomain(), 16, out)
+    (photos / "b.png").unlink()
+    assert prepare_photos(photos, PlainDomain(), 16, out).count == 3
+    assert sorted(path.name for path in out.iterdir()) == ["a.png.png", "c.png.png", "more__a.jpg.png"]
+
+
 def test_a_zip_gives_the_same_and_cars_become_wide(photos: Path, tmp_path: Path) -> None:
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as file:

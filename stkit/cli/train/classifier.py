@@ -23,6 +23,7 @@ from stkit.cli.train.common import (
     copy_beside,
     inverted,
     loop_config,
+    require_one_process,
     require_room,
     tell_done,
 )
@@ -53,6 +54,7 @@ def run(
     from stkit.training.classifier import ClassifierConfig, ClassifierRun, export_classifier, held_out_figures
     from stkit.weights import find_weights
 
+    require_one_process("classifier")
     found = find_weights(weights)
     chosen_device = resolve_device(device)
     columns = attribute_columns(attributes)

@@ -203,6 +203,14 @@ def training_device(name: str) -> torch.device:
     return device
 
 
+def require_one_process(command: str) -> None:
+    """Raise UsageError under torchrun."""
+    import os
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"`train {command}` is one process; start it without torchrun")
+
+
 def is_first_process() -> bool:
     from stkit.training import parallel
 
@@ -244,6 +252,7 @@ __all__ = [
     "is_first_process",
     "loop_config",
     "origin",
+    "require_one_process",
     "require_room",
     "run_notes",
     "tell_done",

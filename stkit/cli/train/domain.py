@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +27,7 @@ from stkit.cli.train.common import (
     SeedFlag,
     StepsFlag,
     WDimFlag,
+    require_one_process,
 )
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
@@ -64,14 +64,13 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Train everything for photos of your own: generator, inverter and what editing methods need without labels."""
+    from stkit.checkpoints.importing import check_name
     from stkit.devices import resolve_device
     from stkit.models.efficientnet import load_lite0
     from stkit.weights import find_weights, user_folder, weights_names
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("`train domain` is one process; give its steps (reconstruction, ...) to torchrun one by one")
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UsageError(f"'{name}' is no name for weights; use letters, digits, '-', '_' and '.'")
+    require_one_process("domain")
+    check_name(name)
     target, work = user_folder() / name, user_folder().parent / "training" / name
     if resume and name in weights_names() and not work.exists():
         raise UsageError(f"no training is called '{name}', only weights; choose another name")
@@ -80,6 +79,7 @@ def run(
     chosen_device = resolve_device(device)
     if sharpen:
         load_lite0()  # not to miss it when hours of training are over
+    _require_same_pictures(work, {"domain": domain, "resolution": resolution, "aligned": aligned})
     data = photos if aligned else _prepare(photos, domain, resolution, work)
 
     first = work / "reconstruction"
@@ -103,6 +103,17 @@ def run(
         method.prepare(weights, chosen_device)
     _install(weights, target)
     console.print(f"done; use it with --weights {name}, it is in {target}")
+
+
+def _require_same_pictures(work: Path, settings: dict[str, Any]) -> None:
+    """Note what the pictures of a training are made by. Raises UsageError when it was begun with something else."""
+    from stkit.files import write_text
+
+    path = work / "pictures.json"
+    if path.exists() and (begun := json.loads(path.read_text())) != settings:
+        said = ", ".join(f"{key} {value}" for key, value in begun.items())
+        raise UsageError(f"'{work.name}' was begun with {said}; give the same, or choose another --name")
+    write_text(path, json.dumps(settings))
 
 
 def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:

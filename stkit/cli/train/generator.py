@@ -97,6 +97,8 @@ def run(
     if discriminator not in ("stylegan2", "projected"):
         raise UsageError(f"discriminator '{discriminator}' is not stylegan2 or projected")
     projected = discriminator == "projected"
+    if projected and r1_gamma is not None:
+        raise UsageError("a projected discriminator has no R1 penalty; leave out --r1-gamma")
     config = AdversarialConfig(
         shape,
         ProjectedConfig(shape.img_resolution)

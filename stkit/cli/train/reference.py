@@ -22,6 +22,7 @@ from stkit.cli.train.common import (
     copy_beside,
     inverted,
     loop_config,
+    require_one_process,
     require_room,
     tell_done,
 )
@@ -54,6 +55,7 @@ def run(
     from stkit.training.reference import ReferenceConfig, ReferenceRun, export_reference, transfer_figures
     from stkit.weights import find_weights, load_header
 
+    require_one_process("reference")
     found = find_weights(weights)
     chosen_device = resolve_device(device)
     columns = attribute_columns(attributes)
