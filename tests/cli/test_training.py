@@ -188,7 +188,7 @@ def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monke
     ("arguments", "code", "says"),
     [
         (["empty", "--name", "mine"], 1, "no usable photos in empty"),
-        (["empty", "--name", "../mine"], 2, "is no name for weights"),
+        (["empty", "--name", "../mine"], 2, "cannot be a name of weights"),
         (["empty", "--name", "faces"], 2, "choose another"),
         (["few", "--name", "mine", *TINY, *QUICK], 1, "10 are the least"),
     ],
