@@ -35,12 +35,7 @@ from stkit.models.style_transformer import StyleTransformer, StyleTransformerCon
 from stkit.plugins import load_plugins
 from stkit.training.data import ImageSet, load_image_set, load_train_val
 from stkit.training.evaluate import evaluate_reconstruction, mean_image
-from stkit.training.inverter import (
-    InverterConfig,
-    InverterRun,
-    export_inverter,
-    load_identity,
-)
+from stkit.training.inverter import InverterConfig, InverterRun, export_inverter, load_identity
 from stkit.training.loop import LoopConfig
 from stkit.weights import Weights, find_weights
 

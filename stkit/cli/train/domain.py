@@ -66,6 +66,7 @@ def run(
     """Train everything for photos of your own: generator, inverter and what editing methods need without labels."""
     from stkit.checkpoints.importing import check_name
     from stkit.devices import resolve_device
+    from stkit.files import write_text
     from stkit.models.efficientnet import load_lite0
     from stkit.weights import find_weights, user_folder, weights_names
 
@@ -79,8 +80,10 @@ def run(
     chosen_device = resolve_device(device)
     if sharpen:
         load_lite0()  # not to miss it when hours of training are over
-    _require_same_pictures(work, {"domain": domain, "resolution": resolution, "aligned": aligned})
+    pictures = {"domain": domain, "resolution": resolution, "aligned": aligned}
+    _require_same_pictures(work / "pictures.json", pictures)
     data = photos if aligned else _prepare(photos, domain, resolution, work)
+    write_text(work / "pictures.json", json.dumps(pictures))
 
     first = work / "reconstruction"
     every: dict[str, Any] = {"batch": batch, "resume": True, "seed": seed, "precision": precision, "compile": compile}
@@ -105,15 +108,11 @@ def run(
     console.print(f"done; use it with --weights {name}, it is in {target}")
 
 
-def _require_same_pictures(work: Path, settings: dict[str, Any]) -> None:
-    """Note what the pictures of a training are made by. Raises UsageError when it was begun with something else."""
-    from stkit.files import write_text
-
-    path = work / "pictures.json"
-    if path.exists() and (begun := json.loads(path.read_text())) != settings:
+def _require_same_pictures(path: Path, pictures: dict[str, Any]) -> None:
+    """Raise UsageError when the training was begun with pictures made otherwise, as the file `path` says."""
+    if path.exists() and (begun := json.loads(path.read_text())) != pictures:
         said = ", ".join(f"{key} {value}" for key, value in begun.items())
-        raise UsageError(f"'{work.name}' was begun with {said}; give the same, or choose another --name")
-    write_text(path, json.dumps(settings))
+        raise UsageError(f"this training was begun with {said}; give the same, or choose another --name")
 
 
 def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:
@@ -122,7 +121,7 @@ def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:
 
     with progress_bar("aligning photos") as on_progress:
         prepared = prepare_photos(
-            photos, load_plugins().domain(domain), resolution, work / f"photos-{resolution}", on_progress
+            photos, load_plugins().domain(domain), resolution, work / f"photos-{domain}-{resolution}", on_progress
         )
     console.print(f"{prepared.count} photos aligned, {len(prepared.skipped)} left out")
     lines = [f"{name}: {reason}" for name, reason in prepared.skipped.items()]

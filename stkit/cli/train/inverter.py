@@ -95,6 +95,7 @@ def run(
     start = first.state_dict() if first else None
     require_room(out, "inverter", found)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
+    size = comparison_resolution(shape, generator.config)
     config = InverterConfig(
         shape,
         learning_rate=learning_rate,
@@ -102,11 +103,10 @@ def run(
         lpips=lpips,
         identity=identity,
         latent=latent,
-        zoom=comparison_resolution(shape, generator.config) < 256,
+        zoom=size < 256,
         dtype=feature_dtype(precision, chosen_device),
         compile=compile,
     )
-    size = comparison_resolution(shape, generator.config)
     train_set, val_set = image_sets(data, size, found.domain)
     embedder = None
     if identity:
