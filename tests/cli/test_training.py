@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stkit.cli.train.common import origin
 from stkit.weights import find_weights, load_header, verify_weights
 
 TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"]
@@ -97,6 +98,10 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
         (("reconstruction", photos, "--out", first, "--resume", *TINY), "is at step 3, past --steps 1"),
         (("generator", photos, "--out", tmp_path / "none", "--init", first, "--w-dim", 64), "--w-dim 64 does not fit"),
         (("generator", photos, "--out", tmp_path / "none", "--keep", 1), "give --init"),
+        (
+            ("generator", photos, "--out", tmp_path / "none", "--discriminator", "projected", "--r1-gamma", 1),
+            "a projected discriminator has no R1 penalty",
+        ),
     ):
         assert says in stkit("train", *command, "--steps", 1, *QUICK, code=2), says
     assert "have no e4e inverter; they have: style-transformer" in stkit(
@@ -182,6 +187,42 @@ def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monke
     stkit(*command, "--resume")
     assert (work / "reconstruction" / "log.jsonl").read_text() == steps
     assert find_weights(str(folder)).fingerprint == weights.fingerprint
+
+
+def test_a_training_goes_on_with_the_pictures_it_was_begun_with(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
+    command = ["train", "domain", photos, "--name", "mine", *TINY, *QUICK]
+    assert "no usable photos" in stkit(*command[:2], tmp_path, *command[3:], code=1)
+    stkit(*command, "--steps", 1)
+    said = stkit(*command, "--steps", 1, "--resume", "--domain", "cars", code=2)
+    assert "begun with domain plain" in said
+
+
+def test_new_weights_are_for_what_their_start_is_for(tmp_path: Path) -> None:
+    cars = find_weights("cars")
+    assert origin(None, None, cars) == {
+        "domain": "cars",
+        "alignment": cars.alignment,
+        "licence": cars.header.licence,
+    }
+    assert origin(None, None, None)["domain"] == "faces"
+    assert origin("plain", "MIT", cars)["alignment"].kind == "box"
+    assert origin("plain", "MIT", cars)["licence"] == "MIT"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["classifier", "--labels", "x", "--images", "x", "--attributes", "age", "--out", "x"],
+        ["reference", "--images", "x", "--attributes", "age", "--out", "x"],
+        ["domain", "x", "--name", "mine"],
+    ],
+)
+def test_commands_of_one_process_refuse_torchrun(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "WORLD_SIZE", "2")
+    assert f"`train {command[0]}` is one process; start it without" in stkit("train", *command, code=2)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,15 @@ def test_other_mapping_depths_are_refused(layers: int) -> None:
         GeneratorConfig(64, mapping_layers=layers)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"channel_base": 64}, "leaves no channels at 128 px; give 128"), ({"w_dim": 0}, "must be 1 or more")],
+)
+def test_networks_without_channels_are_refused(change: dict[str, int], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        GeneratorConfig(128, **change)
+
+
 @pytest.mark.parametrize("layers", range(2, 9))
 def test_mapping_depths(layers: int) -> None:
     generator = make_generator(16, layers)

@@ -84,6 +84,25 @@ def test_samples_in_between_change_nothing(tmp_path: Path) -> None:
     assert torch.equal(weights(quiet), weights(busy))
 
 
+def test_the_checkpoint_comes_before_the_pictures(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, 3, save_seconds=1e6)
+
+    def fail(step: int) -> Mapping[str, float]:
+        raise RuntimeError("no picture")
+
+    toy.sample = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="no picture"):
+        toy.train()
+    assert torch.load(toy.loop.checkpoint, weights_only=True)["step"] == 3
+
+
+def test_the_steps_own_generator_and_the_global_one_differ(tmp_path: Path) -> None:
+    toy, drawn = Toy(tmp_path, 1), []
+    toy.after = lambda step: drawn.append(torch.initial_seed())
+    toy.train()
+    assert drawn != [step_generator(toy.loop, 0).initial_seed()]
+
+
 SCRIPT = """
 import sys, time
 from pathlib import Path

@@ -125,6 +125,15 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(model[0]) is nn.BatchNorm2d
 
 
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_batch_norm_of_processes_with_equal_rows_is_that_of_one(mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(parallel._SumOfProcesses, "apply", lambda values: 2 * values)
+    values = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 1e-3 + mean
+    shared, alone = parallel.SyncedBatchNorm(3), nn.BatchNorm2d(3)
+    torch.testing.assert_close(shared(values), alone(values), atol=1e-3, rtol=1e-3)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "world_size", lambda: 3)
     assert parallel.require_shares(12) == 4

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def make_set(count: int = 16, seed: int = 0) -> ImageSet:
 def make_run(out: Path, steps: int, **changes: Any) -> ReconstructionRun:
     loop = LoopConfig(**{"out": out, "steps": steps, "batch": 4, "save_seconds": 1e6, **changes})
     return ReconstructionRun(TINY, loop, make_set(), make_set(5, seed=1), CPU)
+
+
+def test_lpips_can_be_left_out(tmp_path: Path) -> None:
+    loop = LoopConfig(tmp_path, 1, 4)
+    for weight, there in ((0.0, False), (0.8, True)):
+        config = dataclasses.replace(TINY, lpips=weight)
+        losses = ReconstructionRun(config, loop, make_set(), make_set(5, seed=1), CPU).step(0)
+        assert ("lpips" in losses) == there and {"loss", "mse", "norm"} <= losses.keys()
 
 
 def trained(run: ReconstructionRun) -> Autoencoder:
