@@ -84,7 +84,8 @@ class Setting:
         if change.startswith("ranger"):
             from pytorch_optimizer import Ranger
 
-            run.optimizer = Ranger(run.model.parameters(), config.learning_rate)  # type: ignore[assignment]
+            ranger: Any = Ranger(run.model.parameters(), config.learning_rate)
+            run.optimizer = ranger
         return run
 
 
