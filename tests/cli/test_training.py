@@ -19,7 +19,7 @@ from PIL import Image
 from stkit.cli.train.common import origin
 from stkit.weights import find_weights, load_header, verify_weights
 
-TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"]
+TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "3", "--channel-base", "256", "--channel-max", "32"]
 QUICK = ["--batch", "4", "--precision", "fp32", "--no-compile", "--device", "cpu"]
 # Bit-equal results need the same number of threads in every run.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -78,6 +78,15 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert sharpened.kinds() == weights.kinds()
     ours, theirs = (load_header(found.path("inverter")) for found in (weights, sharpened))
     assert theirs.fingerprint == ours.fingerprint and theirs.generator == sharpened.fingerprint
+
+    mapped = tmp_path / "mapped"
+    said = stkit("train", "mapping", photos, "--out", mapped, "--init", first, "--steps", 3, "--precision", "fp32")
+    assert f"--weights {mapped}" in said and "val_wasserstein" in (mapped / "log.jsonl").read_text()
+    remapped = find_weights(str(mapped))
+    assert remapped.generator().config.mapping_layers == 6
+    assert remapped.kinds() == weights.kinds()
+    codes = torch.randn(2, weights.num_ws, weights.w_dim)
+    assert torch.equal(*(found.generator().synthesize(codes) for found in (weights, remapped)))
 
     second = tmp_path / "second"
     options = ["--weights", first, "--identity", 0, "--init", first, "--steps", 2, *QUICK]
@@ -168,7 +177,8 @@ def test_bad_training_input(
 
 def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path))
-    command = ["train", "domain", photos, "--name", "mydogs", "--steps", 2, "--sharpen", 1, *TINY, *QUICK]
+    command = ["train", "domain", photos, "--name", "mydogs", "--steps", 2, *TINY, *QUICK]
+    command += ["--mapping-steps", 20, "--sharpen", 1]
     said = stkit(*command)
     assert "30 photos aligned, 1 left out" in said and "30.png: cannot be read" in said
     folder = tmp_path / "weights" / "mydogs"
@@ -195,9 +205,13 @@ def test_a_training_goes_on_with_the_pictures_it_was_begun_with(
     monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
     command = ["train", "domain", photos, "--name", "mine", *TINY, *QUICK]
     assert "no usable photos" in stkit(*command[:2], tmp_path, *command[3:], code=1)
-    stkit(*command, "--steps", 1)
+    stkit(*command, "--steps", 1, "--mapping-steps", 0)
     said = stkit(*command, "--steps", 1, "--resume", "--domain", "cars", code=2)
     assert "begun with domain plain" in said
+    assert not (tmp_path / "home" / "training" / "mine" / "mapping").exists()
+    stkit(*command, "--steps", 1, "--mapping-steps", 5, "--resume")
+    said = stkit(*command, "--steps", 2, "--mapping-steps", 5, "--resume", code=2)
+    assert "mapping, which began from it, first" in said
 
 
 def test_new_weights_are_for_what_their_start_is_for(tmp_path: Path) -> None:
@@ -217,6 +231,7 @@ def test_new_weights_are_for_what_their_start_is_for(tmp_path: Path) -> None:
     [
         ["classifier", "--labels", "x", "--images", "x", "--attributes", "age", "--out", "x"],
         ["reference", "--images", "x", "--attributes", "age", "--out", "x"],
+        ["mapping", "x", "--init", "faces", "--out", "x"],
         ["domain", "x", "--name", "mine"],
     ],
 )
@@ -232,6 +247,7 @@ def test_commands_of_one_process_refuse_torchrun(command: list[str], monkeypatch
         (["empty", "--name", "../mine"], 2, "cannot be a name of weights"),
         (["empty", "--name", "faces"], 2, "choose another"),
         (["few", "--name", "mine", *TINY, *QUICK], 1, "10 are the least"),
+        (["few", "--name", "mine", "--mapping-layers", "2"], 2, "give 3 or more, or --mapping-steps 0"),
     ],
 )
 def test_bad_photos_for_a_domain(

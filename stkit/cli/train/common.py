@@ -112,16 +112,17 @@ def copy_beside(weights: Weights, out: Path, kind: str) -> None:
             copy_part(weights, out, other)
 
 
-def carry_over(weights: Weights, out: Path, generator: str) -> None:
+def carry_over(weights: Weights, out: Path, generator: str, leave_out: tuple[str, ...] = ()) -> None:
     """Write all that `weights` have beside their generator to `out`, for the one of the fingerprint `generator` there.
 
-    It must take the same codes. The usual errors of the inverter were another generator's and are left out.
+    Files of the kinds in `leave_out` stay behind. It must take the same codes. The usual errors of the inverter were
+    another generator's and are left out.
     """
     from stkit.quality import USUAL_ERRORS
     from stkit.weights import load_tensors, save_tensors
 
     for kind in sorted(weights.kinds(), key=lambda kind: kind == "inverter"):  # last: it says that all is there
-        if kind != "generator":
+        if kind not in ("generator", *leave_out):
             header, tensors = load_tensors(weights.path(kind))
             notes = {name: value for name, value in header.notes.items() if name != USUAL_ERRORS}
             save_tensors(out / f"{kind}.safetensors", tensors, replace(header, generator=generator, notes=notes))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stkit.cli.common import DeviceFlag, console, progress_bar
-from stkit.cli.train import generator, reconstruction
+from stkit.cli.train import generator, mapping, reconstruction
 from stkit.cli.train.common import (
     DEFAULT_SHAPE,
     BaseFlag,
@@ -46,12 +46,15 @@ def run(
     aligned: Annotated[bool, typer.Option("--aligned", help="The photos are aligned for the domain already.")] = False,
     resolution: ResolutionFlag = DEFAULT_SHAPE["img_resolution"],
     steps: StepsFlag = 3000,
+    mapping_steps: Annotated[
+        int, typer.Option("--mapping-steps", min=0, help="Steps after it that make samples look like the photos.")
+    ] = 5000,
     sharpen: Annotated[
-        int, typer.Option("--sharpen", min=0, help="Steps after it that make samples and reconstructions sharper.")
+        int, typer.Option("--sharpen", min=0, help="Steps after those that make samples and reconstructions sharper.")
     ] = 0,
     batch: BatchFlag = 32,
     w_dim: WDimFlag = DEFAULT_SHAPE["w_dim"],
-    mapping_layers: LayersFlag = DEFAULT_SHAPE["mapping_layers"],
+    mapping_layers: LayersFlag = 6,
     channel_base: BaseFlag = DEFAULT_SHAPE["channel_base"],
     channel_max: MaxFlag = DEFAULT_SHAPE["channel_max"],
     licence: LicenceFlag = "unknown",
@@ -77,6 +80,8 @@ def run(
         raise UsageError(f"no training is called '{name}', only weights; choose another name")
     if not resume and (name in weights_names() or work.exists()):
         raise UsageError(f"there are weights or a training called '{name}'; go on with --resume or choose another")
+    if mapping_steps and mapping_layers < 3:
+        raise UsageError(f"{mapping_layers} mapping layers cannot be trained; give 3 or more, or --mapping-steps 0")
     chosen_device = resolve_device(device)
     if sharpen:
         load_lite0()  # not to miss it when hours of training are over
@@ -86,20 +91,23 @@ def run(
     write_text(work / "pictures.json", json.dumps(pictures))
 
     first = work / "reconstruction"
-    every: dict[str, Any] = {"batch": batch, "resume": True, "seed": seed, "precision": precision, "compile": compile}
+    mapped = work / "mapping" if mapping_steps else first
+    final = work / "sharpened" if sharpen else mapped
+    every: dict[str, Any] = {"resume": True, "seed": seed, "precision": precision}
     every |= {"save_seconds": save_seconds, "sample_seconds": sample_seconds, "device": device}
+    images: dict[str, Any] = {"batch": batch, "compile": compile, "domain": domain, "licence": licence, **every}
     shape: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "mapping_layers": mapping_layers}
     shape |= {"channel_base": channel_base, "channel_max": channel_max}
     if not _done(first, steps):
-        if (work / "sharpened" / "generator.safetensors").exists():
-            raise UsageError(f"'{name}' is sharpened already; delete {work / 'sharpened'} first")
-        reconstruction.run(data, first, steps, **shape, domain=domain, licence=licence, **every)
-    final = work / "sharpened" if sharpen else first
-    if sharpen and _done(first, steps) and not _done(final, sharpen):
+        _require_none_later(work, "mapping", "sharpened")
+        reconstruction.run(data, first, steps, **shape, **images)
+    if mapping_steps and _done(first, steps) and not _done(mapped, mapping_steps):
+        _require_none_later(work, "sharpened")
+        mapping.run(data, mapped, str(first), mapping_steps, mapping_layers=mapping_layers, **every)
+    if sharpen and _done(mapped, mapping_steps or steps) and not _done(final, sharpen):
         against: dict[str, Any] = {"discriminator": "projected", "keep": KEEP, "warmup": min(WARMUP, sharpen // 10)}
-        against |= {"learning_rate": SHARPEN_RATE}
-        generator.run(data, final, sharpen, init=str(first), domain=domain, licence=licence, **against, **every)
-    if not _done(final, sharpen or steps):
+        generator.run(data, final, sharpen, init=str(mapped), learning_rate=SHARPEN_RATE, **against, **images)
+    if not _done(final, sharpen or mapping_steps or steps):
         return  # interrupted: the loop has said how to go on
     weights = find_weights(str(final))
     for method in load_plugins().editing_methods.values():
@@ -145,6 +153,13 @@ def _done(folder: Path, steps: int) -> bool:
     header = load_header(generator)
     # A stage that was killed between the two files is exported again.
     return header.notes.get("steps") == steps and load_header(inverter).generator == header.fingerprint
+
+
+def _require_none_later(work: Path, *stages: str) -> None:
+    """Raise UsageError when a stage has begun from what is about to change."""
+    for stage in stages:
+        if (work / stage).exists():
+            raise UsageError(f"'{work.name}' is past that already; delete {work / stage}, which began from it, first")
 
 
 def _install(weights: Weights, target: Path) -> None:
