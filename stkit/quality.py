@@ -47,15 +47,16 @@ def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path)
     name = "lpips" if "lpips" in metrics else "mse"
     usual = (usual_errors(weights) or {}).get(name)
     if usual is not None and metrics[name] > usual["p99"]:
+        found = f" (see `stkit faces {shlex.quote(str(photo))}`)" if weights.domain == "faces" else ""
         logger.warning(
             "%s is reconstructed badly: %s %.3f, where %.3f is usual and 99 of 100 test photos are below %.3f; it may "
-            "be misaligned or unlike the training photos (see `stkit faces %s`); `--quality best` comes closer",
+            "be misaligned or unlike the training photos%s; `--quality best` comes closer",
             photo.name,
             name.upper(),
             metrics[name],
             usual["p50"],
             usual["p99"],
-            shlex.quote(str(photo)),
+            found,
         )
 
 
