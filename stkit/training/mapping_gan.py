@@ -76,12 +76,13 @@ class CodeMapping(nn.Module):
     def _start(self, config: MappingConfig) -> None:
         """Make the first samples nearly the Gaussian of the codes: the features give z back as well as they can."""
         z = torch.randn(20_000, config.z_dim)
-        features = self._features(z)
-        target = F.pad(z, (0, config.w_dim))[:, : config.w_dim]
-        solution = torch.linalg.lstsq(F.pad(features, (0, 1), value=1.0), target).solution
-        scale = 1 / F.linear(features, solution[:-1].T, solution[-1]).std()
-        self.axes.weight.copy_(scale * solution[:-1].T)
-        self.axes.bias.copy_(scale * solution[-1])
+        features = F.pad(self._features(z), (0, 1), value=1.0).double()
+        target = F.pad(z, (0, config.w_dim))[:, : config.w_dim].double()
+        # torch.linalg.lstsq is not the same, bit for bit, from call to call; this is.
+        solution = torch.linalg.solve(features.T @ features, features.T @ target)
+        solution = (solution / (features @ solution).std()).float()
+        self.axes.weight.copy_(solution[:-1].T)
+        self.axes.bias.copy_(solution[-1])
 
     def _features(self, z: Tensor) -> Tensor:
         x = pixel_norm(z)
