@@ -16,7 +16,7 @@ def run(
     name: Annotated[str, typer.Argument(help="What it is to be called.")],
     layers: Annotated[str | None, typer.Option("--layers", help="Layers to edit by default, like 0-3.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="The other way round.")] = False,
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     out: Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own weights.")] = None,
     replace: ReplaceFlag = False,

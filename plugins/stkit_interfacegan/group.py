@@ -29,7 +29,7 @@ def build_group() -> typer.Typer:
     return group
 
 
-def list_all(domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
+def list_all(domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """The directions of the weights, your own and shipped ones."""
     from stkit.directions import KIND, find_direction, find_files, own_folder
 
@@ -52,7 +52,7 @@ def list_all(domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
         console.print(f"weights '{found.name}' have no directions; make one with `stkit fit-direction`")
 
 
-def show(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
+def show(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """One direction: where it comes from, its unit, its held-out accuracy."""
     from stkit.directions import KIND, find_files
 
@@ -81,7 +81,7 @@ def _text(value: object) -> str:
 def export(
     name: Name,
     path: Annotated[Path, typer.Argument(help="FILE.npy (as InterFaceGAN's), .pt (as e4e's) or .safetensors (whole).")],
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     replace: ReplaceFlag = False,
 ) -> None:
@@ -110,7 +110,7 @@ def import_(
         int | None, typer.Option("--component", min=1, help="Which one, from 1, of a file that holds several.")
     ] = None,
     layers: Annotated[str | None, typer.Option("--layers", help="Layers to edit by default, like 0-7.")] = None,
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     replace: ReplaceFlag = False,
 ) -> None:
@@ -140,7 +140,7 @@ def import_(
     console.print(f"saved as '{direction.name}': {target}")
 
 
-def remove(name: Name, domain: DomainFlag = "faces", weights: WeightsFlag = None) -> None:
+def remove(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """Delete one of your own directions; those that came with the weights stay."""
     from stkit.directions import KIND, check_name, find_files, own_folder
 

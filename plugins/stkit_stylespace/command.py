@@ -32,7 +32,7 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="Of the attribute; the column's otherwise.")] = None,
     aligned: AlignedFlag = False,
     limit: LimitFlag = None,
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     inverter: InverterFlag = None,
     out: Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")] = None,

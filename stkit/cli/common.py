@@ -48,19 +48,28 @@ class NoteHandler(logging.Handler):
         errors.print(f"[{style}]{label}:[/] {escape(record.getMessage())}")
 
 
-def open_weights(domain: str, weights: str | None) -> Weights:
-    """Those of `--weights`, or the domain's default weights."""
+def open_weights(domain: str | None, weights: str | None) -> Weights:
+    """Those of `--weights`, or the default weights of `--domain`. Raises UsageError if both are given and differ."""
     from stkit.weights import find_weights
 
-    return find_weights(weights or load_plugins().domain(domain).default_weights)
+    default = load_plugins().domain(domain or "faces").default_weights
+    return _require_domain(find_weights(weights or default), domain)
 
 
-def open_editor(domain: str, weights: str | None, device: str) -> Editor:
-    """The editor of `--weights`, or of the domain's default weights."""
+def open_editor(domain: str | None, weights: str | None, device: str) -> Editor:
+    """The editor of `--weights`, or of the default weights of `--domain`; UsageError if both are given and differ."""
     from stkit.editor import load
 
-    default = load_plugins().domain(domain).default_weights  # a domain that is none is told beside --weights too
-    return load(weights or default, device)
+    default = load_plugins().domain(domain or "faces").default_weights
+    editor = load(weights or default, device)
+    _require_domain(editor.weights, domain)
+    return editor
+
+
+def _require_domain(weights: Weights, domain: str | None) -> Weights:
+    if domain is not None and weights.domain != domain:
+        raise UsageError(f"weights '{weights.name}' are for {weights.domain}, not {domain}; leave out --domain")
+    return weights
 
 
 @contextmanager
@@ -117,7 +126,10 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-DomainFlag = Annotated[str, typer.Option("--domain", help="What the photo shows; see `stkit domains`.")]
+DomainFlag = Annotated[
+    str | None,
+    typer.Option("--domain", help="What the photo shows, see `stkit domains`; what --weights are for, else faces."),
+]
 WeightsFlag = Annotated[
     str | None,
     typer.Option("--weights", help="Weights by name or folder; the domain's default otherwise. See `stkit weights`."),

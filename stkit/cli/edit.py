@@ -68,7 +68,7 @@ def run(
     face: FaceFlag = "largest",
     landmarks: LandmarksFlag = None,
     box: BoxFlag = None,
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     inverter: InverterFlag = None,
     quality: QualityFlag = "fast",

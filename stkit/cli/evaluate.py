@@ -18,7 +18,7 @@ COMMAND = "evaluate-quick"
 
 def run(
     data: Annotated[Path, typer.Argument(help="A zip or a folder of aligned images, a CSV with splits beside it.")],
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     split: Annotated[str, typer.Option("--split", help="The split of the CSV to reconstruct.")] = "test",
     labels: Annotated[Path | None, typer.Option("--labels", help="Another CSV of splits (file, split).")] = None,

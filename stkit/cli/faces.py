@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DomainFlag, OutFlag, OverwriteFlag, console
+from stkit.cli.common import OutFlag, OverwriteFlag, console
 from stkit.cli.seeing import ShowFlag, show_images
 from stkit.plugins import load_plugins
 
@@ -16,7 +16,7 @@ COMMAND = "faces"
 
 def run(
     photo: Annotated[Path, typer.Argument(help="A photo.")],
-    domain: DomainFlag = "faces",
+    domain: Annotated[str, typer.Option("--domain", help="What to look for; see `stkit domains`.")] = "faces",
     out: OutFlag = Path("out"),
     overwrite: OverwriteFlag = False,
     show: ShowFlag = False,

@@ -46,7 +46,7 @@ class LatentFiles(str, enum.Enum):
 
 def run(
     photo: Annotated[list[str], typer.Argument(help="A photo; or folders, patterns like '*.jpg', ZIP archives.")],
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     inverter: InverterFlag = None,
     option: OptionFlag = None,
@@ -175,7 +175,7 @@ def inversion_base(out: Path, inversion: Inversion, overwrite: bool = False) -> 
 
 
 def _job(
-    domain: str,
+    domain: str | None,
     weights: str | None,
     device: str,
     out: Path,

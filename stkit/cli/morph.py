@@ -37,7 +37,7 @@ def run(
         Path | None,
         typer.Option("--out", help="A .gif or .mp4, a strip (.png), or a folder for PNG files; out/A-B.mp4 otherwise."),
     ] = None,
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     inverter: InverterFlag = None,
     device: DeviceFlag = "auto",
@@ -59,7 +59,10 @@ def run(
         raise UsageError("a morph needs two photos or latent files; name another one")
     require_free(out, overwrite)
     files = {source: load_latents(source) for source in sources if source.suffix == ".safetensors"}
-    editor = editor_of(next(iter(files.values())), weights, device) if files else open_editor(domain, weights, device)
+    if files:
+        editor = editor_of(next(iter(files.values())), weights, device, domain)
+    else:
+        editor = open_editor(domain, weights, device)
     photos = {
         source: invert_photo(editor, source, inverter, [])[0].latents for source in sources if source not in files
     }

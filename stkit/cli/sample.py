@@ -17,7 +17,7 @@ COMMAND = "sample"
 def run(
     seeds: Annotated[str, typer.Option("--seeds", help="Like 0-15 or 3,7,20-24.")] = "0-15",
     trunc: Annotated[float, typer.Option("--trunc", help="Truncation psi: 1 is none, 0 the mean image.")] = 0.7,
-    domain: DomainFlag = "faces",
+    domain: DomainFlag = None,
     weights: WeightsFlag = None,
     out: OutFlag = Path("out"),
     device: DeviceFlag = "auto",

@@ -9,7 +9,6 @@ import typer
 from rich.markup import escape
 
 from stkit.cli.common import (
-    DomainFlag,
     Name,
     OutFlag,
     console,
@@ -105,7 +104,7 @@ def _import(
     name: Annotated[
         str, typer.Option("--name", help="What to call the weights; parts are added to weights that exist.")
     ],
-    domain: DomainFlag = "faces",
+    domain: Annotated[str, typer.Option("--domain", help="What it shows; see `stkit domains`.")] = "faces",
     generator: Annotated[
         str | None, typer.Option("--generator", help="File, or weights by name, to take the generator from.")
     ] = None,

@@ -116,6 +116,7 @@ def test_edits_undone_give_the_photo_back(cli: Cli, portrait: Path, tiny_weights
         ((), "give --method and --attribute, or --edit"),
         (("--edit", "pc1=1", "--strength", "3"), "--strength goes with --method"),
         ((*ONE, "--domain", "hats"), "hats"),
+        ((*ONE, "--domain", "cars"), "are for faces, not cars; leave out --domain"),
         ((*ONE, "--sweep", "3"), "not like -3:3:7"),
         ((*ONE, "--sweep", "-3:3:1"), "count of 2 to 99"),
         ((*ONE, "--animate"), "--sweep"),
