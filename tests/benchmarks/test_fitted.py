@@ -18,9 +18,11 @@ from stkit.latents import Latents
 
 @pytest.fixture(scope="module")
 def cars(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A zip of 144 cars, the first 120 for training, and their labels: the reddest third is red."""
+    """A zip of 400 cars, the first 376 for training, and their labels: the reddest third is red.
+
+    A judge of 120 takes what happens to go with red for red."""
     editor = stkit.load("cars", "cpu")
-    w = sample_w(editor.weights, 144, seed=1)
+    w = sample_w(editor.weights, 400, seed=1)
     codes = w[:, None].expand(-1, editor.weights.num_ws, -1)
     images = editor.generate(Latents(codes, editor.weights.fingerprint))
     middle = picture_part(images, editor.domain.output_crop)
@@ -33,7 +35,7 @@ def cars(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             buffer = io.BytesIO()
             to_image(image).save(buffer, "PNG")
             archive.writestr(f"{i}.png", buffer.getvalue())
-            rows.append(f"{i}.png,{'train' if i < 120 else 'val'},{'red' if red else 'other'}")
+            rows.append(f"{i}.png,{'train' if i < 376 else 'val'},{'red' if red else 'other'}")
     (folder / "cars.csv").write_text("\n".join(rows))
     return folder / "cars.zip", folder / "cars.csv"
 
