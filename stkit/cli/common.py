@@ -52,24 +52,30 @@ def open_weights(domain: str | None, weights: str | None) -> Weights:
     """Those of `--weights`, or the default weights of `--domain`. Raises UsageError if both are given and differ."""
     from stkit.weights import find_weights
 
-    default = load_plugins().domain(domain or "faces").default_weights
-    return _require_domain(find_weights(weights or default), domain)
+    found = find_weights(_weights_name(domain, weights))
+    if weights:
+        _require_domain(found, domain)
+    return found
 
 
 def open_editor(domain: str | None, weights: str | None, device: str) -> Editor:
     """The editor of `--weights`, or of the default weights of `--domain`; UsageError if both are given and differ."""
     from stkit.editor import load
 
-    default = load_plugins().domain(domain or "faces").default_weights
-    editor = load(weights or default, device)
-    _require_domain(editor.weights, domain)
+    editor = load(_weights_name(domain, weights), device)
+    if weights:
+        _require_domain(editor.weights, domain)
     return editor
 
 
-def _require_domain(weights: Weights, domain: str | None) -> Weights:
+def _weights_name(domain: str | None, weights: str | None) -> str:
+    default = load_plugins().domain(domain or "faces").default_weights  # a domain that is none is told in any case
+    return weights or default
+
+
+def _require_domain(weights: Weights, domain: str | None) -> None:
     if domain is not None and weights.domain != domain:
         raise UsageError(f"weights '{weights.name}' are for {weights.domain}, not {domain}; leave out --domain")
-    return weights
 
 
 @contextmanager

@@ -106,7 +106,10 @@ def export(
 
 
 def editor_of(latents: Latents, weights: str | None, device: str, domain: str | None = None) -> Editor:
-    """The editor of `--weights`, or of those that the codes were made with. Raises LatentsError if they do not fit."""
+    """The editor of `--weights`, or of those that the codes were made with.
+
+    Raises LatentsError if they do not fit, UsageError if they are not for `domain`.
+    """
     known = next((row.weights for row in latents.provenance if row.weights), None)
     editor = open_editor(domain, weights or known, device)
     latents.require_generator(editor.weights.fingerprint, editor.weights.name)

@@ -20,7 +20,8 @@ from stkit.latents import Latents
 def cars(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A zip of 400 cars, the first 376 for training, and their labels: the reddest third is red.
 
-    A judge of 120 takes what happens to go with red for red."""
+    A judge of 120 takes what happens to go with red for red.
+    """
     editor = stkit.load("cars", "cpu")
     w = sample_w(editor.weights, 400, seed=1)
     codes = w[:, None].expand(-1, editor.weights.num_ws, -1)

@@ -13,7 +13,7 @@ from PIL import Image
 from stkit.errors import PhotoError
 from stkit.latents import load_latents
 from stkit.testing import make_tiny_weights
-from stkit.weights import Weights
+from stkit.weights import Weights, user_folder
 from tests.cli.harness import Cli, error_line
 
 
@@ -228,6 +228,13 @@ def test_unknown_weights_and_domains(cli: Cli, flag: str, name: str, near: str, 
     result = cli("invert", portrait, flag, name)
     assert result.code == 2
     assert f"did you mean {near}?" in error_line(result)
+
+
+def test_default_weights_may_be_for_another_domain(cli: Cli) -> None:
+    make_tiny_weights(user_folder() / "plain", "faces")
+    result = cli("sample", "--domain", "plain", "--seeds", "0")
+    assert result.code == 0, result.err
+    assert cli("sample", "--domain", "plain", "--weights", "plain", "--seeds", "0").code == 2
 
 
 def test_latents_of_another_generator(cli: Cli, portrait: Path, tiny_weights: Weights, tmp_path: Path) -> None:
