@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, Persistent, Record
 from stkit.errors import WeightsError
+
+T = TypeVar("T")
 
 Storages = Callable[[str, str, int], Storage]
 """The storage of a key, a dtype and a count of numbers."""
@@ -41,20 +43,23 @@ class _Reader:
     def __init__(self, storages: Storages | None, nested: Callable[[bytes], Any] | None) -> None:
         self.storages = storages
         self.nested = nested
-        self.known: dict[int, Any] = {}
+        self.known: dict[int, tuple[Any, Any]] = {}
 
     def data(self, value: Any) -> Any:
         if not isinstance(value, (dict, list, tuple, Record, Persistent, Name)):
             return value
         if id(value) in self.known:
-            return self.known[id(value)]
-        result = self.new(value)
-        self.known[id(value)] = result
+            return self.known[id(value)][1]
+        return self.remember(value, self.new(value))
+
+    def remember(self, value: Any, result: T) -> T:
+        """Note what `value` became. It is kept as well: the id of an object that is gone is soon another's."""
+        self.known[id(value)] = (value, result)
         return result
 
     def new(self, value: Any) -> Any:
         if isinstance(value, list):
-            values = self.known[id(value)] = list[Any]()
+            values = self.remember(value, list[Any]())
             values += [self.data(item) for item in value]
             return values
         if isinstance(value, dict):
@@ -66,7 +71,7 @@ class _Reader:
         return self.record(value) if isinstance(value, Record) else value
 
     def dictionary(self, value: Any, pairs: Any) -> dict[Any, Any]:
-        result = self.known[id(value)] = dict[Any, Any]()
+        result = self.remember(value, dict[Any, Any]())
         for key, item in pairs:
             result[key] = self.data(item)
         return result
@@ -75,7 +80,7 @@ class _Reader:
         module, _, name = value.name.rpartition(".")
         match module, name:
             case "collections", "OrderedDict":
-                pairs = self.data(value.args[0]) if value.args else []
+                pairs = value.args[0] if value.args else []
                 return self.dictionary(value, [*dict(pairs).items(), *value.entries.items()])
             case "collections", "defaultdict":
                 return self.dictionary(value, value.entries.items())
@@ -107,7 +112,7 @@ class _Reader:
         return self.inert(value)
 
     def inert(self, value: Record) -> Record:
-        result = self.known[id(value)] = Record(value.maker)
+        result = self.remember(value, Record(value.maker))
         result.args = tuple(self.data(item) for item in value.args)
         result.state = self.data(value.state)
         result.items = [self.data(item) for item in value.items]
@@ -127,10 +132,13 @@ class _Reader:
         if not isinstance(storage, Storage):
             return self.inert(value)
         if value.name.endswith("_v3"):
-            dtype = more[2].name if isinstance(more[2], Name) else ""
+            dtype = more.pop(2)
+            dtype = dtype.name if isinstance(dtype, Name) else ""
             if dtype not in ITEM_SIZES or storage.dtype != "uint8":
                 raise WeightsError("a tensor of a type that stkit does not read")
             storage = Storage(dtype, storage.count // ITEM_SIZES[dtype], storage.read)
+        if len(more) > 2 and any((more[2] or {}).values()):
+            raise WeightsError("a tensor whose numbers are stored negated; save its .resolve_neg() instead")
         return StoredTensor(storage, tuple(shape), tuple(stride), offset)
 
     def array(self, value: Record) -> Any:

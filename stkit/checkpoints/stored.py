@@ -72,7 +72,9 @@ class StoredTensor:
             raise WeightsError("the file ends inside a tensor")
         flat = torch.frombuffer(data, dtype=dtype)
         view = flat.as_strided(self.shape, self.stride, self.offset)
-        return view.contiguous() if self.count == self.storage.count else view.clone().contiguous()
+        if self.count == self.storage.count and view.is_contiguous():
+            return flat.view(self.shape)  # not `view`: the steps of dimensions of size 1 may be any
+        return view.clone(memory_format=torch.contiguous_format)
 
 
 def contiguous(storage: Storage, shape: Sequence[Any], fortran: bool = False) -> StoredTensor:
