@@ -75,6 +75,7 @@ def infer_psp_encoder(framework: Framework) -> PSPEncoderConfig:
         backbone="resnet" if first == "conv1.weight" else "ir-se",
         depths=depths,
         widths=widths,
+        resize="average" if in_channels == 6 else "bilinear",
     )
 
 

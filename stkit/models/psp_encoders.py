@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.errors import UsageError
@@ -28,6 +29,7 @@ from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.weights import Weights
 
 Architecture = Literal["psp", "e4e", "restyle"]
+Resize = Literal["bilinear", "average"]
 
 _MEDIUM, _FINE = 3, 7
 """The first w_plus layers that see the medium and the fine map."""
@@ -41,6 +43,8 @@ class PSPEncoderConfig:
     e4e's w and offsets; `iterations` above 1 is ReStyle, with 6 input channels (photo and
     reconstruction). `backbone` "resnet" is ResNet-34 without its first pooling, ReStyle's choice
     for domains other than faces. `style_channels` are the channels inside the map2style blocks.
+    `resize` is how ReStyle's reconstructions were brought to the input resolution between the passes when
+    it was trained: antialiased bilinear here, by average pooling in the paper's own code.
     """
 
     input_resolution: int = 256
@@ -53,6 +57,7 @@ class PSPEncoderConfig:
     backbone: Literal["ir-se", "resnet"] = "ir-se"
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    resize: Resize = "bilinear"  # headers from before there was a choice say nothing
 
     @property
     def architecture(self) -> Architecture:
@@ -101,6 +106,8 @@ class PSPEncoderConfig:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise UsageError(f"an encoder needs at least 1 iteration, not {self.iterations}")
+        if self.resize not in get_args(Resize):
+            raise UsageError(f"an encoder that resizes by '{self.resize}'; stkit knows {', '.join(get_args(Resize))}")
 
 
 class Map2Style(nn.Module):
@@ -196,6 +203,14 @@ class PSPEncoder(nn.Module):
             own = own * (torch.arange(1, self.config.num_ws, device=x.device) <= stage)[:, None]
         return torch.cat([base, base + own], 1)
 
+    def seen(self, reconstructions: Tensor) -> Tensor:
+        """Images [B, 3, H, W] of the generator as the next pass sees them: at the input resolution, in their shape."""
+        width = self.config.input_resolution
+        if self.config.resize == "bilinear":
+            return resize_batch(reconstructions, width)
+        height = round(reconstructions.shape[-2] * width / reconstructions.shape[-1])
+        return F.adaptive_avg_pool2d(reconstructions, (height, width))
+
     def forward(self, x: Tensor, stage: int | Tensor | None = None) -> Tensor:
         """Images [B, in_channels, H, W] in [-1, 1] to w_plus [B, num_ws, w_dim] in one pass from `latent_avg`."""
         return self.offsets(x, stage) + self.latent_avg
@@ -222,8 +237,7 @@ def encode_iteratively(
             current = generator.synthesize(codes[:1], dtype=dtype).expand(len(images), -1, -1, -1)
         else:
             current = generator.synthesize(codes, dtype=dtype)
-        current = resize_batch(current, encoder.config.input_resolution)
-        codes = codes + encoder.offsets(torch.cat([images, current], 1), stage)
+        codes = codes + encoder.offsets(torch.cat([images, encoder.seen(current)], 1), stage)
         passes.append(codes)
     return passes
 
@@ -253,6 +267,7 @@ __all__ = [
     "PSPEncoder",
     "PSPEncoderConfig",
     "ResNetUnit",
+    "Resize",
     "encode_iteratively",
     "load_psp_encoder",
 ]

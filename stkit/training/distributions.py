@@ -48,8 +48,8 @@ def sliced_wasserstein(images: Tensor, references: Tensor, seed: int = 0) -> dic
     """`swd_H` for each level of a Laplacian pyramid that is H pixels high, and their mean as `swd`, all x 1e3.
 
     Karras et al., "Progressive Growing of GANs", ICLR 2018, section 5: 128 patches of 7x7 an image and level, channels
-    normalised by set, 4 x 128 random directions. Of sets [N, 3, H, W] in [-1, 1] of different sizes the larger is cut.
-    Levels go down to 16 px. Raises UsageError for images of other shapes or below 16 px.
+    normalised by set (by n, not n - 1), 4 x 128 random directions. Of sets [N, 3, H, W] in [-1, 1] of different sizes
+    the larger is cut. Levels go down to 16 px. Raises UsageError for images of other shapes or below 16 px.
     """
     if images.shape[1:] != references.shape[1:] or min(images.shape[2:]) < 16 or not len(images) * len(references):
         raise UsageError(
@@ -80,7 +80,7 @@ def _pyramid_patches(images: Tensor, seed: int) -> dict[int, Tensor]:
 
 
 def _normalise(patches: Tensor) -> Tensor:
-    std, mean = torch.std_mean(patches, (0, 2, 3), keepdim=True)
+    std, mean = torch.std_mean(patches, (0, 2, 3), correction=0, keepdim=True)
     return (patches - mean) / std.clamp(min=1e-8)
 
 

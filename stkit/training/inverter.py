@@ -121,13 +121,14 @@ class _Objective:
             return
         predicted = network.latent_avg.expand(len(images), -1, -1)
         with torch.no_grad():
-            output = _render(self.generator, predicted[:1], config).expand_as(images)
+            made = self.generator.synthesize(predicted[:1], dtype=config.dtype)
+            made = made.expand(len(images), -1, -1, -1)
         for _ in range(network.config.iterations):
             with autocast(images.device, config.dtype):
-                offsets = network.offsets(torch.cat([seen, _seen(output.detach(), config)], 1), stage)
+                offsets = network.offsets(torch.cat([seen, network.seen(made.detach())], 1), stage)
             predicted = predicted.detach() + offsets
-            output = _render(self.generator, predicted, config)
-            yield predicted, output
+            made = self.generator.synthesize(predicted, dtype=config.dtype)
+            yield predicted, _compared(made, config, self.generator)
 
     def _losses(
         self, predicted: Tensor, output: Tensor, images: Tensor, codes: Tensor | None, stage: int | Tensor | None
@@ -155,7 +156,11 @@ class _Objective:
 
 def _render(generator: Generator, codes: Tensor, config: InverterConfig) -> Tensor:
     """Images of `codes` [B, num_ws, w_dim] at the resolution of the comparison."""
-    images = generator.synthesize(codes, dtype=config.dtype)
+    return _compared(generator.synthesize(codes, dtype=config.dtype), config, generator)
+
+
+def _compared(images: Tensor, config: InverterConfig, generator: Generator) -> Tensor:
+    """The generator's `images` at the resolution of the comparison."""
     return resize_batch(images, comparison_resolution(config.inverter, generator.config))
 
 
@@ -268,6 +273,8 @@ class InverterRun:
         """Train to the last step; returns the number of steps done."""
         settings = run_settings(self.config, self.loop)
         settings["generator"] = tensors_fingerprint(self.generator.state_dict())
+        if settings["inverter"].get("resize") == "bilinear":
+            del settings["inverter"]["resize"]  # as checkpoints have it that were begun before there was a choice
         state: dict[str, Stateful] = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
         if self.near_w is not None:
             settings["e4e"] = dataclasses.asdict(self.near_w.config)

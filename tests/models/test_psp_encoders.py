@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from stkit.errors import UsageError
-from stkit.models.psp_encoders import Architecture, Map2Style, PSPEncoder, PSPEncoderConfig, encode_iteratively
+from stkit.models.psp_encoders import (
+    Architecture,
+    Map2Style,
+    PSPEncoder,
+    PSPEncoderConfig,
+    Resize,
+    encode_iteratively,
+)
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 
@@ -146,6 +153,34 @@ def test_restyle_refines_pass_by_pass(backbone: str, progressive: bool) -> None:
     assert len(encode_iteratively(encoder, generator, images, iterations=1)) == 1
 
 
+@pytest.mark.parametrize("resize", ["bilinear", "average"])
+def test_restyle_sees_reconstructions_as_it_was_trained(resize: Resize) -> None:
+    """The paper's code pools the 64 px image to the encoder's 32 px; what stkit trains sees it resized bilinearly."""
+    torch.manual_seed(0)
+    generator = Generator(GENERATOR)
+    encoder = make_encoder("restyle", input_resolution=32, resize=resize)
+    images = seeded(2, 3, 32, 32)
+    codes = encoder.latent_avg.expand(2, -1, -1)
+    others = codes
+    for found in encode_iteratively(encoder, generator, images):
+        made = generator.synthesize(codes)
+        pooled = made.unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
+        bilinear = nn.functional.interpolate(made, size=(32, 32), mode="bilinear", antialias=True)
+        right, wrong = (pooled, bilinear) if resize == "average" else (bilinear, pooled)
+        codes, others = (codes + encoder.offsets(torch.cat([images, seen], 1)) for seen in (right, wrong))
+        torch.testing.assert_close(found, codes)
+        assert not torch.allclose(found, others, atol=1e-5)
+
+
+def test_pooling_keeps_the_shape_and_enlarges_where_the_generator_is_smaller() -> None:
+    encoder = make_encoder("restyle", input_resolution=32, resize="average")
+    assert encoder.seen(seeded(1, 3, 48, 64)).shape == (1, 3, 24, 32)
+    small = seeded(1, 3, 16, 16)
+    assert torch.equal(encoder.seen(small), small.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    same = seeded(1, 3, 32, 32)
+    assert torch.equal(encoder.seen(same), same)
+
+
 def test_map2style_ends_in_one_pixel_whatever_the_size() -> None:
     for size in (1, 2, 3, 12, 16):
         assert Map2Style(4, 6, 5, size)(seeded(2, 4, size, size)).shape == (2, 5)
@@ -160,6 +195,14 @@ def test_config_says_its_architecture_and_survives_json() -> None:
     assert PSPEncoderConfig.full("restyle", progressive=True).architecture == "restyle"
     with pytest.raises(UsageError, match="at least 1 iteration"):
         PSPEncoderConfig(iterations=0)
+    with pytest.raises(UsageError, match="resizes by 'nearest'; stkit knows bilinear, average"):
+        PSPEncoderConfig.from_dict({"resize": "nearest"})
+
+
+def test_headers_from_before_there_was_a_choice_are_read() -> None:
+    old = dataclasses.asdict(PSPEncoderConfig.small("restyle", GENERATOR))
+    del old["resize"]
+    assert PSPEncoderConfig.from_dict(old).resize == "bilinear"
 
 
 def test_small_rivals_are_about_as_large_as_the_small_style_transformer() -> None:

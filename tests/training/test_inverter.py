@@ -369,11 +369,15 @@ def test_the_latent_discriminator_learns_to_tell_codes_from_w() -> None:
     assert LatentDiscriminator(16)(torch.zeros(2, 8, 16)).shape == (2, 8)
 
 
-def test_each_pass_of_restyle_is_judged(tmp_path: Path) -> None:
-    run = make_run(tmp_path, config=dataclasses.replace(L2_ALONE, inverter=RIVALS["restyle"]))
+@pytest.mark.parametrize("changes", [{}, {"input_resolution": 16}, {"input_resolution": 16, "resize": "average"}])
+def test_each_pass_of_restyle_is_judged(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Each sees what it sees later, resized as the config says."""
+    restyle = dataclasses.replace(RIVALS["restyle"], **changes)
+    run = make_run(tmp_path, config=dataclasses.replace(L2_ALONE, inverter=restyle))
     run.model.eval()
     images = make_set().batch(torch.arange(4), torch.device("cpu"))
     assert isinstance(run.model, PSPEncoder)
-    passes = encode_iteratively(run.model, run.generator, images)
+    seen = nn.functional.interpolate(images, size=restyle.input_resolution, mode="bilinear", antialias=True)
+    passes = encode_iteratively(run.model, run.generator, seen)
     errors = [(run.generator.synthesize(codes) - images).square().mean().item() for codes in passes]
     assert run.objective(images, None)["mse"].item() == pytest.approx(sum(errors) / 3, rel=1e-4)
