@@ -11,9 +11,11 @@ Names are imported when first used, so that `import stkit` is quick and imports 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from stkit.hookspecs import hookimpl
+from stkit.moved import OldPaths
 
 if TYPE_CHECKING:
     from stkit.chain import EditStep
@@ -45,6 +47,8 @@ _HOME = {
     "save_image": "images",
     "save_latents": "latents",
 }
+
+sys.meta_path.append(OldPaths())
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,46 @@
+"""Modules that moved: in this version an old path still works, with a DeprecationWarning that names the new one."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOVED: dict[str, tuple[str, ...]] = {}
+"""Old module: the new ones that hold what was in it, the one with most of it first."""
+
+
+class OldPaths:
+    """Finds modules by their old paths. Comes last, so that it costs nothing where a module is in its place.
+
+    Finder and loader in one, without the base classes of `importlib.abc`, which takes longer to import than stkit.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The module's spec where it has moved."""
+        return ModuleSpec(fullname, self) if fullname in MOVED else None  # type: ignore[arg-type]  # no load_module
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An ordinary module will do."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the old module the names of the new ones."""
+        homes = MOVED[module.__name__]
+        warnings.warn(
+            f"{module.__name__} is now {' and '.join(homes)}; the old path goes away with the next version",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        for home in reversed(homes):
+            found = vars(importlib.import_module(home))
+            vars(module).update({name: value for name, value in found.items() if not name.startswith("__")})
+
+
+__all__ = ["MOVED", "OldPaths"]

@@ -1,0 +1,45 @@
+"""Old module paths still work for one version, and say where the module is now."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from stkit.moved import MOVED
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("old", sorted(MOVED))
+def test_an_old_path_works_and_warns(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    with pytest.warns(DeprecationWarning) as warned:
+        module = importlib.import_module(old)
+    sys.modules.pop(old)
+    (warning,) = [str(entry.message) for entry in warned]
+    for home in MOVED[old]:
+        assert home in warning
+        found = importlib.import_module(home)
+        for name in found.__all__:
+            assert getattr(module, name) is getattr(found, name)
+
+
+def test_the_warning_names_the_line_that_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = min(MOVED)
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    (tmp_path / "stranger.py").write_text(f"import {old}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(DeprecationWarning) as warned:
+        importlib.import_module("stranger")
+    del sys.modules["stranger"], sys.modules[old]
+    assert Path(warned[0].filename).name == "stranger.py"
+
+
+def test_nothing_lies_at_an_old_path() -> None:
+    for old, homes in MOVED.items():
+        path = ROOT / old.replace(".", "/")
+        assert not path.with_suffix(".py").exists() and not path.is_dir()
+        assert all((ROOT / home.replace(".", "/")).with_suffix(".py").is_file() for home in homes)
