@@ -21,11 +21,11 @@ from torch import Tensor
 
 import stkit
 from stkit.cli.common import print_error, progress_bar
+from stkit.datasets.labels import load_labels
 from stkit.editor import Editor
 from stkit.errors import StkitError, UsageError
 from stkit.images import picture_part
 from stkit.labelled import AttributeSpec, labelled_photos
-from stkit.labels import load_labels
 from stkit.latents import Latents
 from stkit.models.efficientnet import load_lite0
 from stkit.training.distributions import lite0_features

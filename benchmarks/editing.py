@@ -27,6 +27,7 @@ import stkit
 from benchmarks.editing_report import draw_grid, print_report
 from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validity
 from stkit.cli.common import print_error, progress_bar
+from stkit.datasets.images import ImageSet, labels_beside, load_image_set
 from stkit.editing import EditContext, EditingMethod
 from stkit.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
@@ -34,7 +35,6 @@ from stkit.images import save_image, to_image
 from stkit.inversion import InversionContext
 from stkit.latents import Latents
 from stkit.options import Options, build_options
-from stkit.training.data import ImageSet, labels_beside, load_image_set
 
 _BATCH = 16
 _CALIBRATION = 100  # faces of the split val that the judges are calibrated on at least

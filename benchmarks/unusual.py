@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageChops
 
 import stkit
+from stkit.datasets.images import ImageSet, load_image_set
 from stkit.quality import usual_errors
-from stkit.training.data import ImageSet, load_image_set
 from stkit.training.evaluate import reconstruction_errors
 
 Change = Callable[[Image.Image], Image.Image]

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stkit.datasets.codes import LabelledCodes, labelled_codes
+from stkit.datasets.images import ImageFiles
+from stkit.datasets.labels import Labels, match_photos
 from stkit.directions import sample_w
 from stkit.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
 from stkit.inversion import ignore_progress
-from stkit.labels import Labels, match_photos
 from stkit.latents import Latents
 from stkit.options import LatentSpace, build_options
-from stkit.training.codes import LabelledCodes, labelled_codes
-from stkit.training.data import ImageFiles
 from stkit.weights import cache_folder
 
 logger = logging.getLogger("stkit")

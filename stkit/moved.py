@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOVED: dict[str, tuple[str, ...]] = {}
+MOVED: dict[str, tuple[str, ...]] = {
+    "stkit.labels": ("stkit.datasets.labels",),
+    "stkit.training.codes": ("stkit.datasets.codes",),
+    "stkit.training.data": ("stkit.datasets.images",),
+    "stkit.training.prepare": ("stkit.datasets.prepare",),
+}
 """Old module: the new ones that hold what was in it, the one with most of it first."""
 
 

@@ -24,10 +24,10 @@ from stkit.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from stkit.datasets.codes import LabelledCodes
     from stkit.editor import Editor
     from stkit.labelled import AttributeSpec
     from stkit.options import LatentSpace
-    from stkit.training.codes import LabelledCodes
     from stkit_interfacegan.fitting import Fit
 
 LabelsFlag = Annotated[
@@ -71,9 +71,9 @@ def run(
     with_samples = samples is not None and scorer is not None
     if with_photos == with_samples or (labels is None) != (images is None) or (samples is None) != (scorer is None):
         raise UsageError("give --labels and --images, or --samples and --scorer")
+    from stkit.datasets.labels import load_labels
     from stkit.directions import KIND, check_name, own_folder, save_direction
     from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples
-    from stkit.labels import load_labels
     from stkit.options import LatentSpace, LayerRange
     from stkit_interfacegan.fitting import fit_direction
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from stkit.datasets.codes import LabelledCodes
 from stkit.directions import Direction, calibrate, coordinates
 from stkit.errors import LabelsError, UsageError
 from stkit.labelled import require_classes, two_classes
 from stkit.options import LatentSpace, LayerRange
-from stkit.training.codes import LabelledCodes
 from stkit.weights import Weights
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)

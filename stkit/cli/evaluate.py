@@ -11,7 +11,7 @@ import typer
 from stkit.cli.common import DeviceFlag, DomainFlag, WeightsFlag, console, open_editor, progress_bar
 
 if TYPE_CHECKING:
-    from stkit.training.data import ImageSet
+    from stkit.datasets.images import ImageSet
 
 COMMAND = "evaluate-quick"
 
@@ -35,8 +35,8 @@ def run(
     device: DeviceFlag = "auto",
 ) -> None:
     """Reconstruction errors on held-out images, beside those of the mean training image (MSE and LPIPS at 256 px)."""
+    from stkit.datasets.images import labels_beside, load_image_set, load_train_val
     from stkit.images import save_image
-    from stkit.training.data import labels_beside, load_image_set, load_train_val
     from stkit.training.evaluate import evaluate_reconstruction, evaluate_samples, mean_image, reconstruction_grid
 
     editor = open_editor(domain, weights, device)

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.datasets.codes import LabelledCodes
+from stkit.datasets.images import batch_indices
 from stkit.errors import UsageError
 from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
-from stkit.training.codes import LabelledCodes
-from stkit.training.data import batch_indices
 from stkit.training.export import save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, run_settings
 from stkit.weights import Header, Weights, tensors_fingerprint

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stkit.datasets.images import batches
 from stkit.errors import UsageError
 from stkit.images import resize_batch
 from stkit.models.efficientnet import INPUT_WIDTH, EfficientNetLite0
-from stkit.training.data import batches
 
 _PATCH = 7
 _PATCHES = 128

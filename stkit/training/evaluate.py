@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stkit.datasets.images import ImageSet, batches
 from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.images import image_grid, picture_part, to_image
@@ -16,7 +17,6 @@ from stkit.inversion import InversionContext, ignore_progress
 from stkit.models.efficientnet import load_lite0
 from stkit.models.lpips import load_lpips
 from stkit.plugins import load_plugins
-from stkit.training.data import ImageSet, batches
 from stkit.training.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.training.losses import paired_errors
 from stkit.weights import Weights

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
@@ -29,7 +30,6 @@ from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
-from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate, Domain
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
@@ -27,7 +28,6 @@ from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_itera
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training import parallel
-from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.e4e import E4EConfig, E4ELosses
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples

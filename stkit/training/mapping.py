@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stkit.datasets.images import ImageSet, batches
 from stkit.errors import UsageError
 from stkit.images import resize_batch
 from stkit.inversion import ignore_progress
 from stkit.models.ops import EqualLinear
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, MappingNetwork
-from stkit.training.data import ImageSet, batches
 from stkit.training.losses import autocast
 
 _SLOPE = 0.2  # of the leaky ReLU

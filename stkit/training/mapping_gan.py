@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.datasets.images import batch_indices
 from stkit.errors import UsageError
 from stkit.models.ops import pixel_norm
 from stkit.models.stylegan2 import Generator, MappingNetwork
-from stkit.training.data import batch_indices
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.training.mapping import compare_codes, linear_layers, moments, set_affine_pair, set_layer

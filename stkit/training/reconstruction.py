@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate
 from stkit.images import resize_batch
 from stkit.models.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
 from stkit.training import parallel
-from stkit.training.data import ImageSet, batch_indices, flip_some
 from stkit.training.export import load_initial
 from stkit.training.generator import export_generator
 from stkit.training.inverter import export_inverter

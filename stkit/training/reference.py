@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stkit.datasets.images import batch_indices
 from stkit.errors import UnknownNameError, UsageError
 from stkit.models.latent_classifier import LatentClassifier
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
-from stkit.training.data import batch_indices
 from stkit.training.export import save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.weights import Header, Weights, tensors_fingerprint

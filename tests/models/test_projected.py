@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
 from stkit.models.stylegan2 import GeneratorConfig
 from stkit.training.augment import DIFF_AUGMENT
-from stkit.training.data import ImageSet
 from stkit.training.generator import AdversarialConfig, GeneratorRun
 from stkit.training.loop import LoopConfig
 

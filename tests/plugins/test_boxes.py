@@ -13,13 +13,13 @@ from stkit_cars import CarsDomain
 from stkit_plain import PlainDomain
 
 from stkit.alignment import frame_photo
+from stkit.datasets.images import load_image_set
 from stkit.domains import AlignmentTemplate, BoxDomain, box_subject, picture_box
 from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.images import load_photo, picture_part, to_tensor
 from stkit.plugins import load_plugins
 from stkit.testing import check_domain, make_tiny_weights
-from stkit.training.data import load_image_set
 
 CARS = CarsDomain()
 

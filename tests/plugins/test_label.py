@@ -14,6 +14,7 @@ from stkit_label.directions import first_order, loss_gradient, project_out, seco
 from stkit_label.method import LabelEditing, LabelOptions
 from torch import Tensor
 
+from stkit.datasets.codes import LabelledCodes
 from stkit.editing import EditContext
 from stkit.errors import UsageError, WeightsError
 from stkit.latents import Latents
@@ -21,7 +22,6 @@ from stkit.models.latent_classifier import LatentClassifier, LatentClassifierCon
 from stkit.options import LayerRange, build_options
 from stkit.testing import make_tiny_weights
 from stkit.training.classifier import ClassifierConfig, ClassifierRun, export_classifier
-from stkit.training.codes import LabelledCodes
 from stkit.training.loop import LoopConfig
 from stkit.weights import Weights
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stkit.datasets.codes import LabelledCodes
 from stkit.errors import StkitError, UsageError
 from stkit.models.latent_classifier import LatentClassifierConfig
 from stkit.training.classifier import (
@@ -22,7 +23,6 @@ from stkit.training.classifier import (
     probabilities,
     targets,
 )
-from stkit.training.codes import LabelledCodes
 from stkit.training.loop import LoopConfig
 from tests.training.resuming import log_lines, require_same_bits
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError, WeightsError
 from stkit.models.efficientnet import TAP_CHANNELS, EfficientNetLite0, load_lite0
-from stkit.training.data import ImageSet
 from stkit.training.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.training.evaluate import evaluate_samples
 from stkit.weights import Weights

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
 from stkit.images import resize_batch
-from stkit.training.data import ImageSet
 from stkit.training.evaluate import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
 from stkit.weights import Weights
 

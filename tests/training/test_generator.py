@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stkit.datasets.images import ImageSet
 from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.images import resize_batch
@@ -18,7 +19,6 @@ from stkit.models.discriminator import Discriminator, DiscriminatorConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training.augment import AugmentConfig
-from stkit.training.data import ImageSet
 from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator, r1_penalty
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights, verify_weights

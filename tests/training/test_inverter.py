@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from stkit.datasets.images import ImageSet
 from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.images import picture_part
@@ -17,7 +18,6 @@ from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_itera
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.plugins import load_plugins
-from stkit.training.data import ImageSet
 from stkit.training.e4e import E4EConfig, E4ELosses, LatentDiscriminator
 from stkit.training.export import save_module
 from stkit.training.generator import export_generator

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
 from stkit.models.ops import pixel_norm
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
-from stkit.training.data import ImageSet
 from stkit.training.mapping import compare_codes, fit_mapping, mean_codes, set_gaussian
 
 CONFIG = GeneratorConfig(16, z_dim=32, w_dim=32, mapping_layers=4, channel_base=128, channel_max=8)

@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.training import parallel
-from stkit.training.data import ImageSet
 from stkit.training.generator import AdversarialConfig, GeneratorRun
 from stkit.training.inverter import InverterConfig, InverterRun
 from stkit.training.loop import LoopConfig

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from stkit.datasets.images import ImageSet
 from stkit.domains import AlignmentTemplate
 from stkit.errors import WeightsError
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import GeneratorConfig
-from stkit.training.data import ImageSet
 from stkit.training.loop import LoopConfig
 from stkit.training.mapping import fit_mapping, mean_codes
 from stkit.training.reconstruction import (

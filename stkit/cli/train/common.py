@@ -16,9 +16,9 @@ from stkit.plugins import load_plugins
 if TYPE_CHECKING:
     import torch
 
+    from stkit.datasets.codes import LabelledCodes
+    from stkit.datasets.images import ImageSet
     from stkit.models.stylegan2 import GeneratorConfig
-    from stkit.training.codes import LabelledCodes
-    from stkit.training.data import ImageSet
     from stkit.training.loop import LoopConfig
     from stkit.weights import Weights
 
@@ -73,7 +73,7 @@ def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 def image_sets(data: Path, resolution: int, domain: str) -> tuple[ImageSet, ImageSet]:
     """The splits train and val, in the picture part of the domain's squares; see `load_train_val`."""
-    from stkit.training.data import load_train_val
+    from stkit.datasets.images import load_train_val
 
     output_crop = load_plugins().domain(domain).output_crop
     with progress_bar("reading images") as on_progress:
@@ -148,9 +148,9 @@ def inverted(
     device: torch.device,
 ) -> LabelledCodes:
     """Codes of the photos in `images` that `labels` lists (all by default) by the named inverter, through the cache."""
-    from stkit.labels import Labels, load_labels
-    from stkit.training.codes import labelled_codes
-    from stkit.training.data import ImageFiles
+    from stkit.datasets.codes import labelled_codes
+    from stkit.datasets.images import ImageFiles
+    from stkit.datasets.labels import Labels, load_labels
 
     if labels is None:
         with ImageFiles(images) as files:

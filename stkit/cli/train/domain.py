@@ -124,8 +124,8 @@ def _require_same_pictures(path: Path, pictures: dict[str, Any]) -> None:
 
 
 def _prepare(photos: Path, domain: str, resolution: int, work: Path) -> Path:
+    from stkit.datasets.prepare import prepare_photos
     from stkit.files import write_text
-    from stkit.training.prepare import prepare_photos
 
     with progress_bar("aligning photos") as on_progress:
         prepared = prepare_photos(

@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.errors import PhotoError, StkitError
-from stkit.training.data import (
+from stkit.datasets.images import (
     ImageFiles,
     ImageSet,
     batch_indices,
@@ -21,6 +20,7 @@ from stkit.training.data import (
     load_image_set,
     load_train_val,
 )
+from stkit.errors import PhotoError, StkitError
 
 
 def encoded(image: Image.Image, format: str = "png") -> bytes:

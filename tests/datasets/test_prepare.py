@@ -10,9 +10,9 @@ from stkit_cars import CarsDomain
 from stkit_faces import FacesDomain
 from stkit_plain import PlainDomain
 
+from stkit.datasets.images import load_train_val
+from stkit.datasets.prepare import prepare_photos
 from stkit.errors import StkitError
-from stkit.training.data import load_train_val
-from stkit.training.prepare import prepare_photos
 
 
 @pytest.fixture

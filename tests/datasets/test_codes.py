@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from stkit.datasets.codes import LabelledCodes, invert_files, labelled_codes
+from stkit.datasets.labels import load_labels
 from stkit.errors import LabelsError, StkitError
 from stkit.inversion import InversionContext, Inverter
-from stkit.labels import load_labels
 from stkit.latents import Latents
 from stkit.options import Options
 from stkit.testing import make_tiny_weights
-from stkit.training.codes import LabelledCodes, invert_files, labelled_codes
 from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
 
 CPU = torch.device("cpu")
@@ -123,7 +123,7 @@ def test_a_network_that_was_trained_again_inverts_again(weights: Weights, photos
 
 
 def test_an_interrupted_inversion_goes_on(weights: Weights, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stkit.training.codes._CHUNK", 16)
+    monkeypatch.setattr("stkit.datasets.codes._CHUNK", 16)
     inverter = Mean()
     names = [f"{i:02d}.png" for i in range(40)]
 

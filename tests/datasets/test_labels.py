@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stkit.datasets.labels import load_labels, match_photos
 from stkit.errors import LabelsError, UnknownNameError, UsageError
-from stkit.labels import load_labels, match_photos
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8).map(str.strip)
 NAMES = st.lists(st.from_regex(r"[a-z]{1,6}\.png", fullmatch=True), min_size=1, max_size=8, unique=True)

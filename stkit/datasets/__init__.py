@@ -1,0 +1,1 @@
+"""What training and fitting read: sets of images, their labels, and codes inverted once."""
