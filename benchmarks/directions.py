@@ -27,8 +27,8 @@ from stkit.errors import StkitError, UsageError
 from stkit.images import picture_part
 from stkit.labelled import AttributeSpec, labelled_photos
 from stkit.latents import Latents
-from stkit.models.efficientnet import load_lite0
-from stkit.training.distributions import lite0_features
+from stkit.measure.distributions import lite0_features
+from stkit.measure.efficientnet import load_lite0
 
 _BATCH = 16
 

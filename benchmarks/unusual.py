@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 
 import stkit
 from stkit.datasets.images import ImageSet, load_image_set
-from stkit.quality import usual_errors
+from stkit.measure.usual import usual_errors
 from stkit.training.evaluate import reconstruction_errors
 
 Change = Callable[[Image.Image], Image.Image]

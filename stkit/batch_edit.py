@@ -19,6 +19,7 @@ from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
 from stkit.images import Photo, decode_photo, encode_image, load_photo, read_photo
 from stkit.latents import Latents, encode_latents, join_latents, save_latents_tuning
+from stkit.measure.usual import warn_if_unusual
 from stkit.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
@@ -33,7 +34,6 @@ from stkit.outputs import (
 )
 from stkit.paste import Blend
 from stkit.pictures import before_after
-from stkit.quality import warn_if_unusual
 from stkit.results import Edit, Framed, Inverted, find_photo
 from stkit.sources import Item
 from stkit.weights import load_header

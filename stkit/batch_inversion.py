@@ -14,6 +14,7 @@ from stkit.errors import UsageError
 from stkit.files import remove_leftovers
 from stkit.images import decode_photo, read_photo
 from stkit.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
+from stkit.measure.usual import warn_if_unusual
 from stkit.outputs import (
     LATENTS_SUFFIX,
     PAIR_SUFFIX,
@@ -28,7 +29,6 @@ from stkit.outputs import (
     subject_base,
     with_end,
 )
-from stkit.quality import warn_if_unusual
 from stkit.results import Framed, Inverted
 from stkit.sources import Item
 

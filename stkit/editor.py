@@ -21,13 +21,13 @@ from stkit.errors import StkitError, UsageError
 from stkit.images import Photo, load_photo, picture_errors, picture_part, to_image, to_tensor
 from stkit.inversion import InversionContext, ignore_progress
 from stkit.latents import Latents, Provenance, join_latents
+from stkit.measure.lpips import LPIPS, find_lpips
+from stkit.measure.usual import warn_if_unusual
 from stkit.models.inference import FrozenGenerator, freeze_generator
-from stkit.models.lpips import LPIPS, find_lpips
 from stkit.models.stylegan2 import SynthesisNetwork, add_style_offsets
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.paste import Blend
 from stkit.plugins import Registry, load_plugins
-from stkit.quality import warn_if_unusual
 from stkit.refinement import refine_latents
 from stkit.results import Edit, Framed, Inversion, Inverted
 from stkit.subjects import Box, find_subjects

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 MOVED: dict[str, tuple[str, ...]] = {
     "stkit.labels": ("stkit.datasets.labels",),
+    "stkit.models.efficientnet": ("stkit.measure.efficientnet",),
+    "stkit.models.lpips": ("stkit.measure.lpips",),
+    "stkit.quality": ("stkit.measure.usual",),
     "stkit.training.codes": ("stkit.datasets.codes",),
     "stkit.training.data": ("stkit.datasets.images",),
+    "stkit.training.distributions": ("stkit.measure.distributions",),
     "stkit.training.prepare": ("stkit.datasets.prepare",),
 }
 """Old module: the new ones that hold what was in it, the one with most of it first."""

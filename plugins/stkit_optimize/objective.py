@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stkit.errors import MissingPackageError
 from stkit.images import resize_batch
-from stkit.models.lpips import LPIPS, load_lpips
+from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.training.losses import autocast, channels_last
 
 _log = logging.getLogger("stkit")

@@ -64,7 +64,7 @@ def run(
         worst = [row["file"] for row in report["worst"]]
         save_image(reconstruction_grid(editor.weights, held_out, worst, editor.device), grid)
     if calibrate:
-        from stkit.quality import store_usual_errors
+        from stkit.measure.usual import store_usual_errors
         from stkit.training.evaluate import reconstruction_errors
 
         store_usual_errors(editor.weights, reconstruction_errors(editor, held_out))

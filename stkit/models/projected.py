@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from stkit.errors import UsageError
-from stkit.models.efficientnet import TAP_CHANNELS, load_lite0
+from stkit.measure.efficientnet import TAP_CHANNELS, load_lite0
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.images import image_grid, picture_part, to_image
 from stkit.inversion import InversionContext, ignore_progress
-from stkit.models.efficientnet import load_lite0
-from stkit.models.lpips import load_lpips
+from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
+from stkit.measure.efficientnet import load_lite0
+from stkit.measure.lpips import load_lpips
 from stkit.plugins import load_plugins
-from stkit.training.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.training.losses import paired_errors
 from stkit.weights import Weights
 

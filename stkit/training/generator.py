@@ -23,8 +23,8 @@ from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
+from stkit.measure.lpips import load_lpips
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
-from stkit.models.lpips import load_lpips
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, GeneratorConfig

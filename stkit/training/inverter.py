@@ -22,8 +22,8 @@ from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate, Domain
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
-from stkit.models.efficientnet import INPUT_WIDTH, load_lite0
-from stkit.models.lpips import LPIPS, load_lpips
+from stkit.measure.efficientnet import INPUT_WIDTH, load_lite0
+from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig

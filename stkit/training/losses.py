@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stkit.domains import WHOLE
 from stkit.images import picture_part, resize_batch
-from stkit.models.lpips import LPIPS
+from stkit.measure.lpips import LPIPS
 from stkit.models.ops import upsample2d
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

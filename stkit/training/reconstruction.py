@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate
 from stkit.images import resize_batch
-from stkit.models.lpips import LPIPS, load_lpips
+from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
 from stkit.training import parallel

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stkit.domains import WHOLE
-from stkit.models.lpips import load_lpips
+from stkit.measure.lpips import load_lpips
 from stkit.plugins import load_plugins
 from stkit.training.losses import training_lpips
 

@@ -118,7 +118,7 @@ def carry_over(weights: Weights, out: Path, generator: str, leave_out: tuple[str
     Files of the kinds in `leave_out` stay behind. It must take the same codes. The usual errors of the inverter were
     another generator's and are left out.
     """
-    from stkit.quality import USUAL_ERRORS
+    from stkit.measure.usual import USUAL_ERRORS
     from stkit.weights import load_tensors, save_tensors
 
     for kind in sorted(weights.kinds(), key=lambda kind: kind == "inverter"):  # last: it says that all is there

@@ -70,7 +70,7 @@ def run(
     from stkit.checkpoints.importing import check_name
     from stkit.devices import resolve_device
     from stkit.files import write_text
-    from stkit.models.efficientnet import load_lite0
+    from stkit.measure.efficientnet import load_lite0
     from stkit.weights import find_weights, user_folder, weights_names
 
     require_one_process("domain")

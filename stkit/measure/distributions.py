@@ -11,7 +11,7 @@ from torch import Tensor
 from stkit.datasets.images import batches
 from stkit.errors import UsageError
 from stkit.images import resize_batch
-from stkit.models.efficientnet import INPUT_WIDTH, EfficientNetLite0
+from stkit.measure.efficientnet import INPUT_WIDTH, EfficientNetLite0
 
 _PATCH = 7
 _PATCHES = 128

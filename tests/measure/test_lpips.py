@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stkit.errors import MissingPackageError, WeightsError
-from stkit.models import lpips
-from stkit.models.lpips import LPIPS, load_lpips
+from stkit.measure import lpips
+from stkit.measure.lpips import LPIPS, load_lpips
 
 
 @pytest.fixture(scope="module")

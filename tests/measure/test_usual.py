@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stkit import quality
-from stkit.quality import store_usual_errors, usual_errors, warn_if_unusual
+from stkit.measure import usual
+from stkit.measure.usual import store_usual_errors, usual_errors, warn_if_unusual
 from stkit.testing import make_tiny_weights
 from stkit.weights import Header, load_header
 
@@ -23,7 +23,7 @@ def test_the_header_is_read_once_for_all_photos(
         reads.append(path)
         return load_header(path)
 
-    monkeypatch.setattr(quality, "load_header", read)
+    monkeypatch.setattr(usual, "load_header", read)
     for photo in ("a.jpg", "b.jpg"):
         warn_if_unusual(weights, {"mse": 1.0, "lpips": 1.0}, Path(photo))
     assert len(reads) == 1
