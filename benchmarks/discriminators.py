@@ -23,12 +23,12 @@ from torch import Tensor
 from stkit.datasets.images import labels_beside, load_image_set, load_train_val
 from stkit.devices import fast_dtype, resolve_device
 from stkit.domains import AlignmentTemplate
+from stkit.jobs.evaluate import evaluate_samples
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT
-from stkit.training.evaluate import evaluate_samples
 from stkit.training.generator import AdversarialConfig, GeneratorRun, default_r1_gamma, export_generator
 from stkit.training.loop import LoopConfig
 from stkit.weights import find_weights

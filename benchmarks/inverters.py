@@ -31,10 +31,10 @@ from stkit.datasets.images import ImageSet, load_image_set, load_train_val
 from stkit.devices import fast_dtype
 from stkit.domains import Domain
 from stkit.inversion import InversionContext
+from stkit.jobs.evaluate import evaluate_reconstruction, mean_image
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.plugins import load_plugins
-from stkit.training.evaluate import evaluate_reconstruction, mean_image
 from stkit.training.inverter import InverterConfig, InverterRun, export_inverter, load_identity
 from stkit.training.loop import LoopConfig
 from stkit.weights import Weights, find_weights

@@ -18,8 +18,8 @@ from PIL import Image, ImageChops
 
 import stkit
 from stkit.datasets.images import ImageSet, load_image_set
+from stkit.jobs.evaluate import reconstruction_errors
 from stkit.measure.usual import usual_errors
-from stkit.training.evaluate import reconstruction_errors
 
 Change = Callable[[Image.Image], Image.Image]
 

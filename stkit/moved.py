@@ -19,6 +19,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.training.codes": ("stkit.datasets.codes",),
     "stkit.training.data": ("stkit.datasets.images",),
     "stkit.training.distributions": ("stkit.measure.distributions",),
+    "stkit.training.evaluate": ("stkit.jobs.evaluate",),
     "stkit.training.prepare": ("stkit.datasets.prepare",),
 }
 """Old module: the new ones that hold what was in it, the one with most of it first."""

@@ -37,7 +37,7 @@ def run(
     """Reconstruction errors on held-out images, beside those of the mean training image (MSE and LPIPS at 256 px)."""
     from stkit.datasets.images import labels_beside, load_image_set, load_train_val
     from stkit.images import save_image
-    from stkit.training.evaluate import evaluate_reconstruction, evaluate_samples, mean_image, reconstruction_grid
+    from stkit.jobs.evaluate import evaluate_reconstruction, evaluate_samples, mean_image, reconstruction_grid
 
     editor = open_editor(domain, weights, device)
     size = editor.weights.resolution
@@ -64,8 +64,8 @@ def run(
         worst = [row["file"] for row in report["worst"]]
         save_image(reconstruction_grid(editor.weights, held_out, worst, editor.device), grid)
     if calibrate:
+        from stkit.jobs.evaluate import reconstruction_errors
         from stkit.measure.usual import store_usual_errors
-        from stkit.training.evaluate import reconstruction_errors
 
         store_usual_errors(editor.weights, reconstruction_errors(editor, held_out))
     if as_json:
