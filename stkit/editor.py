@@ -18,10 +18,11 @@ from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.devices import resolve_device
 from stkit.domains import Domain, Subject, picture_box
 from stkit.errors import StkitError, UsageError
-from stkit.images import Photo, load_photo, picture_errors, picture_part, to_image, to_tensor
+from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
 from stkit.inversion import InversionContext, ignore_progress
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.measure.lpips import LPIPS, find_lpips
+from stkit.measure.paired import paired_errors, picture_errors
 from stkit.measure.usual import warn_if_unusual
 from stkit.models.inference import FrozenGenerator, freeze_generator
 from stkit.models.stylegan2 import SynthesisNetwork, add_style_offsets
@@ -170,8 +171,6 @@ class Editor:
 
         "mse" at the generator's resolution, and "lpips" (LPIPS-Alex, 256 px wide) where its weights are installed.
         """
-        from stkit.training.losses import paired_errors
-
         crop = self.domain.output_crop
         errors = {"mse": picture_errors(images, targets, crop)}
         if self._lpips is not None:

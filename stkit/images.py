@@ -138,14 +138,6 @@ def picture_part(images: torch.Tensor, output_crop: tuple[float, float, float, f
     return images[..., top:bottom, left:right]
 
 
-def picture_errors(
-    images: torch.Tensor, targets: torch.Tensor, output_crop: tuple[float, float, float, float]
-) -> torch.Tensor:
-    """MSE [B] of the picture parts of `images`, clamped, and `targets`: [B, 3, R, R] in [-1, 1]."""
-    difference = images.clamp(-1, 1) - targets.clamp(-1, 1)
-    return picture_part(difference, output_crop).square().mean(dim=(1, 2, 3))
-
-
 def to_image(tensor: torch.Tensor) -> Image.Image:
     """The RGB image of `tensor`, [3, H, W] in [-1, 1] of any float type; values outside are clamped."""
     pixels = ((tensor.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255)
@@ -380,7 +372,6 @@ __all__ = [
     "knows_heif",
     "load_photo",
     "orientation",
-    "picture_errors",
     "picture_part",
     "read_photo",
     "resize_batch",

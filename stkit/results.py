@@ -15,8 +15,9 @@ from PIL import Image
 
 from stkit.domains import Subject
 from stkit.errors import PhotoError, UsageError
-from stkit.images import Photo, load_photo, picture_errors, picture_part, save_image, to_image
+from stkit.images import Photo, load_photo, picture_part, save_image, to_image
 from stkit.latents import Latents, Provenance
+from stkit.measure.paired import picture_errors
 from stkit.paste import Blend, paste_back
 from stkit.refinement import Gain
 from stkit.writeback import encode_photo, photo_suffix, save_photo

@@ -14,15 +14,11 @@ from typing import TYPE_CHECKING
 
 from stkit.archives import open_archive
 from stkit.errors import LatentsError, PhotoError, UsageError
+from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from stkit.latents import Latents
 
-_IMAGES = (
-    "avif bmp dib gif heic heif hif j2k jfif jp2 jpe jpeg jpg pbm pcx pgm png pnm ppm psd tga tif tiff webp"  # Pillow's
-)
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 LOCK = ".stkit.lock"
 """The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
 
@@ -220,4 +216,4 @@ def _key(name: PurePosixPath) -> str:
     return unicodedata.normalize("NFC", str(name)).casefold()
 
 
-__all__ = ["IMAGE_SUFFIXES", "LATENT_SUFFIX", "LOCK", "VIDEO_SUFFIXES", "Item", "Listing", "is_batch", "list_photos"]
+__all__ = ["LATENT_SUFFIX", "LOCK", "Item", "Listing", "is_batch", "list_photos"]

@@ -36,7 +36,7 @@ class LPIPSMetric(Metric[Options]):
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`lpips`: the mean over pairs of [N, 3, H, W] in [-1, 1]. Raises MissingPackageError without its weights."""
         from stkit.measure.lpips import load_lpips
-        from stkit.training.losses import paired_errors
+        from stkit.measure.paired import paired_errors
 
         return {"lpips": float(paired_errors(images, references, load_lpips(images.device))["lpips"].mean())}
 

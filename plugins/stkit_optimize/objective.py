@@ -11,7 +11,7 @@ from torch import Tensor
 from stkit.errors import MissingPackageError
 from stkit.images import resize_batch
 from stkit.measure.lpips import LPIPS, load_lpips
-from stkit.training.losses import autocast, channels_last
+from stkit.models.precision import autocast, channels_last
 
 _log = logging.getLogger("stkit")
 

@@ -22,7 +22,7 @@ _KEPT = (".mp4", ".mov", ".mkv", ".m4v")
 
 def is_clip(sources: Sequence[str]) -> bool:
     """Whether `sources` are one video."""
-    from stkit.sources import VIDEO_SUFFIXES
+    from stkit.photo.suffixes import VIDEO_SUFFIXES
 
     path = Path(sources[0])
     return len(sources) == 1 and path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()

@@ -156,7 +156,7 @@ DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mp
 
 
 def _require_folder(path: Path | None) -> Path | None:
-    from stkit.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+    from stkit.photo.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
     if path is None or path.is_dir():
         return path

@@ -20,7 +20,7 @@ from stkit.domains import WHOLE, AlignmentTemplate, Domain, picture_box
 from stkit.errors import PhotoError, StkitError, SubjectError
 from stkit.images import knows_heif, upright_rgb
 from stkit.inversion import ignore_progress
-from stkit.sources import IMAGE_SUFFIXES
+from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")
 

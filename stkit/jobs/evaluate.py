@@ -17,8 +17,8 @@ from stkit.inversion import InversionContext, ignore_progress
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0
 from stkit.measure.lpips import load_lpips
+from stkit.measure.paired import paired_errors
 from stkit.plugins import load_plugins
-from stkit.training.losses import paired_errors
 from stkit.weights import Weights
 
 _BATCH = 16

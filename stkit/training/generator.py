@@ -24,7 +24,9 @@ from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
 from stkit.measure.lpips import load_lpips
+from stkit.measure.paired import paired_errors
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.precision import autocast, channels_last
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, GeneratorConfig
@@ -33,7 +35,7 @@ from stkit.training.augment import AugmentConfig, AugmentController, apply_augme
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
-from stkit.training.losses import autocast, channels_last, paired_errors, training_lpips
+from stkit.training.losses import training_lpips
 from stkit.weights import Header, tensors_fingerprint
 
 # The mean w follows the mapping network by this much a step, as in the papers.

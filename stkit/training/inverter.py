@@ -24,6 +24,8 @@ from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
 from stkit.measure.efficientnet import INPUT_WIDTH, load_lite0
 from stkit.measure.lpips import LPIPS, load_lpips
+from stkit.measure.paired import paired_errors
+from stkit.models.precision import autocast, channels_last
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
@@ -41,7 +43,7 @@ from stkit.training.loop import (
     run_settings,
     step_generator,
 )
-from stkit.training.losses import autocast, channels_last, paired_errors, training_lpips
+from stkit.training.losses import training_lpips
 from stkit.weights import Header, tensors_fingerprint
 
 Embedder = Callable[[Tensor], Tensor]

@@ -23,6 +23,8 @@ from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.domains import AlignmentTemplate
 from stkit.images import resize_batch
 from stkit.measure.lpips import LPIPS, load_lpips
+from stkit.measure.paired import paired_errors
+from stkit.models.precision import autocast, channels_last
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
 from stkit.training import parallel
@@ -40,7 +42,7 @@ from stkit.training.loop import (
     run_settings,
     step_generator,
 )
-from stkit.training.losses import autocast, channels_last, paired_errors, training_lpips
+from stkit.training.losses import training_lpips
 from stkit.weights import Header
 
 
