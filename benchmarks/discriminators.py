@@ -20,9 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
+from stkit.contracts.domains import AlignmentTemplate
 from stkit.datasets.images import labels_beside, load_image_set, load_train_val
 from stkit.devices import fast_dtype, resolve_device
-from stkit.domains import AlignmentTemplate
 from stkit.jobs.evaluate import evaluate_samples
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig

@@ -27,12 +27,12 @@ import stkit
 from benchmarks.editing_report import draw_grid, print_report
 from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validity
 from stkit.cli.common import print_error, progress_bar
+from stkit.contracts.editing import EditContext, EditingMethod
+from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, labels_beside, load_image_set
-from stkit.editing import EditContext, EditingMethod
 from stkit.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
 from stkit.images import save_image, to_image
-from stkit.inversion import InversionContext
 from stkit.latents import Latents
 from stkit.options import Options, build_options
 

@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from stkit.contracts.domains import Domain
+from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, load_image_set, load_train_val
 from stkit.devices import fast_dtype
-from stkit.domains import Domain
-from stkit.inversion import InversionContext
 from stkit.jobs.evaluate import evaluate_reconstruction, mean_image
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stkit.editing import EditContext, EditingMethod
+from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.errors import StkitError, UsageError
 from stkit.options import LayerRange, build_options
 

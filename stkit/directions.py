@@ -18,7 +18,7 @@ from stkit.options import LatentSpace, LayerRange
 from stkit.weights import Weights, load_header, load_tensors, save_tensors, user_folder
 
 if TYPE_CHECKING:
-    from stkit.editing import EditContext
+    from stkit.contracts.editing import EditContext
     from stkit.latents import Latents
 
 logger = logging.getLogger("stkit")

@@ -15,11 +15,11 @@ from PIL import Image
 
 from stkit.alignment import frame_photo, outside_share, picture_transform
 from stkit.chain import EditStep, apply_steps, parse_step
+from stkit.contracts.domains import Domain, Subject, picture_box
+from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.devices import resolve_device
-from stkit.domains import Domain, Subject, picture_box
 from stkit.errors import StkitError, UsageError
 from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
-from stkit.inversion import InversionContext, ignore_progress
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.measure.lpips import LPIPS, find_lpips
 from stkit.measure.paired import paired_errors, picture_errors

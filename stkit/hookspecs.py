@@ -17,11 +17,11 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from stkit.domains import Domain
-    from stkit.editing import EditingMethod
-    from stkit.inversion import Inverter
-    from stkit.metrics import Metric
-    from stkit.scoring import Scorer
+    from stkit.contracts.domains import Domain
+    from stkit.contracts.editing import EditingMethod
+    from stkit.contracts.inversion import Inverter
+    from stkit.contracts.metrics import Metric
+    from stkit.contracts.scoring import Scorer
 
 PROJECT = "stkit"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOVED: dict[str, tuple[str, ...]] = {
+    "stkit.domains": ("stkit.contracts.domains",),
+    "stkit.editing": ("stkit.contracts.editing",),
+    "stkit.inversion": ("stkit.contracts.inversion",),
     "stkit.labels": ("stkit.datasets.labels",),
+    "stkit.metrics": ("stkit.contracts.metrics",),
     "stkit.models.efficientnet": ("stkit.measure.efficientnet",),
     "stkit.models.lpips": ("stkit.measure.lpips",),
     "stkit.quality": ("stkit.measure.usual",),
+    "stkit.scoring": ("stkit.contracts.scoring",),
     "stkit.training.codes": ("stkit.datasets.codes",),
     "stkit.training.data": ("stkit.datasets.images",),
     "stkit.training.distributions": ("stkit.measure.distributions",),

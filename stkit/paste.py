@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from stkit.alignment import crop_photo
-from stkit.domains import WHOLE
+from stkit.contracts.domains import WHOLE
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pluggy
 
 from stkit import hookspecs
-from stkit.domains import Domain
-from stkit.editing import EditingMethod
+from stkit.contracts.domains import Domain
+from stkit.contracts.editing import EditingMethod
+from stkit.contracts.inversion import Inverter
+from stkit.contracts.metrics import Metric
+from stkit.contracts.scoring import Scorer
 from stkit.errors import UnknownNameError, UsageError
-from stkit.inversion import Inverter
-from stkit.metrics import Metric
 from stkit.options import Options
-from stkit.scoring import Scorer
 
 if TYPE_CHECKING:
     import typer

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.errors import UsageError
-from stkit.inversion import InversionContext, ignore_progress
 from stkit.options import build_options
 
 if TYPE_CHECKING:

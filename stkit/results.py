@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.domains import Subject
+from stkit.contracts.domains import Subject
 from stkit.errors import PhotoError, UsageError
 from stkit.images import Photo, load_photo, picture_part, save_image, to_image
 from stkit.latents import Latents, Provenance

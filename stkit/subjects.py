@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stkit.errors import SubjectError, UsageError
 
 if TYPE_CHECKING:
-    from stkit.domains import Domain, Subject
+    from stkit.contracts.domains import Domain, Subject
     from stkit.images import Photo
 
 logger = logging.getLogger("stkit")

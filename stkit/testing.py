@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.domains import AlignmentTemplate, BoxDomain
-from stkit.editing import EditContext
+from stkit.contracts.domains import AlignmentTemplate, BoxDomain
+from stkit.contracts.editing import EditContext
+from stkit.contracts.inversion import InversionContext
 from stkit.errors import StkitError, UsageError
-from stkit.inversion import InversionContext
 from stkit.latents import Latents, Provenance
 from stkit.options import LatentSpace, LayerRange, Options, build_options
 from stkit.weights import Header, find_weights, save_tensors
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stkit.domains import Domain, Subject
-    from stkit.editing import EditingMethod
-    from stkit.inversion import Inverter
-    from stkit.metrics import Metric
-    from stkit.scoring import Scorer
+    from stkit.contracts.domains import Domain, Subject
+    from stkit.contracts.editing import EditingMethod
+    from stkit.contracts.inversion import Inverter
+    from stkit.contracts.metrics import Metric
+    from stkit.contracts.scoring import Scorer
     from stkit.weights import Weights
 
 _CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from PIL import Image
 
 from stkit.alignment import frame_photo
 from stkit.chain import EditStep
-from stkit.domains import Subject
+from stkit.contracts.domains import Subject
 from stkit.editor import Editor
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path

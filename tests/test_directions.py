@@ -15,6 +15,7 @@ import torch
 from stkit_interfacegan.method import InterFaceGAN
 
 from stkit.checkpoints.directions import read_directions, write_direction
+from stkit.contracts.editing import EditContext
 from stkit.directions import (
     Direction,
     calibrate,
@@ -26,7 +27,6 @@ from stkit.directions import (
     sample_w,
     save_direction,
 )
-from stkit.editing import EditContext
 from stkit.errors import UsageError, WeightsError
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents

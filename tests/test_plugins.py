@@ -22,7 +22,7 @@ from stkit.plugins import PluginInfo, Registry, add_commands, load_entry_points,
 
 METRIC = """
 import stkit
-from stkit.metrics import Metric
+from stkit.contracts.metrics import Metric
 from stkit.options import Options
 
 class {cls}(Metric):
@@ -221,7 +221,7 @@ def test_stkit_comes_before_every_other_distribution(site: Site) -> None:
 def test_same_name_of_another_noun_is_no_duplicate(site: Site) -> None:
     inverter = """
     import stkit
-    from stkit.inversion import Inverter
+    from stkit.contracts.inversion import Inverter
 
     class Same(Inverter):
         name = "same"

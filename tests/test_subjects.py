@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from stkit_plain import PlainDomain
 
-from stkit.domains import Subject
+from stkit.contracts.domains import Subject
 from stkit.errors import SubjectError
 from stkit.images import Photo, load_photo
 from stkit.subjects import find_subjects

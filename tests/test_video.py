@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from stkit.chain import EditStep
-from stkit.domains import Subject
+from stkit.contracts.domains import Subject
 from stkit.editor import Editor
 from stkit.errors import MissingPackageError, PhotoError, SubjectError
 from stkit.plugins import load_plugins

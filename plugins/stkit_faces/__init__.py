@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stkit import hookimpl
-from stkit.domains import Domain
-from stkit.metrics import Metric
-from stkit.scoring import Scorer
+from stkit.contracts.domains import Domain
+from stkit.contracts.metrics import Metric
+from stkit.contracts.scoring import Scorer
 from stkit_faces.domain import FacesDomain
 from stkit_faces.metric import IdentityMetric
 from stkit_faces.scorer import LandmarkScorer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Literal
 
-from stkit.domains import AlignmentTemplate
+from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.metrics import Metric
 from stkit.errors import UsageError
-from stkit.metrics import Metric
 from stkit.options import Options
 from stkit_faces.domain import FACES_TEMPLATE
 

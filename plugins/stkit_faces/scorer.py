@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stkit.contracts.scoring import Scorer
 from stkit.options import Options
-from stkit.scoring import Scorer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
 from stkit.errors import UnknownNameError, UsageError
 from stkit.options import Options
 

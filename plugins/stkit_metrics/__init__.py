@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stkit import hookimpl
-from stkit.metrics import Metric
+from stkit.contracts.metrics import Metric
 
 
 @hookimpl

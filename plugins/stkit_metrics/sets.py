@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.metrics import Metric
+from stkit.contracts.metrics import Metric
 from stkit.options import Options
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.inversion import InversionContext, Inverter
+from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.options import LatentSpace, Options
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stkit.inversion import InversionContext
+from stkit.contracts.inversion import InversionContext
 from stkit.models.stylegan2 import Generator
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins

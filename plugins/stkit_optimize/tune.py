@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stkit.contracts.inversion import InversionContext
 from stkit.devices import fast_dtype
-from stkit.inversion import InversionContext
 from stkit.latents import Latents
 from stkit.models.stylegan2 import Generator
 from stkit.options import LatentSpace

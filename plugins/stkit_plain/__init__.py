@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stkit import hookimpl
-from stkit.domains import AlignmentTemplate, BoxDomain, Domain
+from stkit.contracts.domains import AlignmentTemplate, BoxDomain, Domain
 
 
 class PlainDomain(BoxDomain):

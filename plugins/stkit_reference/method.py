@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
 from stkit.errors import UsageError
 from stkit.options import LatentSpace, Options
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stkit import hookimpl
-from stkit.inversion import Inverter
+from stkit.contracts.inversion import Inverter
 
 
 @hookimpl

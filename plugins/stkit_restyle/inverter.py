@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.inversion import InversionContext, Inverter
+from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.options import Options
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.inversion import InversionContext, Inverter
+from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.options import Options
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stkit import hookimpl
-from stkit.editing import EditingMethod
+from stkit.contracts.editing import EditingMethod
 
 if TYPE_CHECKING:
     import typer

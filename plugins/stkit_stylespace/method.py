@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
 from stkit.errors import UsageError, WeightsError
 from stkit.options import Options
 

@@ -80,7 +80,7 @@ def _methods() -> None:
 def _show_method(name: str) -> None:
     import torch
 
-    from stkit.editing import EditContext
+    from stkit.contracts.editing import EditContext
     from stkit.weights import find_weights, weights_names
 
     method = load_plugins().editing_method(name)

@@ -19,12 +19,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from stkit.contracts.domains import Domain
+from stkit.contracts.inversion import InversionContext, Inverter, ignore_progress
 from stkit.datasets.images import ImageFiles, decode_image, frame_largest, read_rgb
 from stkit.datasets.labels import Labels, match_photos
-from stkit.domains import Domain
 from stkit.errors import LabelsError, MissingPackageError, OutputError, StkitError
 from stkit.files import atomic_path
-from stkit.inversion import InversionContext, Inverter, ignore_progress
 from stkit.options import LatentSpace, Options
 from stkit.plugins import load_plugins
 from stkit.weights import Weights, cache_folder, load_header

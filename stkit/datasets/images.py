@@ -16,10 +16,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stkit.alignment import frame_photo
-from stkit.domains import WHOLE, AlignmentTemplate, Domain, picture_box
+from stkit.contracts.domains import WHOLE, AlignmentTemplate, Domain, picture_box
+from stkit.contracts.inversion import ignore_progress
 from stkit.errors import PhotoError, StkitError, SubjectError
 from stkit.images import knows_heif, upright_rgb
-from stkit.inversion import ignore_progress
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")

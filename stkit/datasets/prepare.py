@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stkit.contracts.domains import Domain, picture_box
+from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.images import ImageFiles, frame_largest, labels_beside, read_rgb, read_splits
-from stkit.domains import Domain, picture_box
 from stkit.errors import StkitError, SubjectError
 from stkit.files import write_text
 from stkit.images import save_image
-from stkit.inversion import ignore_progress
 
 
 @dataclass(frozen=True)

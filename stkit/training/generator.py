@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.contracts.domains import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
-from stkit.domains import AlignmentTemplate
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
 from stkit.measure.lpips import load_lpips

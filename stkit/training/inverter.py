@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.contracts.domains import AlignmentTemplate, Domain
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
-from stkit.domains import AlignmentTemplate, Domain
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch
 from stkit.measure.efficientnet import INPUT_WIDTH, load_lite0

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.images import ImageSet, batches
 from stkit.errors import UsageError
 from stkit.images import resize_batch
-from stkit.inversion import ignore_progress
 from stkit.models.ops import EqualLinear
 from stkit.models.precision import autocast
 from stkit.models.style_transformer import StyleTransformer

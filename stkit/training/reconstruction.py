@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stkit.contracts.domains import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
-from stkit.domains import AlignmentTemplate
 from stkit.images import resize_batch
 from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.measure.paired import paired_errors

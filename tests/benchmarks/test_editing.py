@@ -21,7 +21,7 @@ from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
 from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_features, validity
 from stkit.alignment import crop_photo
-from stkit.editing import Attribute, EditContext, EditingMethod
+from stkit.contracts.editing import Attribute, EditContext, EditingMethod
 from stkit.editor import Editor
 from stkit.errors import StkitError
 from stkit.images import load_photo, to_image

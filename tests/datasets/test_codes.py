@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.datasets.codes import LabelledCodes, invert_files, labelled_codes
 from stkit.datasets.labels import load_labels
 from stkit.errors import LabelsError, StkitError
-from stkit.inversion import InversionContext, Inverter
 from stkit.latents import Latents
 from stkit.options import Options
 from stkit.testing import make_tiny_weights

@@ -13,8 +13,8 @@ from stkit_cars import CarsDomain
 from stkit_plain import PlainDomain
 
 from stkit.alignment import frame_photo
+from stkit.contracts.domains import AlignmentTemplate, BoxDomain, box_subject, picture_box
 from stkit.datasets.images import load_image_set
-from stkit.domains import AlignmentTemplate, BoxDomain, box_subject, picture_box
 from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.images import load_photo, picture_part, to_tensor

@@ -16,7 +16,7 @@ from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 from stkit_faces.landmarks import template_points
 
 from stkit import hookspecs
-from stkit.domains import AlignmentTemplate, Subject
+from stkit.contracts.domains import AlignmentTemplate, Subject
 from stkit.errors import MissingPackageError, UsageError
 
 DOMAIN = FacesDomain()

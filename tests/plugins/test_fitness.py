@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 from stkit_faces.fitness import eye_distance, face_problems, yaw
 
-from stkit.domains import Subject
+from stkit.contracts.domains import Subject
 from stkit.errors import UsageError
 
 DOMAIN = FacesDomain()

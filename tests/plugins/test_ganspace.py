@@ -16,8 +16,8 @@ from stkit_ganspace.named import name_component
 from torch import Tensor, nn
 
 from stkit.chain import EditStep, apply_steps, parse_step
+from stkit.contracts.editing import EditContext
 from stkit.directions import own_folder, save_direction
-from stkit.editing import EditContext
 from stkit.errors import UnknownNameError, UsageError, WeightsError
 from stkit.latents import Latents
 from stkit.options import LayerRange

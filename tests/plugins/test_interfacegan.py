@@ -21,6 +21,7 @@ from stkit_interfacegan.fit_command import run as fit_command
 from stkit_interfacegan.fitting import fit_direction, fit_normal, held_out_accuracy, project_out, wilson_interval
 from torch import Tensor
 
+from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes
 from stkit.datasets.labels import load_labels
 from stkit.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w
@@ -29,7 +30,6 @@ from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
 from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.plugins import load_plugins
-from stkit.scoring import Scorer
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights, cache_folder
 

@@ -14,8 +14,8 @@ from stkit_label.directions import first_order, loss_gradient, project_out, seco
 from stkit_label.method import LabelEditing, LabelOptions
 from torch import Tensor
 
+from stkit.contracts.editing import EditContext
 from stkit.datasets.codes import LabelledCodes
-from stkit.editing import EditContext
 from stkit.errors import UsageError, WeightsError
 from stkit.latents import Latents
 from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig, load_classifier

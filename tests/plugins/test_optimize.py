@@ -19,10 +19,10 @@ from stkit_optimize.start import w_spread
 from stkit_optimize.tune import neighbour
 from torch import Tensor
 
-from stkit.domains import picture_box
+from stkit.contracts.domains import picture_box
+from stkit.contracts.inversion import InversionContext
 from stkit.editor import Editor
 from stkit.errors import LatentsError, MissingPackageError, StkitError, UsageError
-from stkit.inversion import InversionContext
 from stkit.latents import Latents, load_latents, save_latents
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins

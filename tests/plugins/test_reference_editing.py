@@ -10,7 +10,7 @@ import torch
 from stkit_reference.method import ReferenceEditing
 from torch import Tensor
 
-from stkit.editing import EditContext
+from stkit.contracts.editing import EditContext
 from stkit.errors import LatentsError, UsageError, WeightsError
 from stkit.latents import Latents
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig, load_reference_block

@@ -7,8 +7,8 @@ import torch
 from stkit_sefa.factors import factorise, load_factors, modulation_weights
 from stkit_sefa.method import SeFa
 
+from stkit.contracts.editing import EditContext
 from stkit.directions import sample_w
-from stkit.editing import EditContext
 from stkit.errors import UsageError
 from stkit.options import LayerRange, Options
 from stkit.testing import random_latents

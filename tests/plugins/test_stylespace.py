@@ -23,8 +23,8 @@ from stkit_stylespace.channels import (
 from stkit_stylespace.command import run as rank_command
 from stkit_stylespace.method import StyleSpace, StyleSpaceOptions
 
+from stkit.contracts.editing import EditContext
 from stkit.directions import own_folder, sample_w
-from stkit.editing import EditContext
 from stkit.editor import Editor
 from stkit.errors import LatentsError, UsageError, WeightsError
 from stkit.latents import load_latents, save_latents

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stkit.contracts.domains import AlignmentTemplate
 from stkit.datasets.images import ImageSet
-from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.images import resize_batch
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig

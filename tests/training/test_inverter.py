@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from stkit.contracts.domains import AlignmentTemplate
 from stkit.datasets.images import ImageSet
-from stkit.domains import AlignmentTemplate
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.images import picture_part
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively, load_psp_encoder

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from stkit.contracts.domains import AlignmentTemplate
 from stkit.datasets.images import ImageSet
-from stkit.domains import AlignmentTemplate
 from stkit.errors import WeightsError
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import GeneratorConfig

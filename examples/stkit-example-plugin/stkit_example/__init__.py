@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stkit import hookimpl
-from stkit.domains import Domain
-from stkit.editing import EditingMethod
-from stkit.metrics import Metric
+from stkit.contracts.domains import Domain
+from stkit.contracts.editing import EditingMethod
+from stkit.contracts.metrics import Metric
 
 
 @hookimpl

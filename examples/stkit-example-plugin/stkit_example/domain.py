@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.domains import AlignmentTemplate, Domain, Subject
+from stkit.contracts.domains import AlignmentTemplate, Domain, Subject
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:

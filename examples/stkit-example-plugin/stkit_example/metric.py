@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stkit.contracts.metrics import Metric
 from stkit.errors import UsageError
-from stkit.metrics import Metric
 from stkit.options import Options
 
 if TYPE_CHECKING:

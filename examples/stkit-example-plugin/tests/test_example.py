@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.editing import EditContext
+from stkit.contracts.editing import EditContext
 from stkit.options import build_options
 from stkit.plugins import load_plugins
 from stkit.testing import check_domain, check_editing_method, check_metric, make_tiny_weights, random_latents

@@ -14,12 +14,12 @@ from PIL import Image
 from pydantic import ConfigDict
 
 from stkit.alignment import points_transform
-from stkit.domains import AlignmentTemplate, Domain, Subject
-from stkit.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.contracts.domains import AlignmentTemplate, Domain, Subject
+from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.contracts.inversion import InversionContext, Inverter
+from stkit.contracts.metrics import Metric
 from stkit.errors import UsageError
-from stkit.inversion import InversionContext, Inverter
 from stkit.latents import Latents
-from stkit.metrics import Metric
 from stkit.options import LatentSpace, Options
 from stkit.plugins import load_plugins
 from stkit.testing import (
