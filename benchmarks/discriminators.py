@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import labels_beside, load_image_set, load_train_val
 from stkit.devices import fast_dtype, resolve_device
 from stkit.jobs.evaluate import evaluate_samples

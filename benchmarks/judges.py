@@ -23,7 +23,7 @@ from stkit_faces.landmarks import fit_landmarks
 from stkit_faces.model_files import import_dlib
 from torch import Tensor
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import MissingPackageError, StkitError, UsageError
 from stkit.images import to_image
 

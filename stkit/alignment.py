@@ -11,7 +11,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from stkit.contracts.domains import AlignmentTemplate, picture_box
+from stkit.contracts.framing import AlignmentTemplate, picture_box
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from stkit.alignment import frame_photo, outside_share, picture_transform
 from stkit.chain import EditStep, apply_steps, parse_step
-from stkit.contracts.domains import Domain, Subject, picture_box
+from stkit.contracts.domains import Domain, Subject
+from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.devices import resolve_device
 from stkit.errors import StkitError, UsageError

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
 from stkit.archives import read_member, split_zip
-from stkit.contracts.domains import picture_box
+from stkit.contracts.framing import picture_box
 from stkit.errors import OutputError, PhotoError, UsageError
 from stkit.files import atomic_path
 

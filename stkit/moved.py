@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOVED: dict[str, tuple[str, ...]] = {
-    "stkit.domains": ("stkit.contracts.domains",),
+    "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),
     "stkit.inversion": ("stkit.contracts.inversion",),
     "stkit.labels": ("stkit.datasets.labels",),

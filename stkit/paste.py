@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from stkit.alignment import crop_photo
-from stkit.contracts.domains import WHOLE
+from stkit.contracts.framing import WHOLE
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:

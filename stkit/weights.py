@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import platformdirs
 import safetensors
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UnknownNameError, WeightsError
 from stkit.files import atomic_path, file_sha256
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.latents import load_latents, save_latents
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, find_weights

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.domains import AlignmentTemplate, Domain, Subject
+from stkit.contracts.domains import Domain, Subject
+from stkit.contracts.framing import AlignmentTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from stkit import hookimpl
-from stkit.contracts.domains import AlignmentTemplate, BoxDomain, Domain
+from stkit.contracts.domains import Domain
+from stkit.contracts.framing import AlignmentTemplate
+from stkit.photo.boxes import BoxDomain
 
 
 class PlainDomain(BoxDomain):

@@ -16,7 +16,7 @@ from torch import Tensor
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import OutputError, UsageError, WeightsError
 from stkit.files import file_sha256, remove_leftovers
 from stkit.plugins import load_plugins

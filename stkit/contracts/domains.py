@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
+from stkit.contracts.framing import WHOLE, AlignmentTemplate
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,34 +16,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import Tensor
-
-
-WHOLE = (0.0, 0.0, 1.0, 1.0)
-"""The `output_crop` of domains whose square images are picture all over."""
-
-
-@dataclass(frozen=True)
-class AlignmentTemplate:
-    """How a domain's crops are framed; it belongs to the weights.
-
-    `points`: landmark targets in pixels of a `size` x `size` frame (kind "points"); kind "ffhq" is
-    the oriented square of Karras et al. 2019 and needs no points; kind "box" fits the subject's box to
-    the picture, whose left top and right bottom corners in that frame are its two points.
-    """
-
-    kind: Literal["points", "ffhq", "box"]
-    size: int = 0
-    points: tuple[tuple[float, float], ...] = ()
-
-    def to_dict(self) -> dict:
-        """A JSON-ready form, read back by `from_dict`."""
-        return {"kind": self.kind, "size": self.size, "points": [list(point) for point in self.points]}
-
-    @classmethod
-    def from_dict(cls, data: dict) -> AlignmentTemplate:
-        """The inverse of `to_dict`."""
-        points = tuple((float(x), float(y)) for x, y in data["points"])
-        return cls(kind=data["kind"], size=int(data["size"]), points=points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,50 +92,4 @@ class Domain(ABC):
         return None
 
 
-class BoxDomain(Domain):
-    """A domain without a detector: the subject is the whole photo, or a box that the user gives.
-
-    The template is of kind "box". `max_cut` is the share (0 to 1) of the box's width or height that may
-    be cut away where its shape is not the picture's; what is then still missing is the photo around the
-    box, mirrored at the photo's borders.
-    """
-
-    max_cut: ClassVar[float]
-
-    def locate(self, photo: Image.Image) -> list[Subject]:
-        """One subject, the whole photo."""
-        return [box_subject((0.0, 0.0, float(photo.width), float(photo.height)))]
-
-    def subject_from_box(self, photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
-        """The subject in a box (left, top, right, bottom) that the user gives."""
-        return box_subject(box)
-
-    def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
-        """Crop-to-photo matrix [2, 3] that fits the box to the template's picture by uniform scale.
-
-        Raises UsageError for a template of another kind.
-        """
-        from stkit.alignment import box_transform
-
-        if template.kind != "box" or len(template.points) != 2:
-            raise UsageError(
-                f"the domain '{self.name}' fits boxes, but these weights are framed by '{template.kind}'; "
-                "use weights that were trained with this domain"
-            )
-        return box_transform(subject.box, template, resolution, self.max_cut)
-
-
-def box_subject(box: tuple[float, float, float, float]) -> Subject:
-    """The subject in a box (left, top, right, bottom) of photo pixels, without landmarks."""
-    import numpy as np
-
-    return Subject(box, np.empty((0, 2)), 1.0)
-
-
-def picture_box(output_crop: tuple[float, float, float, float], resolution: int) -> tuple[int, int, int, int]:
-    """`output_crop` in whole pixels (left, top, right, bottom) of a square of `resolution`."""
-    left, top, right, bottom = (round(share * resolution) for share in output_crop)
-    return left, top, right, bottom
-
-
-__all__ = ["WHOLE", "AlignmentTemplate", "BoxDomain", "Domain", "Subject", "box_subject", "picture_box"]
+__all__ = ["Domain", "Subject"]

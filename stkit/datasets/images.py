@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stkit.alignment import frame_photo
-from stkit.contracts.domains import WHOLE, AlignmentTemplate, Domain, picture_box
+from stkit.contracts.domains import Domain
+from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.errors import PhotoError, StkitError, SubjectError
 from stkit.images import knows_heif, upright_rgb

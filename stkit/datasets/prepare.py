@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stkit.contracts.domains import Domain, picture_box
+from stkit.contracts.domains import Domain
+from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.images import ImageFiles, frame_largest, labels_beside, read_rgb, read_splits
 from stkit.errors import StkitError, SubjectError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stkit.contracts.domains import WHOLE
+from stkit.contracts.framing import WHOLE
 from stkit.images import picture_part, resize_batch
 from stkit.measure.lpips import LPIPS
 

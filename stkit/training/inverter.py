@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.contracts.domains import AlignmentTemplate, Domain
+from stkit.contracts.domains import Domain
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
 from stkit.images import picture_part, resize_batch

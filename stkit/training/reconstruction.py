@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.images import resize_batch
 from stkit.measure.lpips import LPIPS, load_lpips

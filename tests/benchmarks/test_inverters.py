@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.inverters import Setting, main, read_setting
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.images import to_image
 from stkit.testing import make_tiny_weights
 

@@ -14,8 +14,9 @@ from PIL import Image
 from pydantic import ConfigDict
 
 from stkit.alignment import points_transform
-from stkit.contracts.domains import AlignmentTemplate, Domain, Subject
+from stkit.contracts.domains import Domain, Subject
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.contracts.metrics import Metric
 from stkit.errors import UsageError

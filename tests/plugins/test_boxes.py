@@ -13,11 +13,12 @@ from stkit_cars import CarsDomain
 from stkit_plain import PlainDomain
 
 from stkit.alignment import frame_photo
-from stkit.contracts.domains import AlignmentTemplate, BoxDomain, box_subject, picture_box
+from stkit.contracts.framing import AlignmentTemplate, picture_box
 from stkit.datasets.images import load_image_set
 from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.images import load_photo, picture_part, to_tensor
+from stkit.photo.boxes import BoxDomain, box_subject
 from stkit.plugins import load_plugins
 from stkit.testing import check_domain, make_tiny_weights
 

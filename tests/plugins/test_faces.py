@@ -16,7 +16,8 @@ from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 from stkit_faces.landmarks import template_points
 
 from stkit import hookspecs
-from stkit.contracts.domains import AlignmentTemplate, Subject
+from stkit.contracts.domains import Subject
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import MissingPackageError, UsageError
 
 DOMAIN = FacesDomain()

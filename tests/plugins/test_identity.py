@@ -22,7 +22,8 @@ from stkit_faces.metric import IdentityMetric
 from stkit_faces.model_files import model_file
 
 from stkit.alignment import crop_photo
-from stkit.contracts.domains import AlignmentTemplate, Subject
+from stkit.contracts.domains import Subject
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UsageError, WeightsError
 from stkit.options import build_options
 

@@ -19,7 +19,7 @@ from stkit_optimize.start import w_spread
 from stkit_optimize.tune import neighbour
 from torch import Tensor
 
-from stkit.contracts.domains import picture_box
+from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext
 from stkit.editor import Editor
 from stkit.errors import LatentsError, MissingPackageError, StkitError, UsageError

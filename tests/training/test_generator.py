@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.images import resize_batch

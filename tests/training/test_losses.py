@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stkit.contracts.domains import WHOLE
+from stkit.contracts.framing import WHOLE
 from stkit.measure.lpips import load_lpips
 from stkit.plugins import load_plugins
 from stkit.training.losses import training_lpips

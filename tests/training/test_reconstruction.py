@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from stkit.contracts.domains import AlignmentTemplate
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import WeightsError
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.domains import AlignmentTemplate, Domain, Subject
+from stkit.contracts.domains import Domain, Subject
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
