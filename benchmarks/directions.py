@@ -24,11 +24,11 @@ from stkit.cli.common import print_error, progress_bar
 from stkit.datasets.labels import load_labels
 from stkit.editor import Editor
 from stkit.errors import StkitError, UsageError
-from stkit.images import picture_part
 from stkit.labelled import AttributeSpec, labelled_photos
 from stkit.latents import Latents
 from stkit.measure.distributions import lite0_features
 from stkit.measure.efficientnet import load_lite0
+from stkit.photo.images import picture_part
 
 _BATCH = 16
 

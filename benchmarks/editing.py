@@ -32,9 +32,9 @@ from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, labels_beside, load_image_set
 from stkit.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
-from stkit.images import save_image, to_image
 from stkit.latents import Latents
 from stkit.options import Options, build_options
+from stkit.photo.images import save_image, to_image
 
 _BATCH = 16
 _CALIBRATION = 100  # faces of the split val that the judges are calibrated on at least

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.judges import JUDGED, UNITS
-from stkit.images import image_grid, to_image
+from stkit.photo.images import image_grid, to_image
 
 if TYPE_CHECKING:
     from benchmarks.editing import Faces, Job

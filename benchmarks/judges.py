@@ -25,7 +25,7 @@ from torch import Tensor
 
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import MissingPackageError, StkitError, UsageError
-from stkit.images import to_image
+from stkit.photo.images import to_image
 
 JUDGED = ("age", "sex", "smile", "yaw")
 UNITS = {"age": "years", "sex": "log-odds", "smile": "probability", "yaw": "degrees"}

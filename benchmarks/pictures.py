@@ -22,8 +22,8 @@ from stkit.datasets.images import ImageFiles, decode_image
 from stkit.editor import Editor
 from stkit.errors import StkitError, UnknownNameError
 from stkit.files import atomic_path
-from stkit.images import encode_image, image_grid
 from stkit.options import build_options
+from stkit.photo.images import encode_image, image_grid
 
 
 def draw(

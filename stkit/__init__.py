@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from stkit.chain import EditStep
     from stkit.editor import Editor, load
     from stkit.errors import StkitError
-    from stkit.images import Photo, load_photo, save_image
     from stkit.latents import Latents, load_latents, save_latents
+    from stkit.photo.images import Photo, load_photo, save_image
     from stkit.plugins import load_plugins
     from stkit.results import Edit, Inversion, find_photo
     from stkit.weights import Weights, find_weights
@@ -35,16 +35,16 @@ _HOME = {
     "Editor": "editor",
     "Inversion": "results",
     "Latents": "latents",
-    "Photo": "images",
+    "Photo": "photo.images",
     "StkitError": "errors",
     "Weights": "weights",
     "find_photo": "results",
     "find_weights": "weights",
     "load": "editor",
     "load_latents": "latents",
-    "load_photo": "images",
+    "load_photo": "photo.images",
     "load_plugins": "plugins",
-    "save_image": "images",
+    "save_image": "photo.images",
     "save_latents": "latents",
 }
 

@@ -17,7 +17,6 @@ from stkit.chain import EditStep, chain_label, files_of
 from stkit.editor import Editor
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.images import Photo, decode_photo, encode_image, load_photo, read_photo
 from stkit.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
 from stkit.outputs import (
@@ -32,7 +31,8 @@ from stkit.outputs import (
     subject_base,
     with_end,
 )
-from stkit.paste import Blend
+from stkit.photo.images import Photo, decode_photo, encode_image, load_photo, read_photo
+from stkit.photo.paste import Blend
 from stkit.pictures import before_after
 from stkit.results import Edit, Framed, Inverted, find_photo
 from stkit.sources import Item

@@ -12,7 +12,6 @@ from stkit.batch import Row
 from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.files import remove_leftovers
-from stkit.images import decode_photo, read_photo
 from stkit.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
 from stkit.outputs import (
@@ -29,6 +28,7 @@ from stkit.outputs import (
     subject_base,
     with_end,
 )
+from stkit.photo.images import decode_photo, read_photo
 from stkit.results import Framed, Inverted
 from stkit.sources import Item
 

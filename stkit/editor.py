@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.alignment import frame_photo, outside_share, picture_transform
 from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.contracts.domains import Domain, Subject
 from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.devices import resolve_device
 from stkit.errors import StkitError, UsageError
-from stkit.images import Photo, load_photo, picture_part, to_image, to_tensor
 from stkit.latents import Latents, Provenance, join_latents
 from stkit.measure.lpips import LPIPS, find_lpips
 from stkit.measure.paired import paired_errors, picture_errors
@@ -28,11 +26,13 @@ from stkit.measure.usual import warn_if_unusual
 from stkit.models.inference import FrozenGenerator, freeze_generator
 from stkit.models.stylegan2 import SynthesisNetwork, add_style_offsets
 from stkit.options import LatentSpace, LayerRange, build_options
-from stkit.paste import Blend
+from stkit.photo.alignment import frame_photo, outside_share, picture_transform
+from stkit.photo.images import Photo, load_photo, picture_part, to_image, to_tensor
+from stkit.photo.paste import Blend
+from stkit.photo.subjects import Box, find_subjects
 from stkit.plugins import Registry, load_plugins
 from stkit.refinement import refine_latents
 from stkit.results import Edit, Framed, Inversion, Inverted
-from stkit.subjects import Box, find_subjects
 from stkit.tuning import Tuning, tuned_generator
 from stkit.weights import Weights, find_weights
 
@@ -74,7 +74,7 @@ class Editor:
         landmarks: np.ndarray | None = None,
         box: Box | None = None,
     ) -> list[Framed]:
-        """The chosen subjects of a photo; see `stkit.subjects.find_subjects`. Raises SubjectError, UsageError."""
+        """The chosen subjects of a photo; see `stkit.photo.subjects.find_subjects`. Raises SubjectError, UsageError."""
         subjects, found = find_subjects(self.domain, photo, str(face), landmarks, box)
         return [self.frame(photo, subject, number, found) for number, subject in subjects]
 
@@ -112,16 +112,14 @@ class Editor:
         refine: Sequence[str] = (),
         on_progress: Callable[[int, int], None] = ignore_progress,
     ) -> list[Inversion]:
-        """Invert the chosen subjects of a photo, by default all of them; `stkit.subjects.find_subjects` chooses.
+        """Invert the chosen subjects of a photo, by default all of them; `stkit.photo.subjects.find_subjects` chooses.
 
         `inverter` is by default the weights' own encoder; `refine` names inverters that go on from the codes,
         with their steps: ["optimize:100", "pti"]. What takes long calls `on_progress` with (steps done, steps
         in all). Raises PhotoError, SubjectError, WeightsError, UsageError.
         """
         if not isinstance(photo, (Photo, Path, str)):
-            raise UsageError(
-                f"a photo is a path or a stkit.images.Photo, not a {type(photo).__name__}; save it to a file"
-            )
+            raise UsageError(f"a photo is a path or a stkit.Photo, not a {type(photo).__name__}; save it to a file")
         photo = photo if isinstance(photo, Photo) else load_photo(photo)
         framed = self.frame_all(photo, face, landmarks, box)
         inverted = self.invert_framed(framed, inverter, options, refine, on_progress)

@@ -12,20 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOVED: dict[str, tuple[str, ...]] = {
+    "stkit.alignment": ("stkit.photo.alignment",),
+    "stkit.archives": ("stkit.photo.archives",),
     "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),
+    "stkit.images": ("stkit.photo.images", "stkit.measure.paired"),
     "stkit.inversion": ("stkit.contracts.inversion",),
     "stkit.labels": ("stkit.datasets.labels",),
     "stkit.metrics": ("stkit.contracts.metrics",),
     "stkit.models.efficientnet": ("stkit.measure.efficientnet",),
     "stkit.models.lpips": ("stkit.measure.lpips",),
+    "stkit.paste": ("stkit.photo.paste",),
     "stkit.quality": ("stkit.measure.usual",),
     "stkit.scoring": ("stkit.contracts.scoring",),
+    "stkit.subjects": ("stkit.photo.subjects",),
     "stkit.training.codes": ("stkit.datasets.codes",),
     "stkit.training.data": ("stkit.datasets.images",),
     "stkit.training.distributions": ("stkit.measure.distributions",),
     "stkit.training.evaluate": ("stkit.jobs.evaluate",),
     "stkit.training.prepare": ("stkit.datasets.prepare",),
+    "stkit.writeback": ("stkit.photo.writeback",),
 }
 """Old module: the new ones that hold what was in it, the one with most of it first."""
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stkit.errors import MissingPackageError, OutputError, UsageError
 from stkit.files import atomic_path
-from stkit.images import image_grid, save_image
+from stkit.photo.images import image_grid, save_image
 
 _VIDEOS = (".mp4", ".mov", ".mkv", ".m4v")
 

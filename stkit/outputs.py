@@ -69,8 +69,8 @@ def rounded(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def inversion_files(base: Path, inverted: Inverted, description: Mapping[str, Any]) -> dict[Path, bytes]:
     """The files of an inversion, whose paths begin with `base`; the description, which tells of the others, last."""
-    from stkit.images import encode_image, side_by_side
     from stkit.latents import encode_latents
+    from stkit.photo.images import encode_image, side_by_side
 
     pair = side_by_side([inverted.crop, inverted.image], ["photo", "reconstruction"])
     pictures = {".crop.png": inverted.crop, ".reconstruction.png": inverted.image, PAIR_SUFFIX: pair}
@@ -88,7 +88,7 @@ def inversion_paths(base: Path) -> list[Path]:
 
 def crop_files(base: Path, edit: Edit) -> dict[Path, bytes]:
     """The edited crops of all subjects, as pictures by path."""
-    from stkit.images import encode_image
+    from stkit.photo.images import encode_image
 
     paths = [with_end(subject_base(base, number), ".crop.png") for number in range(1, len(edit.crops) + 1)]
     return {path: encode_image(crop, path) for path, crop in zip(paths, edit.crops, strict=True)}

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from stkit.errors import UsageError
-from stkit.images import image_grid, save_image, side_by_side
+from stkit.photo.images import image_grid, save_image, side_by_side
 from stkit.results import Edit
 
 _VIEW = 512  # pixels of the longer side of a view, at most

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stkit.archives import open_archive
 from stkit.errors import LatentsError, PhotoError, UsageError
+from stkit.photo.archives import open_archive
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.alignment import frame_photo
 from stkit.chain import EditStep
 from stkit.contracts.domains import Subject
 from stkit.editor import Editor
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path
-from stkit.images import to_tensor
 from stkit.latents import Latents, Provenance
 from stkit.moving import add_video_stream, import_av
-from stkit.paste import Blend, paste_back
+from stkit.photo.alignment import frame_photo
+from stkit.photo.images import to_tensor
+from stkit.photo.paste import Blend, paste_back
 
 _EDITED_TOGETHER = 64  # frames
 

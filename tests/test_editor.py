@@ -10,9 +10,9 @@ import torch
 
 import stkit
 from stkit.errors import LatentsError, StkitError, UsageError
-from stkit.images import to_tensor
 from stkit.latents import Latents
 from stkit.options import LatentSpace, LayerRange
+from stkit.photo.images import to_tensor
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights
 

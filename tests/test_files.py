@@ -13,8 +13,8 @@ from PIL import Image
 
 from stkit.errors import OutputError
 from stkit.files import atomic_path, write_text
-from stkit.images import save_image
 from stkit.latents import Latents, save_latents
+from stkit.photo.images import save_image
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ import torch
 import stkit
 from stkit.directions import sample_w
 from stkit.editor import Editor
-from stkit.images import picture_part
 from stkit.latents import Latents
+from stkit.photo.images import picture_part
 
 
 @pytest.fixture(scope="module")

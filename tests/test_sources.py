@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stkit.archives import split_zip
 from stkit.errors import PhotoError, UsageError
-from stkit.images import load_photo
+from stkit.photo.archives import split_zip
+from stkit.photo.images import load_photo
 from stkit.sources import LOCK, Listing, is_batch, list_photos
 
 

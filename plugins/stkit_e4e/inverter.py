@@ -23,9 +23,9 @@ class E4E(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no e4e encoder."""
         import torch
 
-        from stkit.images import resize_batch
         from stkit.latents import Latents
         from stkit.models.psp_encoders import load_psp_encoder
+        from stkit.photo.images import resize_batch
 
         encoder = load_psp_encoder(context.weights, "e4e", context.device)
         with torch.inference_mode():

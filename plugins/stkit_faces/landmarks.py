@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stkit.alignment import ffhq_transform, points_transform
 from stkit.contracts.domains import Subject
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UsageError
+from stkit.photo.alignment import ffhq_transform, points_transform
 from stkit_faces.fitness import MIN_SCORE, face_problems
 from stkit_faces.model_files import import_dlib, model_file
 

@@ -28,7 +28,7 @@ class LandmarkScorer(Scorer[Options]):
         """float64 [B] each, NaN where no face is found. Raises MissingPackageError without dlib."""
         import numpy as np
 
-        from stkit.images import to_image
+        from stkit.photo.images import to_image
         from stkit_faces.landmarks import find_faces
 
         rows = []

@@ -20,7 +20,7 @@ class MSEMetric(Metric[Options]):
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`mse`: the mean over pairs of [N, 3, H, W] in [-1, 1]."""
-        from stkit.images import resize_batch
+        from stkit.photo.images import resize_batch
 
         difference = resize_batch(images.clamp(-1, 1), 256) - resize_batch(references, 256)
         return {"mse": float(difference.square().mean())}

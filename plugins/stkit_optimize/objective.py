@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from stkit.errors import MissingPackageError
-from stkit.images import resize_batch
 from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.models.precision import autocast, channels_last
+from stkit.photo.images import resize_batch
 
 _log = logging.getLogger("stkit")
 

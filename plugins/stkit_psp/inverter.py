@@ -23,9 +23,9 @@ class PSP(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no psp encoder."""
         import torch
 
-        from stkit.images import resize_batch
         from stkit.latents import Latents
         from stkit.models.psp_encoders import load_psp_encoder
+        from stkit.photo.images import resize_batch
 
         encoder = load_psp_encoder(context.weights, "psp", context.device)
         with torch.inference_mode():

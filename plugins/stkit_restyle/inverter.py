@@ -37,9 +37,9 @@ class ReStyle(Inverter[ReStyleOptions]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no restyle encoder."""
         import torch
 
-        from stkit.images import resize_batch
         from stkit.latents import Latents
         from stkit.models.psp_encoders import encode_iteratively, load_psp_encoder
+        from stkit.photo.images import resize_batch
 
         weights, device = context.weights, context.device
         encoder = load_psp_encoder(weights, "restyle", device)

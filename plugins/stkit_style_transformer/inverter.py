@@ -23,9 +23,9 @@ class StyleTransformerInverter(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no such inverter."""
         import torch
 
-        from stkit.images import resize_batch
         from stkit.latents import Latents
         from stkit.models.inference import freeze_style_transformer
+        from stkit.photo.images import resize_batch
 
         weights = context.weights
         model = weights.style_transformer(context.device)

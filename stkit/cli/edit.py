@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from stkit.chain import EditStep
     from stkit.editor import Editor
-    from stkit.images import Photo
     from stkit.latents import Latents
+    from stkit.photo.images import Photo
     from stkit.results import Edit, Inversion
 
 COMMAND = "edit"
@@ -93,7 +93,7 @@ def run(
     from stkit.chain import chain_label
     from stkit.files import write_all
     from stkit.latents import join_latents, save_latents_tuning
-    from stkit.paste import parse_blend
+    from stkit.photo.paste import parse_blend
     from stkit.pictures import parse_sweep
     from stkit.refinement import quality_refinements
     from stkit.video import VideoEdit
@@ -264,8 +264,8 @@ def _report(out: Path, inversion: Inversion) -> Path:
 
 def _edit_files(base: Path, edit: Edit, inversions: list[Inversion]) -> tuple[dict[Path, bytes], Image.Image]:
     """The files of one edit, the picture itself first; and what to preview."""
-    from stkit.images import encode_image, side_by_side
     from stkit.latents import encode_latents
+    from stkit.photo.images import encode_image, side_by_side
     from stkit.pictures import before_after, subject_view
 
     def path(end: str) -> Path:
@@ -289,7 +289,7 @@ def _sweep_files(
     """The strip of a sweep, and its animation; and what to preview."""
     import dataclasses
 
-    from stkit.images import encode_image, side_by_side
+    from stkit.photo.images import encode_image, side_by_side
     from stkit.pictures import encode_gif, sweep_frames
 
     swept = [dataclasses.replace(step, strength=strength) for strength in strengths]

@@ -36,8 +36,8 @@ def run(
 ) -> None:
     """Reconstruction errors on held-out images, beside those of the mean training image (MSE and LPIPS at 256 px)."""
     from stkit.datasets.images import labels_beside, load_image_set, load_train_val
-    from stkit.images import save_image
     from stkit.jobs.evaluate import evaluate_reconstruction, evaluate_samples, mean_image, reconstruction_grid
+    from stkit.photo.images import save_image
 
     editor = open_editor(domain, weights, device)
     size = editor.weights.resolution

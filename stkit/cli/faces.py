@@ -24,9 +24,9 @@ def run(
     """Number the faces (or the domain's other subjects) in a photo, largest first; draw them to OUT/PHOTO/."""
     from stkit.errors import SubjectError
     from stkit.files import write_all
-    from stkit.images import encode_image, load_photo
     from stkit.outputs import photo_base
-    from stkit.subjects import draw_subjects
+    from stkit.photo.images import encode_image, load_photo
+    from stkit.photo.subjects import draw_subjects
 
     chosen = load_plugins().domain(domain)
     loaded = load_photo(photo)

@@ -133,7 +133,7 @@ def invert_photo(
     A bar shows the progress of what takes long.
     """
     from stkit.options import parse_options
-    from stkit.subjects import parse_box, read_landmarks
+    from stkit.photo.subjects import parse_box, read_landmarks
 
     options = parse_options(editor.registry.inverter_for(editor.weights, inverter).Options, pairs)
     with progress_bar("inverting") as on_progress:

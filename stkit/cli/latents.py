@@ -123,8 +123,8 @@ def require_free(path: Path, overwrite: bool) -> None:
 
 
 def _write(latents: Latents, out: Path, weights: str | None, device: str, overwrite: bool) -> None:
-    from stkit.images import image_grid, save_image
     from stkit.latents import save_latents
+    from stkit.photo.images import image_grid, save_image
 
     if out.suffix != ".safetensors":
         raise UsageError(f"'{out}' does not end in .safetensors; name a latent file")

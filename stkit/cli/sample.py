@@ -24,8 +24,8 @@ def run(
 ) -> None:
     """Draw random images from the generator as one grid, with their latents."""
     numbers = parse_seeds(seeds)
-    from stkit.images import image_grid, save_image
     from stkit.latents import save_latents
+    from stkit.photo.images import image_grid, save_image
 
     editor = open_editor(domain, weights, device)
     latents = editor.sample(numbers, trunc)

@@ -56,7 +56,7 @@ class Domain(ABC):
     output_crop: ClassVar[tuple[float, float, float, float]] = WHOLE
     """Part of the square generator image that is picture: (left, top, right, bottom) as shares of its side.
 
-    What lies outside it is black in training data and in crops (see stkit.alignment.frame_photo).
+    What lies outside it is black in training data and in crops (see stkit.photo.alignment.frame_photo).
     """
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Domain(ABC):
 
     @abstractmethod
     def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
-        """Crop-to-photo matrix [2, 3] that frames `subject` as `template` says (see stkit.alignment).
+        """Crop-to-photo matrix [2, 3] that frames `subject` as `template` says (see stkit.photo.alignment).
 
         Raises UsageError for a template kind that this domain cannot serve.
         """

@@ -15,12 +15,12 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stkit.alignment import frame_photo
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.errors import PhotoError, StkitError, SubjectError
-from stkit.images import knows_heif, upright_rgb
+from stkit.photo.alignment import frame_photo
+from stkit.photo.images import knows_heif, upright_rgb
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")

@@ -14,7 +14,7 @@ from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.images import ImageFiles, frame_largest, labels_beside, read_rgb, read_splits
 from stkit.errors import StkitError, SubjectError
 from stkit.files import write_text
-from stkit.images import save_image
+from stkit.photo.images import save_image
 
 
 @dataclass(frozen=True)

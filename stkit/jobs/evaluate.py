@@ -13,11 +13,11 @@ from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.datasets.images import ImageSet, batches
 from stkit.editor import Editor
 from stkit.errors import UsageError
-from stkit.images import image_grid, picture_part, to_image
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0
 from stkit.measure.lpips import load_lpips
 from stkit.measure.paired import paired_errors
+from stkit.photo.images import image_grid, picture_part, to_image
 from stkit.plugins import load_plugins
 from stkit.weights import Weights
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stkit.datasets.images import batches
 from stkit.errors import UsageError
-from stkit.images import resize_batch
 from stkit.measure.efficientnet import INPUT_WIDTH, EfficientNetLite0
+from stkit.photo.images import resize_batch
 
 _PATCH = 7
 _PATCHES = 128

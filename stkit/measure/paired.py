@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from stkit.contracts.framing import WHOLE
-from stkit.images import picture_part, resize_batch
 from stkit.measure.lpips import LPIPS
+from stkit.photo.images import picture_part, resize_batch
 
 
 def picture_errors(

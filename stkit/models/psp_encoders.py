@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.errors import UsageError
-from stkit.images import resize_batch
 from stkit.models.irse import IRSEBackbone, stage_ends, staged
 from stkit.models.ops import EqualLinear
 from stkit.models.style_transformer import upsample_add
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.photo.images import resize_batch
 from stkit.weights import Weights
 
 Architecture = Literal["psp", "e4e", "restyle"]

@@ -36,7 +36,7 @@ class BoxDomain(Domain):
 
         Raises UsageError for a template of another kind.
         """
-        from stkit.alignment import box_transform
+        from stkit.photo.alignment import box_transform
 
         if template.kind != "box" or len(template.points) != 2:
             raise UsageError(

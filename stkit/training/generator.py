@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
-from stkit.images import picture_part, resize_batch
 from stkit.measure.lpips import load_lpips
 from stkit.measure.paired import paired_errors
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
@@ -30,6 +29,7 @@ from stkit.models.precision import autocast, channels_last
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.photo.images import picture_part, resize_batch
 from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.export import load_initial, save_module

@@ -22,7 +22,6 @@ from stkit.contracts.domains import Domain
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
-from stkit.images import picture_part, resize_batch
 from stkit.measure.efficientnet import INPUT_WIDTH, load_lite0
 from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.measure.paired import paired_errors
@@ -30,6 +29,7 @@ from stkit.models.precision import autocast, channels_last
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.photo.images import picture_part, resize_batch
 from stkit.training import parallel
 from stkit.training.e4e import E4EConfig, E4ELosses
 from stkit.training.export import load_initial, save_module

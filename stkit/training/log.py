@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stkit.errors import OutputError
 from stkit.files import write_text
-from stkit.images import image_grid, picture_part, save_image, to_image
+from stkit.photo.images import image_grid, picture_part, save_image, to_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stkit.images import picture_part
 from stkit.measure.lpips import LPIPS
 from stkit.models.ops import upsample2d
+from stkit.photo.images import picture_part
 
 
 def training_lpips(

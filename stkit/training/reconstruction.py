@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
-from stkit.images import resize_batch
 from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.measure.paired import paired_errors
 from stkit.models.precision import autocast, channels_last
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
+from stkit.photo.images import resize_batch
 from stkit.training import parallel
 from stkit.training.export import load_initial
 from stkit.training.generator import export_generator

@@ -20,13 +20,13 @@ from benchmarks import pictures
 from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
 from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_features, validity
-from stkit.alignment import crop_photo
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod
 from stkit.editor import Editor
 from stkit.errors import StkitError
-from stkit.images import load_photo, to_image
 from stkit.latents import Latents
 from stkit.options import Options
+from stkit.photo.alignment import crop_photo
+from stkit.photo.images import load_photo, to_image
 from stkit.plugins import load_plugins
 from stkit.testing import random_latents
 from stkit.weights import Weights

@@ -12,8 +12,8 @@ import pytest
 import stkit
 from benchmarks.directions import main
 from stkit.directions import sample_w
-from stkit.images import picture_part, to_image
 from stkit.latents import Latents
+from stkit.photo.images import picture_part, to_image
 
 
 @pytest.fixture(scope="module")

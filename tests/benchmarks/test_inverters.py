@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.inverters import Setting, main, read_setting
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.images import to_image
+from stkit.photo.images import to_image
 from stkit.testing import make_tiny_weights
 
 

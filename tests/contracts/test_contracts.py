@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from pydantic import ConfigDict
 
-from stkit.alignment import points_transform
 from stkit.contracts.domains import Domain, Subject
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
 from stkit.contracts.framing import AlignmentTemplate
@@ -22,6 +21,7 @@ from stkit.contracts.metrics import Metric
 from stkit.errors import UsageError
 from stkit.latents import Latents
 from stkit.options import LatentSpace, Options
+from stkit.photo.alignment import points_transform
 from stkit.plugins import load_plugins
 from stkit.testing import (
     check_domain,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
-from stkit.images import resize_batch
 from stkit.jobs.evaluate import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
+from stkit.photo.images import resize_batch
 from stkit.weights import Weights
 
 CPU = torch.device("cpu")

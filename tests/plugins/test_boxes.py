@@ -12,13 +12,13 @@ from PIL import Image
 from stkit_cars import CarsDomain
 from stkit_plain import PlainDomain
 
-from stkit.alignment import frame_photo
 from stkit.contracts.framing import AlignmentTemplate, picture_box
 from stkit.datasets.images import load_image_set
 from stkit.editor import Editor
 from stkit.errors import UsageError
-from stkit.images import load_photo, picture_part, to_tensor
+from stkit.photo.alignment import frame_photo
 from stkit.photo.boxes import BoxDomain, box_subject
+from stkit.photo.images import load_photo, picture_part, to_tensor
 from stkit.plugins import load_plugins
 from stkit.testing import check_domain, make_tiny_weights
 

@@ -21,11 +21,11 @@ from stkit_faces.identity import (
 from stkit_faces.metric import IdentityMetric
 from stkit_faces.model_files import model_file
 
-from stkit.alignment import crop_photo
 from stkit.contracts.domains import Subject
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UsageError, WeightsError
 from stkit.options import build_options
+from stkit.photo.alignment import crop_photo
 
 MODEL = "dlib_face_recognition_resnet_model_v1.dat"
 FFHQ = AlignmentTemplate("ffhq")

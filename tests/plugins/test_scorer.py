@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from stkit_faces.scorer import LandmarkScorer, _ratios
 
-from stkit.images import to_tensor
 from stkit.options import Options
+from stkit.photo.images import to_tensor
 
 
 def test_a_mirrored_face_looks_the_other_way(portrait: Path) -> None:

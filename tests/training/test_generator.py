@@ -14,10 +14,10 @@ from torch import Tensor
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import StkitError, UsageError, WeightsError
-from stkit.images import resize_batch
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.photo.images import resize_batch
 from stkit.training.augment import AugmentConfig
 from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator, r1_penalty
 from stkit.training.loop import LoopConfig

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import StkitError, UsageError, WeightsError
-from stkit.images import picture_part
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively, load_psp_encoder
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.photo.images import picture_part
 from stkit.plugins import load_plugins
 from stkit.training.e4e import E4EConfig, E4ELosses, LatentDiscriminator
 from stkit.training.export import save_module

@@ -42,7 +42,7 @@ class Objects(Domain):
     def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
         import numpy as np
 
-        from stkit.alignment import quad_transform
+        from stkit.photo.alignment import quad_transform
 
         if template.kind != "box":
             raise UsageError(f"objects are framed by their box, not by a template of kind '{template.kind}'")

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stkit.alignment import crop_photo
 from stkit.errors import UsageError
-from stkit.images import to_tensor
-from stkit.paste import BLENDS, Blend, feathered_window, paste_back
+from stkit.photo.alignment import crop_photo
+from stkit.photo.images import to_tensor
+from stkit.photo.paste import BLENDS, Blend, feathered_window, paste_back
 
 
 def photo(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stkit.alignment import (
+from stkit.photo.alignment import (
     AlignmentTemplate,
     crop_photo,
     ffhq_transform,

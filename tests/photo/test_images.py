@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from stkit.errors import OutputError, PhotoError, UsageError
-from stkit.images import image_grid, load_photo, save_image, side_by_side, to_image, to_tensor
+from stkit.photo.images import image_grid, load_photo, save_image, side_by_side, to_image, to_tensor
 
 
 def portrait() -> Path:
@@ -295,7 +295,7 @@ def test_nothing_reaches_stderr_in_a_process_of_its_own(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from stkit.errors import PhotoError\n"
-        "from stkit.images import load_photo\n"
+        "from stkit.photo.images import load_photo\n"
         "for path in sys.argv[1:]:\n"
         "    try: load_photo(path)\n"
         "    except PhotoError: print('refused')\n"

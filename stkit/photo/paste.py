@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from stkit.alignment import crop_photo
 from stkit.contracts.framing import WHOLE
 from stkit.errors import UsageError
+from stkit.photo.alignment import crop_photo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from stkit.images import Photo
+    from stkit.photo.images import Photo
 
     Maps = tuple[np.ndarray, np.ndarray]
 

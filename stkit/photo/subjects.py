@@ -15,7 +15,7 @@ from stkit.errors import SubjectError, UsageError
 
 if TYPE_CHECKING:
     from stkit.contracts.domains import Domain, Subject
-    from stkit.images import Photo
+    from stkit.photo.images import Photo
 
 logger = logging.getLogger("stkit")
 

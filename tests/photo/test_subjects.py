@@ -12,8 +12,8 @@ from stkit_plain import PlainDomain
 
 from stkit.contracts.domains import Subject
 from stkit.errors import SubjectError
-from stkit.images import Photo, load_photo
-from stkit.subjects import find_subjects
+from stkit.photo.images import Photo, load_photo
+from stkit.photo.subjects import find_subjects
 
 
 @dataclass

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin
 
 from stkit.files import atomic_path
-from stkit.images import UPRIGHT, Photo, encode_image, full_scale, orientation
+from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, orientation
 
 _FORMATS = {
     "JPEG": ".jpg",

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
-from stkit.archives import read_member, split_zip
 from stkit.contracts.framing import picture_box
 from stkit.errors import OutputError, PhotoError, UsageError
 from stkit.files import atomic_path
+from stkit.photo.archives import read_member, split_zip
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
 class Photo:
     """A photo as people see it: `image` is upright 8-bit sRGB; `sha256` is of the file's bytes, in hex.
 
-    `data` are those bytes, for `stkit.writeback`; empty for pictures that come from no file.
+    `data` are those bytes, for `stkit.photo.writeback`; empty for pictures that come from no file.
     """
 
     image: Image.Image
