@@ -25,7 +25,7 @@ from stkit.datasets.labels import load_labels
 from stkit.editor import Editor
 from stkit.errors import StkitError, UsageError
 from stkit.labelled import AttributeSpec, labelled_photos
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.measure.distributions import lite0_features
 from stkit.measure.efficientnet import load_lite0
 from stkit.photo.images import picture_part

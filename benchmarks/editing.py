@@ -32,7 +32,7 @@ from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, labels_beside, load_image_set
 from stkit.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.options import Options, build_options
 from stkit.photo.images import save_image, to_image
 

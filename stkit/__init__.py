@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stkit.chain import EditStep
     from stkit.editor import Editor, load
     from stkit.errors import StkitError
-    from stkit.latents import Latents, load_latents, save_latents
+    from stkit.latents.latents import Latents, load_latents, save_latents
     from stkit.photo.images import Photo, load_photo, save_image
     from stkit.plugins import load_plugins
     from stkit.results import Edit, Inversion, find_photo
@@ -34,18 +34,18 @@ _HOME = {
     "EditStep": "chain",
     "Editor": "editor",
     "Inversion": "results",
-    "Latents": "latents",
+    "Latents": "latents.latents",
     "Photo": "photo.images",
     "StkitError": "errors",
     "Weights": "weights",
     "find_photo": "results",
     "find_weights": "weights",
     "load": "editor",
-    "load_latents": "latents",
+    "load_latents": "latents.latents",
     "load_photo": "photo.images",
     "load_plugins": "plugins",
     "save_image": "photo.images",
-    "save_latents": "latents",
+    "save_latents": "latents.latents",
 }
 
 sys.meta_path.append(OldPaths())

@@ -17,7 +17,7 @@ from stkit.chain import EditStep, chain_label, files_of
 from stkit.editor import Editor
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.latents import Latents, encode_latents, join_latents, save_latents_tuning
+from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
 from stkit.outputs import (
     BEFORE_AFTER_SUFFIX,

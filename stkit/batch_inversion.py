@@ -12,7 +12,7 @@ from stkit.batch import Row
 from stkit.editor import Editor
 from stkit.errors import UsageError
 from stkit.files import remove_leftovers
-from stkit.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
+from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
 from stkit.outputs import (
     LATENTS_SUFFIX,

@@ -19,7 +19,7 @@ from stkit.options import LayerRange, build_options
 
 if TYPE_CHECKING:
     from stkit.editor import Editor
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.plugins import Registry
     from stkit.weights import Weights
 

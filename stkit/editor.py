@@ -19,7 +19,8 @@ from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.devices import resolve_device
 from stkit.errors import StkitError, UsageError
-from stkit.latents import Latents, Provenance, join_latents
+from stkit.latents.latents import Latents, Provenance, join_latents
+from stkit.latents.tuning import Tuning, tuned_generator
 from stkit.measure.lpips import LPIPS, find_lpips
 from stkit.measure.paired import paired_errors, picture_errors
 from stkit.measure.usual import warn_if_unusual
@@ -33,7 +34,6 @@ from stkit.photo.subjects import Box, find_subjects
 from stkit.plugins import Registry, load_plugins
 from stkit.refinement import refine_latents
 from stkit.results import Edit, Framed, Inversion, Inverted
-from stkit.tuning import Tuning, tuned_generator
 from stkit.weights import Weights, find_weights
 
 logger = logging.getLogger("stkit")

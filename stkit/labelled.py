@@ -18,11 +18,11 @@ from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import Labels, match_photos
-from stkit.directions import sample_w
 from stkit.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
-from stkit.latents import Latents
+from stkit.latents.directions import sample_w
+from stkit.latents.latents import Latents
 from stkit.options import LatentSpace, build_options
 from stkit.weights import cache_folder
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MOVED: dict[str, tuple[str, ...]] = {
     "stkit.alignment": ("stkit.photo.alignment",),
     "stkit.archives": ("stkit.photo.archives",),
+    "stkit.directions": ("stkit.latents.directions",),
     "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),
     "stkit.images": ("stkit.photo.images", "stkit.measure.paired"),
@@ -31,6 +32,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.training.distributions": ("stkit.measure.distributions",),
     "stkit.training.evaluate": ("stkit.jobs.evaluate",),
     "stkit.training.prepare": ("stkit.datasets.prepare",),
+    "stkit.tuning": ("stkit.latents.tuning",),
     "stkit.writeback": ("stkit.photo.writeback",),
 }
 """Old module: the new ones that hold what was in it, the one with most of it first."""

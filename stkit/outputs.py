@@ -69,7 +69,7 @@ def rounded(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def inversion_files(base: Path, inverted: Inverted, description: Mapping[str, Any]) -> dict[Path, bytes]:
     """The files of an inversion, whose paths begin with `base`; the description, which tells of the others, last."""
-    from stkit.latents import encode_latents
+    from stkit.latents.latents import encode_latents
     from stkit.photo.images import encode_image, side_by_side
 
     pair = side_by_side([inverted.crop, inverted.image], ["photo", "reconstruction"])

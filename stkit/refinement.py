@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from stkit.editor import Editor
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 _log = logging.getLogger("stkit")
 

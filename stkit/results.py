@@ -15,7 +15,7 @@ from PIL import Image
 
 from stkit.contracts.domains import Subject
 from stkit.errors import PhotoError, UsageError
-from stkit.latents import Latents, Provenance
+from stkit.latents.latents import Latents, Provenance
 from stkit.measure.paired import picture_errors
 from stkit.photo.images import Photo, load_photo, picture_part, save_image, to_image
 from stkit.photo.paste import Blend, paste_back

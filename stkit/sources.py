@@ -17,7 +17,7 @@ from stkit.photo.archives import open_archive
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 LOCK = ".stkit.lock"
 """The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
@@ -90,7 +90,7 @@ def list_photos(sources: Sequence[str], out: Path) -> Listing:
 
 def _latents(source: str, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:
     """Path, name and codes of each photo in the latent files of one source; several of a file as FILE/PHOTO."""
-    from stkit.latents import join_latents, load_latents
+    from stkit.latents.latents import join_latents, load_latents
 
     matches = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))
     if not matches:

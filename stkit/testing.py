@@ -23,7 +23,7 @@ from stkit.contracts.editing import EditContext
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.contracts.inversion import InversionContext
 from stkit.errors import StkitError, UsageError
-from stkit.latents import Latents, Provenance
+from stkit.latents.latents import Latents, Provenance
 from stkit.options import LatentSpace, LayerRange, Options, build_options
 from stkit.photo.boxes import BoxDomain
 from stkit.weights import Header, find_weights, save_tensors

@@ -25,7 +25,7 @@ from stkit.contracts.domains import Subject
 from stkit.editor import Editor
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path
-from stkit.latents import Latents, Provenance
+from stkit.latents.latents import Latents, Provenance
 from stkit.moving import add_video_stream, import_av
 from stkit.photo.alignment import frame_photo
 from stkit.photo.images import to_tensor

@@ -10,7 +10,7 @@ import torch
 
 import stkit
 from stkit.errors import LatentsError, StkitError, UsageError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.options import LatentSpace, LayerRange
 from stkit.photo.images import to_tensor
 from stkit.testing import make_tiny_weights, random_latents

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.latents import load_latents, save_latents
+from stkit.latents.latents import load_latents, save_latents
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, find_weights
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stkit.errors import OutputError
 from stkit.files import atomic_path, write_text
-from stkit.latents import Latents, save_latents
+from stkit.latents.latents import Latents, save_latents
 from stkit.photo.images import save_image
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import stkit
-from stkit.directions import sample_w
 from stkit.editor import Editor
-from stkit.latents import Latents
+from stkit.latents.directions import sample_w
+from stkit.latents.latents import Latents
 from stkit.photo.images import picture_part
 
 

@@ -10,7 +10,7 @@ from stkit.options import Options
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 
 class E4E(Inverter[Options]):
@@ -23,7 +23,7 @@ class E4E(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no e4e encoder."""
         import torch
 
-        from stkit.latents import Latents
+        from stkit.latents.latents import Latents
         from stkit.models.psp_encoders import load_psp_encoder
         from stkit.photo.images import resize_batch
 

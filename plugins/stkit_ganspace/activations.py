@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.directions import middle_range, row_signs, sample_w
+from stkit.latents.directions import middle_range, row_signs, sample_w
 from stkit.models.stylegan2 import GeneratorConfig
 from stkit.weights import Weights
 from stkit_ganspace.stored import Stored

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.weights import Weights
 
 
@@ -49,7 +49,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
         The activations are fitted when one of them is asked for; until then nothing but the names is known.
         """
-        from stkit.directions import usable_directions
+        from stkit.latents.directions import usable_directions
         from stkit_ganspace.components import load_components
         from stkit_ganspace.named import KIND
 
@@ -66,14 +66,14 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """That of a named component."""
-        from stkit.directions import file_of
+        from stkit.latents.directions import file_of
         from stkit_ganspace.named import KIND
 
         return file_of(context.weights, context.attribute, KIND)
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""
-        from stkit.directions import find_direction
+        from stkit.latents.directions import find_direction
         from stkit_ganspace.named import KIND, parse_number
 
         attribute = find_attribute(self, context)

@@ -22,7 +22,7 @@ def run(
     replace: ReplaceFlag = False,
 ) -> None:
     """Name a component of ganspace by what it does: then `--method ganspace --attribute NAME`."""
-    from stkit.directions import check_name, own_folder, save_direction
+    from stkit.latents.directions import check_name, own_folder, save_direction
     from stkit.options import LayerRange
     from stkit_ganspace.named import KIND, name_component, parse_number
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from stkit.directions import Direction
 from stkit.errors import UnknownNameError
+from stkit.latents.directions import Direction
 from stkit.options import LatentSpace, LayerRange
 from stkit.weights import Weights
 from stkit_ganspace.activations import count_activations, load_activations

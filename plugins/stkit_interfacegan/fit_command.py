@@ -72,8 +72,8 @@ def run(
     if with_photos == with_samples or (labels is None) != (images is None) or (samples is None) != (scorer is None):
         raise UsageError("give --labels and --images, or --samples and --scorer")
     from stkit.datasets.labels import load_labels
-    from stkit.directions import KIND, check_name, own_folder, save_direction
     from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples
+    from stkit.latents.directions import KIND, check_name, own_folder, save_direction
     from stkit.options import LatentSpace, LayerRange
     from stkit_interfacegan.fitting import fit_direction
 
@@ -125,7 +125,7 @@ def _others(
     editor: Editor, specs: list[AttributeSpec], columns: list[str], space: LatentSpace
 ) -> tuple[list[AttributeSpec], dict[str, np.ndarray]]:
     """What to stay orthogonal to: columns of the labels where they have it, otherwise saved directions."""
-    from stkit.directions import find_direction
+    from stkit.latents.directions import find_direction
 
     from_labels, saved = [], {}
     for spec in specs:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from stkit.datasets.codes import LabelledCodes
-from stkit.directions import Direction, calibrate, coordinates
 from stkit.errors import LabelsError, UsageError
 from stkit.labelled import require_classes, two_classes
+from stkit.latents.directions import Direction, calibrate, coordinates
 from stkit.options import LatentSpace, LayerRange
 from stkit.weights import Weights
 

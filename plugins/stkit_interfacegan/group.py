@@ -11,7 +11,7 @@ from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, open
 from stkit.errors import StkitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from stkit.directions import Direction
+    from stkit.latents.directions import Direction
     from stkit.options import LayerRange
     from stkit.weights import Weights
 
@@ -31,7 +31,7 @@ def build_group() -> typer.Typer:
 
 def list_all(domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """The directions of the weights, your own and shipped ones."""
-    from stkit.directions import KIND, find_direction, find_files, own_folder
+    from stkit.latents.directions import KIND, find_direction, find_files, own_folder
 
     found = open_weights(domain, weights)
     rows = []
@@ -54,7 +54,7 @@ def list_all(domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
 
 def show(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """One direction: where it comes from, its unit, its held-out accuracy."""
-    from stkit.directions import KIND, find_files
+    from stkit.latents.directions import KIND, find_files
 
     found = open_weights(domain, weights)
     direction = _find(found, name)
@@ -87,7 +87,7 @@ def export(
 ) -> None:
     """Write a direction to a file that other tools read."""
     from stkit.checkpoints.directions import write_direction
-    from stkit.directions import save_direction
+    from stkit.latents.directions import save_direction
 
     if path.suffix not in (".npy", ".pt", ".safetensors"):
         raise UsageError(f"cannot export to '{path}'; end the name in .npy, .pt or .safetensors")
@@ -117,7 +117,7 @@ def import_(
     """Take over a direction of InterFaceGAN, STIT, e4e, GANSpace or SeFa, or one that stkit exported."""
     import dataclasses
 
-    from stkit.directions import KIND, load_direction, own_folder, save_direction
+    from stkit.latents.directions import KIND, load_direction, own_folder, save_direction
     from stkit.options import LayerRange
 
     found = open_weights(domain, weights)
@@ -142,7 +142,7 @@ def import_(
 
 def remove(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """Delete one of your own directions; those that came with the weights stay."""
-    from stkit.directions import KIND, check_name, find_files, own_folder
+    from stkit.latents.directions import KIND, check_name, find_files, own_folder
 
     check_name(name)
     found = open_weights(domain, weights)
@@ -156,7 +156,7 @@ def remove(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -
 
 
 def _find(weights: Weights, name: str) -> Direction:
-    from stkit.directions import KIND, find_direction, find_files
+    from stkit.latents.directions import KIND, find_direction, find_files
 
     direction = find_direction(weights, name)
     if direction is None:
@@ -169,7 +169,7 @@ def _foreign(
 ) -> Direction:
     """A direction of another project, measured on the generator's own samples."""
     from stkit.checkpoints.directions import read_directions
-    from stkit.directions import Direction, calibrate, coordinates, require_shape, sample_w
+    from stkit.latents.directions import Direction, calibrate, coordinates, require_shape, sample_w
     from stkit.options import LatentSpace
 
     read = read_directions(path)

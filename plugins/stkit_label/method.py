@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.models.latent_classifier import LatentClassifier
     from stkit.weights import Weights
 

@@ -13,7 +13,7 @@ from stkit.options import LatentSpace, Options
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.models.stylegan2 import Generator
     from stkit_optimize.objective import Objective
 
@@ -51,7 +51,7 @@ class Optimize(Inverter[OptimizeOptions]):
         import torch
 
         from stkit.devices import fast_dtype
-        from stkit.latents import Latents
+        from stkit.latents.latents import Latents
         from stkit_optimize.objective import Objective, load_network, perceptual_size
         from stkit_optimize.projector import project
         from stkit_optimize.start import starting_codes, starting_generator

@@ -13,7 +13,7 @@ from stkit_optimize.optimize import Optimize, OptimizeOptions
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 
 class PTIOptions(Options):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext
+from stkit.latents.tuning import tuned_generator
 from stkit.models.stylegan2 import Generator
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins
-from stkit.tuning import tuned_generator
 
 if TYPE_CHECKING:
     from stkit.weights import Weights

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext
 from stkit.devices import fast_dtype
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
+from stkit.latents.tuning import Tuning, tuning_between
 from stkit.models.stylegan2 import Generator
 from stkit.options import LatentSpace
-from stkit.tuning import Tuning, tuning_between
 from stkit_optimize.descent import descend
 from stkit_optimize.objective import Objective, load_network
 from stkit_optimize.start import starting_generator, w_spread

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 
 class ReferenceEditing(EditingMethod[Options]):

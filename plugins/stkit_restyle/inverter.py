@@ -12,7 +12,7 @@ from stkit.options import Options
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 
 class ReStyleOptions(Options):
@@ -37,7 +37,7 @@ class ReStyle(Inverter[ReStyleOptions]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no restyle encoder."""
         import torch
 
-        from stkit.latents import Latents
+        from stkit.latents.latents import Latents
         from stkit.models.psp_encoders import encode_iteratively, load_psp_encoder
         from stkit.photo.images import resize_batch
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.directions import calibrate, coordinates, row_signs, sample_w
+from stkit.latents.directions import calibrate, coordinates, row_signs, sample_w
 from stkit.models.ops import EqualLinear
 from stkit.models.stylegan2 import SynthesisNetwork
 from stkit.options import LayerRange

@@ -8,7 +8,7 @@ from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_
 from stkit.options import Options
 
 if TYPE_CHECKING:
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 
 class SeFa(EditingMethod[Options]):

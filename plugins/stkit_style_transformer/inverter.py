@@ -10,7 +10,7 @@ from stkit.options import Options
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 
 class StyleTransformerInverter(Inverter[Options]):
@@ -23,7 +23,7 @@ class StyleTransformerInverter(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no such inverter."""
         import torch
 
-        from stkit.latents import Latents
+        from stkit.latents.latents import Latents
         from stkit.models.inference import freeze_style_transformer
         from stkit.photo.images import resize_batch
 

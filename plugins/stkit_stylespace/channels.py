@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stkit.directions import check_name, find_files, middle_range, sample_w
 from stkit.errors import UsageError, WeightsError
+from stkit.latents.directions import check_name, find_files, middle_range, sample_w
 from stkit.weights import Header, Weights, load_tensors, save_tensors
 
 KIND = "stylespace"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 logger = logging.getLogger("stkit")
 
@@ -62,7 +62,7 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """The ranking of the attribute."""
-        from stkit.directions import file_of
+        from stkit.latents.directions import file_of
         from stkit_stylespace.channels import KIND
 
         return file_of(context.weights, context.attribute, KIND)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from stkit.chain import EditStep
     from stkit.editor import Editor
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.photo.images import Photo
     from stkit.results import Edit, Inversion
 
@@ -92,7 +92,7 @@ def run(
     from stkit.batch_edit import EditJob
     from stkit.chain import chain_label
     from stkit.files import write_all
-    from stkit.latents import join_latents, save_latents_tuning
+    from stkit.latents.latents import join_latents, save_latents_tuning
     from stkit.photo.paste import parse_blend
     from stkit.pictures import parse_sweep
     from stkit.refinement import quality_refinements
@@ -212,7 +212,7 @@ def _is_many(sources: Sequence[str]) -> bool:
 
 def _reference(editor: Editor, source: Path, inverter: str | None) -> Latents:
     """The codes of a reference photo, or of a latent file."""
-    from stkit.latents import load_latents
+    from stkit.latents.latents import load_latents
     from stkit.sources import LATENT_SUFFIX
 
     if source.suffix == LATENT_SUFFIX:
@@ -236,7 +236,7 @@ def _open(
 
     What is made of latents goes to `latents_out`, or beside them.
     """
-    from stkit.latents import join_latents, load_latents
+    from stkit.latents.latents import join_latents, load_latents
     from stkit.results import find_photo
 
     if source.suffix == ".safetensors":
@@ -264,7 +264,7 @@ def _report(out: Path, inversion: Inversion) -> Path:
 
 def _edit_files(base: Path, edit: Edit, inversions: list[Inversion]) -> tuple[dict[Path, bytes], Image.Image]:
     """The files of one edit, the picture itself first; and what to preview."""
-    from stkit.latents import encode_latents
+    from stkit.latents.latents import encode_latents
     from stkit.photo.images import encode_image, side_by_side
     from stkit.pictures import before_after, subject_view
 

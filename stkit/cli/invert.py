@@ -152,7 +152,7 @@ def invert_photo(
 def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: bool = False) -> list[Path]:
     """Write everything about `inversion` to out/STEM/; the paths written. Raises OutputError, UsageError."""
     from stkit.files import write_all
-    from stkit.latents import save_latents_tuning
+    from stkit.latents.latents import save_latents_tuning
     from stkit.outputs import describe_inversion, inversion_files, inversion_settings
 
     settings = inversion_settings(editor, inversion.latents.provenance[0].inverter or "", inversion.options)

@@ -13,7 +13,7 @@ from stkit.errors import UsageError
 
 if TYPE_CHECKING:
     from stkit.editor import Editor
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 app = typer.Typer(help="Show, mix, average and export latent files.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def show(files: FilesArgument) -> None:
     """Print what each file holds: codes, space, generator, and where each row came from."""
     from rich.table import Table
 
-    from stkit.latents import load_latents
+    from stkit.latents.latents import load_latents
 
     for file in files:
         latents = load_latents(file)
@@ -58,7 +58,7 @@ def mix_files(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Move the codes of FIRST towards those of SECOND; with --layers and --amount 1 this is style mixing."""
-    from stkit.latents import load_latents, mix
+    from stkit.latents.latents import load_latents, mix
     from stkit.options import LayerRange
 
     chosen = LayerRange.parse(layers) if layers else None
@@ -74,7 +74,7 @@ def average_files(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Write the mean of all rows of all files: the average face."""
-    from stkit.latents import average, join_latents, load_latents
+    from stkit.latents.latents import average, join_latents, load_latents
 
     _write(average(join_latents([load_latents(file) for file in files])), out, weights, device, overwrite)
 
@@ -92,7 +92,7 @@ def export(
     import numpy as np
 
     from stkit.files import atomic_path
-    from stkit.latents import load_latents
+    from stkit.latents.latents import load_latents
 
     latents = load_latents(file)
     require_free(npz, overwrite)
@@ -123,7 +123,7 @@ def require_free(path: Path, overwrite: bool) -> None:
 
 
 def _write(latents: Latents, out: Path, weights: str | None, device: str, overwrite: bool) -> None:
-    from stkit.latents import save_latents
+    from stkit.latents.latents import save_latents
     from stkit.photo.images import image_grid, save_image
 
     if out.suffix != ".safetensors":

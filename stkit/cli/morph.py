@@ -46,7 +46,7 @@ def run(
     """Go from one subject to the next along a straight line between their codes, as a GIF, a video or pictures."""
     import importlib.util
 
-    from stkit.latents import interpolate, join_latents, load_latents
+    from stkit.latents.latents import interpolate, join_latents, load_latents
     from stkit.moving import write_frames
 
     if out is None:

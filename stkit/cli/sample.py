@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Draw random images from the generator as one grid, with their latents."""
     numbers = parse_seeds(seeds)
-    from stkit.latents import save_latents
+    from stkit.latents.latents import save_latents
     from stkit.photo.images import image_grid, save_image
 
     editor = open_editor(domain, weights, device)

@@ -15,7 +15,7 @@ from stkit.options import LatentSpace, LayerRange, Options, OptionsT
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.weights import Weights
 
 

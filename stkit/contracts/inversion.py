@@ -12,7 +12,7 @@ from stkit.options import Options, OptionsT
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
     from stkit.weights import Weights
 
 

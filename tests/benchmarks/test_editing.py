@@ -23,7 +23,7 @@ from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_fe
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod
 from stkit.editor import Editor
 from stkit.errors import StkitError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.options import Options
 from stkit.photo.alignment import crop_photo
 from stkit.photo.images import load_photo, to_image

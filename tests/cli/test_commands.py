@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stkit.errors import PhotoError
-from stkit.latents import load_latents
+from stkit.latents.latents import load_latents
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights, user_folder
 from tests.cli.harness import Cli, error_line

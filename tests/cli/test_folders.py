@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from stkit.batch import locked
-from stkit.latents import load_latents
+from stkit.latents.latents import load_latents
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights
 from tests.cli.harness import Cli, error_line

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from stkit.cli import main
-from stkit.latents import save_latents
+from stkit.latents.latents import save_latents
 from stkit.models.latent_classifier import load_classifier
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import find_weights, load_header

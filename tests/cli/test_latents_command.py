@@ -14,7 +14,16 @@ import torch
 from PIL import Image
 
 from stkit.errors import LatentsError, UsageError
-from stkit.latents import Latents, Provenance, average, interpolate, join_latents, load_latents, mix, save_latents
+from stkit.latents.latents import (
+    Latents,
+    Provenance,
+    average,
+    interpolate,
+    join_latents,
+    load_latents,
+    mix,
+    save_latents,
+)
 from stkit.options import LatentSpace, LayerRange
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights

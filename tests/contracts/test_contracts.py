@@ -19,7 +19,7 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.contracts.metrics import Metric
 from stkit.errors import UsageError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.options import LatentSpace, Options
 from stkit.photo.alignment import points_transform
 from stkit.plugins import load_plugins

@@ -15,7 +15,7 @@ from stkit.contracts.inversion import InversionContext, Inverter
 from stkit.datasets.codes import LabelledCodes, invert_files, labelled_codes
 from stkit.datasets.labels import load_labels
 from stkit.errors import LabelsError, StkitError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.options import Options
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights, cache_folder, load_tensors, save_tensors

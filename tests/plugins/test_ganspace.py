@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.contracts.editing import EditContext
-from stkit.directions import own_folder, save_direction
 from stkit.errors import UnknownNameError, UsageError, WeightsError
-from stkit.latents import Latents
+from stkit.latents.directions import own_folder, save_direction
+from stkit.latents.latents import Latents
 from stkit.options import LayerRange
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents

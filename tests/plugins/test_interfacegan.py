@@ -24,10 +24,10 @@ from torch import Tensor
 from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes
 from stkit.datasets.labels import load_labels
-from stkit.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w
 from stkit.editor import Editor
 from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
 from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
+from stkit.latents.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights

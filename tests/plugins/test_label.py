@@ -17,7 +17,7 @@ from torch import Tensor
 from stkit.contracts.editing import EditContext
 from stkit.datasets.codes import LabelledCodes
 from stkit.errors import UsageError, WeightsError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig, load_classifier
 from stkit.options import LayerRange, build_options
 from stkit.testing import make_tiny_weights

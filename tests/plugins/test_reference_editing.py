@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stkit.contracts.editing import EditContext
 from stkit.errors import LatentsError, UsageError, WeightsError
-from stkit.latents import Latents
+from stkit.latents.latents import Latents
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig, load_reference_block
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents

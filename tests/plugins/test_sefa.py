@@ -8,8 +8,8 @@ from stkit_sefa.factors import factorise, load_factors, modulation_weights
 from stkit_sefa.method import SeFa
 
 from stkit.contracts.editing import EditContext
-from stkit.directions import sample_w
 from stkit.errors import UsageError
+from stkit.latents.directions import sample_w
 from stkit.options import LayerRange, Options
 from stkit.testing import random_latents
 from stkit.weights import Weights

@@ -24,10 +24,10 @@ from stkit_stylespace.command import run as rank_command
 from stkit_stylespace.method import StyleSpace, StyleSpaceOptions
 
 from stkit.contracts.editing import EditContext
-from stkit.directions import own_folder, sample_w
 from stkit.editor import Editor
 from stkit.errors import LatentsError, UsageError, WeightsError
-from stkit.latents import load_latents, save_latents
+from stkit.latents.directions import own_folder, sample_w
+from stkit.latents.latents import load_latents, save_latents
 from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.options import LayerRange
 from stkit.plugins import load_plugins

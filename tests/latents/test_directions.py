@@ -16,7 +16,8 @@ from stkit_interfacegan.method import InterFaceGAN
 
 from stkit.checkpoints.directions import read_directions, write_direction
 from stkit.contracts.editing import EditContext
-from stkit.directions import (
+from stkit.errors import UsageError, WeightsError
+from stkit.latents.directions import (
     Direction,
     calibrate,
     coordinates,
@@ -27,7 +28,6 @@ from stkit.directions import (
     sample_w,
     save_direction,
 )
-from stkit.errors import UsageError, WeightsError
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, find_weights, verify_weights

@@ -19,7 +19,7 @@ from stkit.weights import Weights, load_header, load_tensors, save_tensors, user
 
 if TYPE_CHECKING:
     from stkit.contracts.editing import EditContext
-    from stkit.latents import Latents
+    from stkit.latents.latents import Latents
 
 logger = logging.getLogger("stkit")
 

@@ -15,8 +15,8 @@ import torch
 
 from stkit.errors import LatentsError, UsageError
 from stkit.files import atomic_path
+from stkit.latents.tuning import Tuning, load_tuning, save_tuning
 from stkit.options import LatentSpace, LayerRange
-from stkit.tuning import Tuning, load_tuning, save_tuning
 
 _FORMAT = "stkit-latents-1"
 

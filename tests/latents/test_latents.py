@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stkit.errors import LatentsError, OutputError
-from stkit.latents import Latents, Provenance, load_latents, save_latents
+from stkit.latents.latents import Latents, Provenance, load_latents, save_latents
 from stkit.options import LatentSpace
 
 letters = st.characters(codec="utf-8")
