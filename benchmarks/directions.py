@@ -22,7 +22,7 @@ from torch import Tensor
 import stkit
 from stkit.cli.common import print_error, progress_bar
 from stkit.datasets.labels import load_labels
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import StkitError, UsageError
 from stkit.labelled import AttributeSpec, labelled_photos
 from stkit.latents.latents import Latents

@@ -30,7 +30,7 @@ from stkit.cli.common import print_error, progress_bar
 from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, labels_beside, load_image_set
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
 from stkit.latents.latents import Latents
 from stkit.options import Options, build_options

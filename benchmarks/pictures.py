@@ -19,7 +19,7 @@ import stkit
 from stkit.cli.common import print_error
 from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageFiles, decode_image
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import StkitError, UnknownNameError
 from stkit.files import atomic_path
 from stkit.options import build_options

@@ -18,29 +18,29 @@ from stkit.hookspecs import hookimpl
 from stkit.moved import OldPaths
 
 if TYPE_CHECKING:
-    from stkit.chain import EditStep
-    from stkit.editor import Editor, load
+    from stkit.editor.editor import Editor, load
+    from stkit.editor.results import Edit, Inversion, find_photo
+    from stkit.editor.steps import EditStep
     from stkit.errors import StkitError
     from stkit.latents.latents import Latents, load_latents, save_latents
     from stkit.photo.images import Photo, load_photo, save_image
     from stkit.plugins import load_plugins
-    from stkit.results import Edit, Inversion, find_photo
     from stkit.weights import Weights, find_weights
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Edit": "results",
-    "EditStep": "chain",
-    "Editor": "editor",
-    "Inversion": "results",
+    "Edit": "editor.results",
+    "EditStep": "editor.steps",
+    "Editor": "editor.editor",
+    "Inversion": "editor.results",
     "Latents": "latents.latents",
     "Photo": "photo.images",
     "StkitError": "errors",
     "Weights": "weights",
-    "find_photo": "results",
+    "find_photo": "editor.results",
     "find_weights": "weights",
-    "load": "editor",
+    "load": "editor.editor",
     "load_latents": "latents.latents",
     "load_photo": "photo.images",
     "load_plugins": "plugins",

@@ -13,8 +13,9 @@ import torch
 
 from stkit.batch import Row
 from stkit.batch_inversion import done_row, invert_photos, kept_row, require_any_photos_face
-from stkit.chain import EditStep, chain_label, files_of
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
+from stkit.editor.results import Edit, Framed, Inverted, find_photo
+from stkit.editor.steps import EditStep, chain_label, files_of
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
 from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
@@ -34,7 +35,6 @@ from stkit.outputs import (
 from stkit.photo.images import Photo, decode_photo, encode_image, load_photo, read_photo
 from stkit.photo.paste import Blend
 from stkit.pictures import before_after
-from stkit.results import Edit, Framed, Inverted, find_photo
 from stkit.sources import Item
 from stkit.weights import load_header
 

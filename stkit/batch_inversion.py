@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stkit.batch import Row
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
+from stkit.editor.results import Framed, Inverted
 from stkit.errors import UsageError
 from stkit.files import remove_leftovers
 from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
@@ -29,7 +30,6 @@ from stkit.outputs import (
     with_end,
 )
 from stkit.photo.images import decode_photo, read_photo
-from stkit.results import Framed, Inverted
 from stkit.sources import Item
 
 JOINED = "latents.safetensors"

@@ -18,7 +18,7 @@ from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import Labels, match_photos
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
 from stkit.latents.directions import sample_w

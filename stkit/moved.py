@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MOVED: dict[str, tuple[str, ...]] = {
     "stkit.alignment": ("stkit.photo.alignment",),
     "stkit.archives": ("stkit.photo.archives",),
+    "stkit.chain": ("stkit.editor.steps",),
     "stkit.directions": ("stkit.latents.directions",),
     "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),
@@ -25,6 +26,8 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.models.lpips": ("stkit.measure.lpips",),
     "stkit.paste": ("stkit.photo.paste",),
     "stkit.quality": ("stkit.measure.usual",),
+    "stkit.refinement": ("stkit.editor.refinement",),
+    "stkit.results": ("stkit.editor.results",),
     "stkit.scoring": ("stkit.contracts.scoring",),
     "stkit.subjects": ("stkit.photo.subjects",),
     "stkit.training.codes": ("stkit.datasets.codes",),

@@ -12,8 +12,8 @@ from stkit.errors import OutputError, UsageError, WeightsError
 from stkit.files import write_all
 
 if TYPE_CHECKING:
-    from stkit.editor import Editor
-    from stkit.results import Edit, Inverted
+    from stkit.editor.editor import Editor
+    from stkit.editor.results import Edit, Inverted
 
 LATENTS_SUFFIX = ".latents.safetensors"
 PAIR_SUFFIX = ".side-by-side.png"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stkit.editor.results import Edit
 from stkit.errors import UsageError
 from stkit.photo.images import image_grid, save_image, side_by_side
-from stkit.results import Edit
 
 _VIEW = 512  # pixels of the longer side of a view, at most
 

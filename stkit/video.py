@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.chain import EditStep
 from stkit.contracts.domains import Subject
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
+from stkit.editor.steps import EditStep
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path
 from stkit.latents.latents import Latents, Provenance

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import stkit
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.latents.directions import sample_w
 from stkit.latents.latents import Latents
 from stkit.photo.images import picture_part

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.chain import EditStep
 from stkit.contracts.domains import Subject
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
+from stkit.editor.steps import EditStep
 from stkit.errors import MissingPackageError, PhotoError, SubjectError
 from stkit.plugins import load_plugins
 from stkit.video import VideoEdit, _segments, _smooth, edit_video

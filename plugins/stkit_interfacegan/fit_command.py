@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stkit.datasets.codes import LabelledCodes
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
     from stkit.labelled import AttributeSpec
     from stkit.options import LatentSpace
     from stkit_interfacegan.fitting import Fit

@@ -12,7 +12,7 @@ from stkit.cli.common import console, errors
 from stkit.errors import OutputError
 
 if TYPE_CHECKING:
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
     from stkit.video import VideoEdit
 
 SmoothFlag = Annotated[float, typer.Option("--smooth", min=0, help="For a video: smoothing over time, in seconds.")]
@@ -32,7 +32,7 @@ def edit_clip(editor: Editor, source: Path, out: Path, edit: VideoEdit, overwrit
     """Edit a video into `out`/STEM, with a bar for each of its passes. Raises OutputError and as `edit_video`."""
     from rich.progress import Progress
 
-    from stkit.chain import chain_label
+    from stkit.editor.steps import chain_label
     from stkit.video import edit_video
 
     suffix = source.suffix.lower()

@@ -18,7 +18,7 @@ from stkit.errors import UsageError
 from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
     from stkit.weights import Weights
 
 # Without emoji: "optimize:100: done" has one.
@@ -60,7 +60,7 @@ def open_weights(domain: str | None, weights: str | None) -> Weights:
 
 def open_editor(domain: str | None, weights: str | None, device: str) -> Editor:
     """The editor of `--weights`, or of the default weights of `--domain`; UsageError if both are given and differ."""
-    from stkit.editor import load
+    from stkit.editor.editor import load
 
     editor = load(_weights_name(domain, weights), device)
     if weights:

@@ -34,11 +34,11 @@ from stkit.outputs import LATENTS_SUFFIX, crop_files
 if TYPE_CHECKING:
     from PIL import Image
 
-    from stkit.chain import EditStep
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
+    from stkit.editor.results import Edit, Inversion
+    from stkit.editor.steps import EditStep
     from stkit.latents.latents import Latents
     from stkit.photo.images import Photo
-    from stkit.results import Edit, Inversion
 
 COMMAND = "edit"
 
@@ -90,12 +90,12 @@ def run(
     every frame is edited.
     """
     from stkit.batch_edit import EditJob
-    from stkit.chain import chain_label
+    from stkit.editor.refinement import quality_refinements
+    from stkit.editor.steps import chain_label
     from stkit.files import write_all
     from stkit.latents.latents import join_latents, save_latents_tuning
     from stkit.photo.paste import parse_blend
     from stkit.pictures import parse_sweep
-    from stkit.refinement import quality_refinements
     from stkit.video import VideoEdit
 
     refinements = quality_refinements(quality, refine)
@@ -182,7 +182,7 @@ def _steps(
     references: Latents | None,
 ) -> list[EditStep]:
     """What to do, from the flags of one method or from `--edit`. Raises UsageError."""
-    from stkit.chain import EditStep
+    from stkit.editor.steps import EditStep
     from stkit.options import LayerRange, parse_options
 
     chosen = LayerRange.parse(layers) if layers else None
@@ -236,8 +236,8 @@ def _open(
 
     What is made of latents goes to `latents_out`, or beside them.
     """
+    from stkit.editor.results import find_photo
     from stkit.latents.latents import join_latents, load_latents
-    from stkit.results import find_photo
 
     if source.suffix == ".safetensors":
         if not source.is_file():

@@ -31,7 +31,7 @@ from stkit.errors import UsageError
 
 if TYPE_CHECKING:
     from stkit.batch_inversion import InversionJob
-    from stkit.editor import Editor, Inversion
+    from stkit.editor.editor import Editor, Inversion
     from stkit.sources import Item
 
 COMMAND = "invert"
@@ -69,7 +69,7 @@ def run(
     Folders, patterns and ZIP archives go through in batches: what is done is kept, so an interrupted run continues
     when it is started again; OUT/report.csv has a row for each photo; the exit code is 3 when some failed.
     """
-    from stkit.refinement import quality_refinements
+    from stkit.editor.refinement import quality_refinements
     from stkit.sources import is_batch
 
     refinements = quality_refinements(quality, refine)

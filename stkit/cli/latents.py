@@ -12,7 +12,7 @@ from stkit.cli.common import DeviceFlag, OverwriteFlag, WeightsFlag, console, op
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
 
 app = typer.Typer(help="Show, mix, average and export latent files.", no_args_is_help=True)

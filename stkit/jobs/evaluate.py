@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.datasets.images import ImageSet, batches
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import UsageError
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0

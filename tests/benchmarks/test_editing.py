@@ -21,7 +21,7 @@ from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
 from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_features, validity
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import StkitError
 from stkit.latents.latents import Latents
 from stkit.options import Options

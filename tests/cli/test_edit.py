@@ -13,7 +13,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from stkit.cli.seeing import half_blocks
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.latents.latents import load_latents
 from stkit.measure.usual import store_usual_errors, usual_errors
 from stkit.testing import make_tiny_weights

@@ -14,7 +14,7 @@ from stkit_plain import PlainDomain
 
 from stkit.contracts.framing import AlignmentTemplate, picture_box
 from stkit.datasets.images import load_image_set
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import UsageError
 from stkit.photo.alignment import frame_photo
 from stkit.photo.boxes import BoxDomain, box_subject

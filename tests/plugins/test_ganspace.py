@@ -15,8 +15,8 @@ from stkit_ganspace.method import GANSpace, GANSpaceOptions
 from stkit_ganspace.named import name_component
 from torch import Tensor, nn
 
-from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.contracts.editing import EditContext
+from stkit.editor.steps import EditStep, apply_steps, parse_step
 from stkit.errors import UnknownNameError, UsageError, WeightsError
 from stkit.latents.directions import own_folder, save_direction
 from stkit.latents.latents import Latents

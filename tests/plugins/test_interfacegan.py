@@ -24,7 +24,7 @@ from torch import Tensor
 from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes
 from stkit.datasets.labels import load_labels
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
 from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
 from stkit.latents.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
+from stkit.editor.refinement import QUALITIES, quality_refinements, refine_latents
 from stkit.errors import LatentsError, MissingPackageError, StkitError, UsageError
 from stkit.latents.latents import Latents, load_latents, save_latents
 from stkit.latents.tuning import save_tuning, tuned_generator, tuning_between
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins
-from stkit.refinement import QUALITIES, quality_refinements, refine_latents
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights
 

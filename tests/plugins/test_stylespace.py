@@ -24,7 +24,7 @@ from stkit_stylespace.command import run as rank_command
 from stkit_stylespace.method import StyleSpace, StyleSpaceOptions
 
 from stkit.contracts.editing import EditContext
-from stkit.editor import Editor
+from stkit.editor.editor import Editor
 from stkit.errors import LatentsError, UsageError, WeightsError
 from stkit.latents.directions import own_folder, sample_w
 from stkit.latents.latents import load_latents, save_latents

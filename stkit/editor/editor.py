@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stkit.chain import EditStep, apply_steps, parse_step
 from stkit.contracts.domains import Domain, Subject
 from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.devices import resolve_device
+from stkit.editor.refinement import refine_latents
+from stkit.editor.results import Edit, Framed, Inversion, Inverted
+from stkit.editor.steps import EditStep, apply_steps, parse_step
 from stkit.errors import StkitError, UsageError
 from stkit.latents.latents import Latents, Provenance, join_latents
 from stkit.latents.tuning import Tuning, tuned_generator
@@ -32,8 +34,6 @@ from stkit.photo.images import Photo, load_photo, picture_part, to_image, to_ten
 from stkit.photo.paste import Blend
 from stkit.photo.subjects import Box, find_subjects
 from stkit.plugins import Registry, load_plugins
-from stkit.refinement import refine_latents
-from stkit.results import Edit, Framed, Inversion, Inverted
 from stkit.weights import Weights, find_weights
 
 logger = logging.getLogger("stkit")
@@ -261,7 +261,7 @@ class Editor:
         """Edit by one `method`, or by a chain of `edits` like "age=+1.5" and "ganspace:pc3=-2", in order.
 
         `source` may be several inversions of one photo: all are edited and put into it. For latents give the
-        `photo` that they came from (see `stkit.results.find_photo`) to have the edit put into it.
+        `photo` that they came from (see `stkit.editor.results.find_photo`) to have the edit put into it.
         Raises UsageError, LatentsError, WeightsError.
         """
         if (method is None) == (not edits):
@@ -274,13 +274,13 @@ class Editor:
         return self.render(self.apply(latents, steps, references, seed), photo, blend, metrics)
 
     def parse_step(self, text: str, references: Latents | None = None, layers: LayerRange | None = None) -> EditStep:
-        """The edit of a text like "age=+1.5"; see `stkit.chain.parse_step`."""
+        """The edit of a text like "age=+1.5"; see `stkit.editor.steps.parse_step`."""
         return parse_step(text, self.registry, self.weights, self.device, references, layers)
 
     def apply(
         self, latents: Latents, steps: Sequence[EditStep], references: Latents | None = None, seed: int = 0
     ) -> Latents:
-        """The edited codes of all rows, without generating; see `stkit.chain.apply_steps`."""
+        """The edited codes of all rows, without generating; see `stkit.editor.steps.apply_steps`."""
         return apply_steps(latents, steps, self.registry, self.weights, self.device, references, seed)
 
     def try_steps(self, steps: Sequence[EditStep], references: Latents | None = None, seed: int = 0) -> None:

@@ -18,7 +18,7 @@ from stkit.errors import StkitError, UsageError
 from stkit.options import LayerRange, build_options
 
 if TYPE_CHECKING:
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
     from stkit.plugins import Registry
     from stkit.weights import Weights

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 from stkit.contracts.domains import Subject
+from stkit.editor.refinement import Gain
 from stkit.errors import PhotoError, UsageError
 from stkit.latents.latents import Latents, Provenance
 from stkit.measure.paired import picture_errors
 from stkit.photo.images import Photo, load_photo, picture_part, save_image, to_image
 from stkit.photo.paste import Blend, paste_back
 from stkit.photo.writeback import encode_photo, photo_suffix, save_photo
-from stkit.refinement import Gain
 
 logger = logging.getLogger("stkit")
 

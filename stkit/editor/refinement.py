@@ -15,7 +15,7 @@ from stkit.options import build_options
 if TYPE_CHECKING:
     import torch
 
-    from stkit.editor import Editor
+    from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
 
 _log = logging.getLogger("stkit")
