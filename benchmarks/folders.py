@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from stkit.sources import list_photos
+from stkit.jobs.sources import list_photos
 
 
 def measure(sources: list[str], out: Path, weights: str) -> tuple[float, float]:

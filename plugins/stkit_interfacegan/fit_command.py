@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from stkit.datasets.codes import LabelledCodes
     from stkit.editor.editor import Editor
-    from stkit.labelled import AttributeSpec
+    from stkit.jobs.labelled import AttributeSpec
     from stkit.options import LatentSpace
     from stkit_interfacegan.fitting import Fit
 
@@ -72,7 +72,7 @@ def run(
     if with_photos == with_samples or (labels is None) != (images is None) or (samples is None) != (scorer is None):
         raise UsageError("give --labels and --images, or --samples and --scorer")
     from stkit.datasets.labels import load_labels
-    from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples
+    from stkit.jobs.labelled import AttributeSpec, labelled_photos, labelled_samples
     from stkit.latents.directions import KIND, check_name, own_folder, save_direction
     from stkit.options import LatentSpace, LayerRange
     from stkit_interfacegan.fitting import fit_direction

@@ -13,7 +13,7 @@ import torch
 
 from stkit.datasets.codes import LabelledCodes
 from stkit.errors import LabelsError, UsageError
-from stkit.labelled import require_classes, two_classes
+from stkit.jobs.labelled import require_classes, two_classes
 from stkit.latents.directions import Direction, calibrate, coordinates
 from stkit.options import LatentSpace, LayerRange
 from stkit.weights import Weights

@@ -44,7 +44,7 @@ def run(
     import torch
 
     from stkit.datasets.labels import load_labels
-    from stkit.labelled import AttributeSpec, labelled_photos, two_classes
+    from stkit.jobs.labelled import AttributeSpec, labelled_photos, two_classes
     from stkit.latents.directions import check_name, own_folder
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 

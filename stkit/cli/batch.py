@@ -16,8 +16,8 @@ from stkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stkit.batch import FolderJob, Row
-    from stkit.sources import Item, Listing
+    from stkit.jobs.runner import FolderJob, Row
+    from stkit.jobs.sources import Item, Listing
 
 FAILED = 3
 """The exit code when photos failed and the others are done."""
@@ -41,9 +41,9 @@ def run_job(
 
     Ends with exit code 3 when a photo failed. However it ends, report.csv has a row for every photo.
     """
-    from stkit.batch import REPORT, Row, locked, run_batch, write_report
-    from stkit.pictures import contact_sheets
-    from stkit.sources import list_photos
+    from stkit.jobs.previews import contact_sheets
+    from stkit.jobs.runner import REPORT, Row, locked, run_batch, write_report
+    from stkit.jobs.sources import list_photos
 
     listing = list_photos(sources, out)
     started = time.monotonic()
@@ -84,7 +84,7 @@ def require_many(landmarks: Path | None, box: str | None) -> None:
 def _summary(rows: list[Row], listing: Listing, seconds: float) -> None:
     from rich.table import Table
 
-    from stkit.batch import printable
+    from stkit.jobs.runner import printable
 
     failed = [row for row in rows if row.status == "failed"]
     for row in failed[:_SHOWN]:

@@ -13,7 +13,7 @@ from stkit.errors import OutputError
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
-    from stkit.video import VideoEdit
+    from stkit.jobs.video import VideoEdit
 
 SmoothFlag = Annotated[float, typer.Option("--smooth", min=0, help="For a video: smoothing over time, in seconds.")]
 
@@ -33,7 +33,7 @@ def edit_clip(editor: Editor, source: Path, out: Path, edit: VideoEdit, overwrit
     from rich.progress import Progress
 
     from stkit.editor.steps import chain_label
-    from stkit.video import edit_video
+    from stkit.jobs.video import edit_video
 
     suffix = source.suffix.lower()
     name = f"{source.stem}.{chain_label(edit.steps)}{suffix if suffix in _KEPT else '.mkv'}"

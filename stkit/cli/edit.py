@@ -29,7 +29,7 @@ from stkit.cli.common import (
 from stkit.cli.invert import inversion_base, invert_photo, save_inversion
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import PhotoError, UsageError
-from stkit.outputs import LATENTS_SUFFIX, crop_files
+from stkit.jobs.outputs import LATENTS_SUFFIX, crop_files
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,14 +89,14 @@ def run(
     Folders, patterns, ZIP archives and latents of many photos go through in batches, as with `stkit invert`; of a video
     every frame is edited.
     """
-    from stkit.batch_edit import EditJob
     from stkit.editor.refinement import quality_refinements
     from stkit.editor.steps import chain_label
     from stkit.files import write_all
+    from stkit.jobs.edit import EditJob
+    from stkit.jobs.previews import parse_sweep
+    from stkit.jobs.video import VideoEdit
     from stkit.latents.latents import join_latents, save_latents_tuning
     from stkit.photo.paste import parse_blend
-    from stkit.pictures import parse_sweep
-    from stkit.video import VideoEdit
 
     refinements = quality_refinements(quality, refine)
     chosen_blend = parse_blend(blend)
@@ -203,7 +203,7 @@ def _steps(
 
 def _is_many(sources: Sequence[str]) -> bool:
     """Whether `sources` are more than one photo or the latents of one."""
-    from stkit.sources import LATENT_SUFFIX, is_batch, list_photos
+    from stkit.jobs.sources import LATENT_SUFFIX, is_batch, list_photos
 
     if is_batch(sources):
         return True
@@ -212,8 +212,8 @@ def _is_many(sources: Sequence[str]) -> bool:
 
 def _reference(editor: Editor, source: Path, inverter: str | None) -> Latents:
     """The codes of a reference photo, or of a latent file."""
+    from stkit.jobs.sources import LATENT_SUFFIX
     from stkit.latents.latents import load_latents
-    from stkit.sources import LATENT_SUFFIX
 
     if source.suffix == LATENT_SUFFIX:
         return load_latents(source)
@@ -264,9 +264,9 @@ def _report(out: Path, inversion: Inversion) -> Path:
 
 def _edit_files(base: Path, edit: Edit, inversions: list[Inversion]) -> tuple[dict[Path, bytes], Image.Image]:
     """The files of one edit, the picture itself first; and what to preview."""
+    from stkit.jobs.previews import before_after, subject_view
     from stkit.latents.latents import encode_latents
     from stkit.photo.images import encode_image, side_by_side
-    from stkit.pictures import before_after, subject_view
 
     def path(end: str) -> Path:
         return base.with_name(base.name + end)
@@ -289,8 +289,8 @@ def _sweep_files(
     """The strip of a sweep, and its animation; and what to preview."""
     import dataclasses
 
+    from stkit.jobs.previews import encode_gif, sweep_frames
     from stkit.photo.images import encode_image, side_by_side
-    from stkit.pictures import encode_gif, sweep_frames
 
     swept = [dataclasses.replace(step, strength=strength) for strength in strengths]
     frames = sweep_frames([edit_by([one]) for one in swept])

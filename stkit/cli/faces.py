@@ -24,7 +24,7 @@ def run(
     """Number the faces (or the domain's other subjects) in a photo, largest first; draw them to OUT/PHOTO/."""
     from stkit.errors import SubjectError
     from stkit.files import write_all
-    from stkit.outputs import photo_base
+    from stkit.jobs.outputs import photo_base
     from stkit.photo.images import encode_image, load_photo
     from stkit.photo.subjects import draw_subjects
 

@@ -30,9 +30,9 @@ from stkit.cli.common import (
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from stkit.batch_inversion import InversionJob
     from stkit.editor.editor import Editor, Inversion
-    from stkit.sources import Item
+    from stkit.jobs.invert import InversionJob
+    from stkit.jobs.sources import Item
 
 COMMAND = "invert"
 
@@ -70,7 +70,7 @@ def run(
     when it is started again; OUT/report.csv has a row for each photo; the exit code is 3 when some failed.
     """
     from stkit.editor.refinement import quality_refinements
-    from stkit.sources import is_batch
+    from stkit.jobs.sources import is_batch
 
     refinements = quality_refinements(quality, refine)
     if is_batch(photo):
@@ -106,8 +106,8 @@ def _refuse_other_settings(
     editor: Editor, photo: Path, out: Path, inverter: str | None, pairs: list[str], refinements: Sequence[str]
 ) -> None:
     """Raise OutputError when OUT has results of `photo` by other settings: now, not after minutes of refinement."""
+    from stkit.jobs.outputs import earlier_results, inversion_settings, read_description
     from stkit.options import parse_options
-    from stkit.outputs import earlier_results, inversion_settings, read_description
 
     description = out / photo.stem / f"{photo.stem}.json"
     known = read_description(description)
@@ -152,8 +152,8 @@ def invert_photo(
 def save_inversion(editor: Editor, inversion: Inversion, out: Path, overwrite: bool = False) -> list[Path]:
     """Write everything about `inversion` to out/STEM/; the paths written. Raises OutputError, UsageError."""
     from stkit.files import write_all
+    from stkit.jobs.outputs import describe_inversion, inversion_files, inversion_settings
     from stkit.latents.latents import save_latents_tuning
-    from stkit.outputs import describe_inversion, inversion_files, inversion_settings
 
     settings = inversion_settings(editor, inversion.latents.provenance[0].inverter or "", inversion.options)
     base = inversion_base(out, inversion, overwrite)
@@ -168,7 +168,7 @@ def inversion_base(out: Path, inversion: Inversion, overwrite: bool = False) -> 
 
     Raises UsageError when that folder is about another photo of the same name, unless it may be overwritten.
     """
-    from stkit.outputs import photo_base, subject_base
+    from stkit.jobs.outputs import photo_base, subject_base
 
     base = photo_base(out, inversion.photo.path, inversion.photo.sha256, overwrite)
     return subject_base(base, inversion.number)
@@ -185,7 +185,7 @@ def _job(
     refinements: Sequence[str],
     overwrite: bool,
 ) -> InversionJob:
-    from stkit.batch_inversion import InversionJob
+    from stkit.jobs.invert import InversionJob
     from stkit.options import parse_options
 
     editor = open_editor(domain, weights, device)
@@ -195,7 +195,7 @@ def _job(
 
 
 def _join(job: InversionJob, items: list[Item]) -> Path:
-    from stkit.batch_inversion import join_folder
+    from stkit.jobs.invert import join_folder
 
     return join_folder(job, items)
 

@@ -46,8 +46,8 @@ def run(
     """Go from one subject to the next along a straight line between their codes, as a GIF, a video or pictures."""
     import importlib.util
 
+    from stkit.jobs.animation import write_frames
     from stkit.latents.latents import interpolate, join_latents, load_latents
-    from stkit.moving import write_frames
 
     if out is None:
         video = importlib.util.find_spec("av") is not None

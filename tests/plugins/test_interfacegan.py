@@ -26,7 +26,7 @@ from stkit.datasets.codes import LabelledCodes
 from stkit.datasets.labels import load_labels
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
-from stkit.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
+from stkit.jobs.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
 from stkit.latents.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.plugins import load_plugins
@@ -259,7 +259,7 @@ def test_an_interrupted_inversion_goes_on(
 def test_photos_go_through_the_domain(
     editor: Editor, portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stkit.labelled.MIN_OF_A_CLASS", 2)
+    monkeypatch.setattr("stkit.jobs.labelled.MIN_OF_A_CLASS", 2)
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(6):

@@ -170,7 +170,7 @@ def inverted(
 
 def attribute_columns(text: str) -> list[tuple[str, str | None]]:
     """`age,sex=M` as columns with what counts as 1 in a column of words. Raises UsageError."""
-    from stkit.labelled import AttributeSpec
+    from stkit.jobs.labelled import AttributeSpec
 
     columns = [(spec.column, spec.positive) for spec in map(AttributeSpec.parse, text.split(","))]
     for name in (names := [name for name, _ in columns]):

@@ -24,7 +24,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError
 from stkit.files import remove_leftovers, write_text
-from stkit.sources import LOCK, Item
+from stkit.jobs.sources import LOCK, Item
 
 PreparedT = TypeVar("PreparedT")
 ResultT = TypeVar("ResultT")

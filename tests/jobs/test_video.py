@@ -16,8 +16,8 @@ from stkit.contracts.domains import Subject
 from stkit.editor.editor import Editor
 from stkit.editor.steps import EditStep
 from stkit.errors import MissingPackageError, PhotoError, SubjectError
+from stkit.jobs.video import VideoEdit, _segments, _smooth, edit_video
 from stkit.plugins import load_plugins
-from stkit.video import VideoEdit, _segments, _smooth, edit_video
 from stkit.weights import Weights
 
 RATE = Fraction(24000, 1001)

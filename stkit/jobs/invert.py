@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stkit.batch import Row
 from stkit.editor.editor import Editor
 from stkit.editor.results import Framed, Inverted
 from stkit.errors import UsageError
 from stkit.files import remove_leftovers
-from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
-from stkit.measure.usual import warn_if_unusual
-from stkit.outputs import (
+from stkit.jobs.outputs import (
     LATENTS_SUFFIX,
     PAIR_SUFFIX,
     describe_inversion,
@@ -29,8 +26,11 @@ from stkit.outputs import (
     subject_base,
     with_end,
 )
+from stkit.jobs.runner import Row
+from stkit.jobs.sources import Item
+from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
+from stkit.measure.usual import warn_if_unusual
 from stkit.photo.images import decode_photo, read_photo
-from stkit.sources import Item
 
 JOINED = "latents.safetensors"
 """The file in the output folder that holds the codes of all its photos, with `--latents one`."""
@@ -38,7 +38,7 @@ JOINED = "latents.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class InversionJob:
-    """Inverts photos into folders below `out`; a `stkit.batch.Job`.
+    """Inverts photos into folders below `out`; a `stkit.jobs.runner.Job`.
 
     `face` is "largest", "all" or a number, `refine` as in `Editor.invert_all`. Results of the same photo with the same
     settings are kept. Others in the same place fail the photo, unless `overwrite`. `joined` names the photos, by path

@@ -25,8 +25,8 @@ from stkit.editor.editor import Editor
 from stkit.editor.steps import EditStep
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path
+from stkit.jobs.animation import add_video_stream, import_av
 from stkit.latents.latents import Latents, Provenance
-from stkit.moving import add_video_stream, import_av
 from stkit.photo.alignment import frame_photo
 from stkit.photo.images import to_tensor
 from stkit.photo.paste import Blend, paste_back

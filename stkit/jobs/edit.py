@@ -11,16 +11,13 @@ from typing import Any
 
 import torch
 
-from stkit.batch import Row
-from stkit.batch_inversion import done_row, invert_photos, kept_row, require_any_photos_face
 from stkit.editor.editor import Editor
 from stkit.editor.results import Edit, Framed, Inverted, find_photo
 from stkit.editor.steps import EditStep, chain_label, files_of
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
-from stkit.measure.usual import warn_if_unusual
-from stkit.outputs import (
+from stkit.jobs.invert import done_row, invert_photos, kept_row, require_any_photos_face
+from stkit.jobs.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
     crop_files,
@@ -32,10 +29,13 @@ from stkit.outputs import (
     subject_base,
     with_end,
 )
+from stkit.jobs.previews import before_after
+from stkit.jobs.runner import Row
+from stkit.jobs.sources import Item
+from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
+from stkit.measure.usual import warn_if_unusual
 from stkit.photo.images import Photo, decode_photo, encode_image, load_photo, read_photo
 from stkit.photo.paste import Blend
-from stkit.pictures import before_after
-from stkit.sources import Item
 from stkit.weights import load_header
 
 
@@ -51,7 +51,7 @@ class Edited:
 
 @dataclass(frozen=True, eq=False)
 class EditJob:
-    """Edits photos, or latents that stand for their photos, by `steps` into folders below `out`; a `stkit.batch.Job`.
+    """Edits photos, or latents that stand for their photos, by `steps` into folders below `out`: a `jobs.runner.Job`.
 
     For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), before and after side
     by side, the edited latents and a description. `face` is "largest", "all" or a number, `refine` as in

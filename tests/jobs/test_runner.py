@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from stkit.batch import Row, locked, run_batch, write_report
 from stkit.errors import OutputError, PhotoError, WeightsError
-from stkit.sources import Item
+from stkit.jobs.runner import Row, locked, run_batch, write_report
+from stkit.jobs.sources import Item
 
 ITEMS = [Item(Path(f"{number:03}.jpg"), PurePosixPath(f"{number:03}")) for number in range(40)]
 
