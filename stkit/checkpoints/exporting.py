@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from stkit.checkpoints.nvidia import export_nvidia_generator
 from stkit.checkpoints.rosinality import export_rosinality_generator
 from stkit.errors import UnknownNameError, UsageError
 from stkit.files import atomic_path
-from stkit.weights import Weights, load_header, load_tensors
+from stkit.weights import Weights, load_tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +79,4 @@ def export_weights(weights: Weights, format_name: str, out: Path, kind: str = "g
     return path
 
 
-def header_json(weights: Weights, kind: str) -> str:
-    """The header of a part as JSON, for formats that can carry it."""
-    header = load_header(weights.path(kind))
-    return json.dumps({**dataclasses.asdict(header), "alignment": header.alignment.to_dict()}, sort_keys=True)
-
-
-__all__ = ["FORMATS", "Format", "export_weights", "header_json"]
+__all__ = ["FORMATS", "Format", "export_weights"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -11,7 +13,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stkit.checkpoints.exporting import header_json
 from stkit.errors import MissingPackageError, UsageError
 from stkit.models.psp_encoders import Architecture, load_psp_encoder
 from stkit.models.stylegan2 import Generator
@@ -76,4 +77,10 @@ def _model(weights: Weights, kind: str) -> tuple[nn.Module, tuple[int, ...], tup
     raise UsageError(f"the {kind} ({architecture}) is no single network from photo to codes; export it as safetensors")
 
 
-__all__ = ["export_onnx"]
+def header_json(weights: Weights, kind: str) -> str:
+    """The header of a part as JSON, for formats that can carry it."""
+    header = load_header(weights.path(kind))
+    return json.dumps({**dataclasses.asdict(header), "alignment": header.alignment.to_dict()}, sort_keys=True)
+
+
+__all__ = ["export_onnx", "header_json"]
