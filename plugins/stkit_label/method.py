@@ -107,7 +107,7 @@ def _walk(
 
     import torch
 
-    from stkit_label.directions import first_order, logit_gradients, project_out, second_order, unit
+    from stkit_label.gradients import first_order, logit_gradients, project_out, second_order, unit
 
     network = copy.deepcopy(classifier).double()
     codes = start.detach().cpu().double()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stkit.cli.batch import BatchFlag, SheetFlag, require_many, run_job
-from stkit.cli.clip import SmoothFlag, edit_clip, is_clip
 from stkit.cli.common import (
     BoxFlag,
     DeviceFlag,
@@ -28,6 +27,7 @@ from stkit.cli.common import (
 )
 from stkit.cli.invert import inversion_base, invert_photo, save_inversion
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
+from stkit.cli.video import SmoothFlag, edit_clip, is_clip
 from stkit.errors import PhotoError, UsageError
 from stkit.jobs.outputs import LATENTS_SUFFIX, crop_files
 

@@ -35,7 +35,7 @@ from stkit.training.augment import AugmentConfig, AugmentController, apply_augme
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
-from stkit.training.losses import training_lpips
+from stkit.training.perceptual import training_lpips
 from stkit.weights import Header, tensors_fingerprint
 
 # The mean w follows the mapping network by this much a step, as in the papers.

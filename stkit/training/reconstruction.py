@@ -42,7 +42,7 @@ from stkit.training.loop import (
     run_settings,
     step_generator,
 )
-from stkit.training.losses import training_lpips
+from stkit.training.perceptual import training_lpips
 from stkit.weights import Header
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stkit_label.directions import first_order, loss_gradient, project_out, second_order
+from stkit_label.gradients import first_order, loss_gradient, project_out, second_order
 from stkit_label.method import LabelEditing, LabelOptions
 from torch import Tensor
 

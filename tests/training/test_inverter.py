@@ -23,7 +23,7 @@ from stkit.training.export import save_module
 from stkit.training.generator import export_generator
 from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter, load_identity
 from stkit.training.loop import LoopConfig
-from stkit.training.losses import zoomed
+from stkit.training.perceptual import zoomed
 from stkit.weights import find_weights, load_header, verify_weights
 from tests.training.resuming import log_lines, require_same_bits
 

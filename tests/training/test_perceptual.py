@@ -8,7 +8,7 @@ import torch
 from stkit.contracts.framing import WHOLE
 from stkit.measure.lpips import load_lpips
 from stkit.plugins import load_plugins
-from stkit.training.losses import training_lpips
+from stkit.training.perceptual import training_lpips
 
 
 @pytest.mark.parametrize("domain", ["faces", "cars"])
