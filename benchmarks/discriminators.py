@@ -26,7 +26,8 @@ from stkit.devices import fast_dtype, resolve_device
 from stkit.jobs.evaluate import evaluate_samples
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT
 from stkit.training.generator import AdversarialConfig, GeneratorRun, default_r1_gamma, export_generator
@@ -46,7 +47,7 @@ def configure(
     layers = int(setting.removeprefix("mapping-")) if setting.startswith("mapping-") else 4
     base, widest = (base // 2, widest // 2) if setting == "channels/2" else (base, widest)
     batch = batch // 2 if setting == "batch/2" else batch
-    generator = GeneratorConfig(size, 256, 256, layers, base, widest)
+    generator = StyleGAN2Config(size, 256, 256, layers, base, widest)
     rate = 2e-3 * {"rate/2": 0.5, "rate*2": 2.0}.get(setting, 1.0)
     shared |= {"g_learning_rate": rate, "d_learning_rate": rate}
     if discriminator == "projected":
@@ -97,7 +98,7 @@ def main() -> None:
         run = GeneratorRun(config, loop, train_set, device)
         steps = train_for(run, arguments.seconds)
         averaged = run.ema.model
-        assert isinstance(averaged, Generator)
+        assert isinstance(averaged, StyleGAN2)
         folder = arguments.out / f"{name}-weights"
         export_generator(
             averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"

@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from stkit.models.inference import freeze_generator, freeze_style_transformer
+from stkit.models.inference import freeze_style_transformer
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 
 Paths = Mapping[str, Callable[[], Tensor]]
 """Ways to the same output: the twin under "ref", then the fast ones by their dtype."""
@@ -48,16 +49,16 @@ class Row:
     psnr: float
 
 
-def generator_paths(config: GeneratorConfig) -> Paths:
+def generator_paths(config: StyleGAN2Config) -> Paths:
     """From w_plus [1, num_ws, w_dim] to an image, constant noise."""
     torch.manual_seed(0)
-    generator = Generator(config).eval()
+    generator = StyleGAN2(config).eval()
     for conv in generator.synthesis.convs:
         nn.init.constant_(conv.get_parameter("noise_strength"), 0.1)
     network = generator.synthesis
     with torch.no_grad():
         w_plus = generator.map(torch.randn(1, config.z_dim))
-    frozen = {_name(dtype): freeze_generator(generator, dtype) for dtype in _DTYPES}
+    frozen = {_name(dtype): generator.freeze(dtype) for dtype in _DTYPES}
     fast = {name: lambda model=model: model.synthesize(w_plus) for name, model in frozen.items()}
     return {"ref": lambda: network(network.styles(w_plus), ref=True), **fast}
 
@@ -146,8 +147,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [
-        *compare("generator 256 px", generator_paths(GeneratorConfig(256)), args.rounds),
-        *compare("generator 1024 px", generator_paths(GeneratorConfig(1024)), args.rounds),
+        *compare("generator 256 px", generator_paths(StyleGAN2Config(256)), args.rounds),
+        *compare("generator 1024 px", generator_paths(StyleGAN2Config(1024)), args.rounds),
         *compare("inverter 256 px", inverter_paths(StyleTransformerConfig()), args.rounds),
     ]
     capability = torch.backends.cpu.get_cpu_capability()

@@ -33,6 +33,7 @@ from stkit.datasets.images import ImageSet, load_image_set, load_train_val
 from stkit.devices import fast_dtype
 from stkit.jobs.evaluate import evaluate_reconstruction, mean_image
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
+from stkit.models.registry import load_generator
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.plugins import load_plugins
 from stkit.training.inverter import InverterConfig, InverterRun, export_inverter, load_identity
@@ -65,7 +66,7 @@ class Setting:
 
     def run(self, architecture: Architecture, change: str, out: Path, steps: int, resume: bool) -> InverterRun:
         """A run of `stkit train inverter`, with one of SETTINGS."""
-        generator = self.weights.generator()
+        generator = load_generator(self.weights)
         shape: StyleTransformerConfig | PSPEncoderConfig
         if architecture == "style-transformer":
             shape = StyleTransformerConfig.small(generator.config)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from stkit.contracts.domains import Domain
     from stkit.contracts.editing import EditingMethod
+    from stkit.contracts.generators import Architecture
     from stkit.contracts.inversion import Inverter
     from stkit.contracts.metrics import Metric
     from stkit.contracts.scoring import Scorer
@@ -55,6 +56,11 @@ def register_metrics() -> Sequence[Metric]:
 @hookspec
 def register_scorers() -> Sequence[Scorer]:
     """Scorers for `stkit fit-direction --scorer NAME`: they label a generator's own samples."""
+
+
+@hookspec
+def register_generators() -> Sequence[Architecture]:
+    """Generator architectures, as objects: what the headers of weights files name, and how to build and import it."""
 
 
 @hookspec

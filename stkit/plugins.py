@@ -17,6 +17,7 @@ import pluggy
 from stkit import hookspecs
 from stkit.contracts.domains import Domain
 from stkit.contracts.editing import EditingMethod
+from stkit.contracts.generators import Architecture
 from stkit.contracts.inversion import Inverter
 from stkit.contracts.metrics import Metric
 from stkit.contracts.scoring import Scorer
@@ -34,6 +35,7 @@ GROUP = "stkit"
 """The entry-point group that plugins name their module in."""
 
 _NOUNS: dict[str, tuple[str, type]] = {
+    "register_generators": ("generator", Architecture),
     "register_editing_methods": ("editing method", EditingMethod),
     "register_inverters": ("inverter", Inverter),
     "register_domains": ("domain", Domain),
@@ -50,7 +52,7 @@ _FAILURES = (Exception, SystemExit)
 class PluginInfo:
     """One plugin: where it comes from, what it registered, and what is wrong with it.
 
-    `registered` maps a noun ("editing method", "inverter", "domain", "metric", "scorer", "command") to the
+    `registered` maps a noun ("generator", "editing method", "inverter", "domain", "metric", "scorer", "command") to the
     names that were accepted; each problem is one line. `manager` holds this plugin's hooks and no other's.
     """
 
@@ -82,6 +84,7 @@ class Registry:
     domains: dict[str, Domain]
     metrics: dict[str, Metric]
     scorers: dict[str, Scorer]
+    architectures: dict[str, Architecture]
     plugins: list[PluginInfo]
 
     def editing_method(self, name: str) -> EditingMethod:
@@ -117,6 +120,10 @@ class Registry:
         """The scorer `name`; raises UnknownNameError with the nearest names."""
         return _find("scorer", name, self.scorers)
 
+    def architecture(self, name: str) -> Architecture:
+        """The generator architecture `name`; raises UnknownNameError with the nearest names."""
+        return _find("generator architecture", name, self.architectures)
+
 
 def _find(noun: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
@@ -147,7 +154,13 @@ def load_entry_points(entry_points: Iterable[importlib.metadata.EntryPoint]) -> 
             plugin = _register(plugin, hook, noun, base, found[noun], owners)
         plugins.append(plugin)
     return Registry(
-        found["editing method"], found["inverter"], found["domain"], found["metric"], found["scorer"], plugins
+        found["editing method"],
+        found["inverter"],
+        found["domain"],
+        found["metric"],
+        found["scorer"],
+        found["generator"],
+        plugins,
     )
 
 

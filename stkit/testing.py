@@ -21,6 +21,7 @@ from PIL import Image
 
 from stkit.contracts.editing import EditContext
 from stkit.contracts.framing import AlignmentTemplate
+from stkit.contracts.generators import shape_values
 from stkit.contracts.inversion import InversionContext
 from stkit.errors import StkitError, UsageError
 from stkit.latents.latents import Latents, Provenance
@@ -53,12 +54,13 @@ def make_tiny_weights(
     The Style Transformer is the weights' own; pSp, e4e and ReStyle encoders lie beside it.
     """
     from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
+    from stkit.models.shapes import StyleGAN2Config
     from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-    from stkit.models.stylegan2 import Generator, GeneratorConfig
+    from stkit.models.stylegan2 import StyleGAN2
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = Generator(GeneratorConfig(16, 32, 32, mapping_layers=2, channel_base=256, channel_max=32))
+        generator = StyleGAN2(StyleGAN2Config(16, 32, 32, mapping_layers=2, channel_base=256, channel_max=32))
         generator.w_avg.copy_(generator.compute_w_avg(100))
         inverter = StyleTransformer(
             StyleTransformerConfig(
@@ -82,11 +84,13 @@ def make_tiny_weights(
         domain=domain,
         alignment=alignment,
         licence="CC0-1.0 (random numbers)",
+        shape=shape_values(generator.config),
     )
     written = save_tensors(folder / "generator.safetensors", generator.state_dict(), header)
     header = dataclasses.replace(
         header,
         kind="inverter",
+        shape={},
         architecture="style-transformer",
         config=dataclasses.asdict(inverter.config),
         generator=written.fingerprint,

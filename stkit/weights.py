@@ -8,9 +8,11 @@ with their hashes in `manifest.toml` beside them. Reading headers needs no torch
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from stkit.models.generators import Generator
     from stkit.models.style_transformer import StyleTransformer
-    from stkit.models.stylegan2 import Generator
 
     ModuleT = TypeVar("ModuleT", bound=nn.Module)
     T = TypeVar("T")
@@ -46,7 +48,8 @@ class Header:
     """What a weights file says of itself.
 
     `fingerprint` is the sha256 of its own tensors, `generator` the fingerprint of the generator it
-    belongs to (its own, for a generator); `config` builds the model class of `architecture`.
+    belongs to (its own, for a generator); `config` builds the model class of `architecture`. A generator's
+    `shape` has its z_dim, w_dim, num_ws and img_resolution.
     """
 
     kind: str
@@ -58,6 +61,14 @@ class Header:
     generator: str = ""
     fingerprint: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    shape: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind == "generator" and not self.shape:  # a file from before headers had shapes: a StyleGAN2
+            size = int(self.config["img_resolution"])
+            shape = {"num_ws": 2 * (size.bit_length() - 2), "img_resolution": size}
+            shape.update((name, int(self.config[name])) for name in ("z_dim", "w_dim"))
+            object.__setattr__(self, "shape", shape)
 
 
 @dataclass(frozen=True)
@@ -87,17 +98,17 @@ class Weights:
     @property
     def resolution(self) -> int:
         """Side of the generator's images in pixels."""
-        return int(self.header.config["img_resolution"])
+        return self.header.shape["img_resolution"]
 
     @property
     def num_ws(self) -> int:
         """Number of w vectors that steer the generator."""
-        return 2 * (self.resolution.bit_length() - 2)
+        return self.header.shape["num_ws"]
 
     @property
     def w_dim(self) -> int:
         """Width of w."""
-        return int(self.header.config["w_dim"])
+        return self.header.shape["w_dim"]
 
     def path(self, kind: str) -> Path:
         """Where the file of `kind` is, or would be."""
@@ -114,21 +125,12 @@ class Weights:
         return cast("T", self._kept[key])
 
     def generator(self, device: torch.device | str = "cpu") -> Generator:
-        """The generator, in eval mode. Raises WeightsError."""
-        from stkit.models.stylegan2 import Generator, GeneratorConfig
-
-        return self.load("generator", "stylegan2", lambda config: Generator(GeneratorConfig(**config)), device)
+        """Deprecated: `stkit.models.registry.load_generator` does it."""
+        return _moved("stkit.models.registry", "load_generator")(self, device)
 
     def style_transformer(self, device: torch.device | str = "cpu") -> StyleTransformer:
-        """The Style Transformer inverter, in eval mode. Raises WeightsError."""
-        from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-
-        return self.load(
-            self.inverter_kind("style-transformer"),
-            "style-transformer",
-            lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
-            device,
-        )
+        """Deprecated: `stkit.models.style_transformer.load_style_transformer` does it."""
+        return _moved("stkit.models.style_transformer", "load_style_transformer")(self, device)
 
     def inverters(self) -> dict[str, str]:
         """Architecture and kind of the inverters: the weights' own is `inverter`, others are `inverter-NAME`.
@@ -209,6 +211,12 @@ class Weights:
                 f"{path} belongs to generator {header.generator[:12]}, but weights '{self.name}' have generator "
                 f"{self.fingerprint[:12]}; make it again with these weights"
             )
+
+
+def _moved(module: str, name: str) -> Callable[..., Any]:
+    """The function that took the place of a method of `Weights`; weights themselves know no networks."""
+    warnings.warn(f"loading networks moved to {module}.{name}(weights, device)", DeprecationWarning, stacklevel=3)
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Header) -> Header:

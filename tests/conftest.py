@@ -51,9 +51,10 @@ def equipped_weights(tiny_weights: Weights, tmp_path_factory: pytest.TempPathFac
     """`tiny_weights` in a folder of their own, with what editing methods need to have an attribute."""
     from stkit_stylespace.channels import KIND, rank_channels, save_ranking, styles_of
 
-    from stkit.latents.directions import Direction, sample_w, save_direction
+    from stkit.latents.directions import Direction, save_direction
     from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
     from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
+    from stkit.models.registry import sample_w
     from stkit.options import LatentSpace
     from stkit.training.classifier import export_classifier
     from stkit.training.reference import export_reference

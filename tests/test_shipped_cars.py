@@ -7,8 +7,8 @@ import torch
 
 import stkit
 from stkit.editor.editor import Editor
-from stkit.latents.directions import sample_w
 from stkit.latents.latents import Latents
+from stkit.models.registry import sample_w
 from stkit.photo.images import picture_part
 
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from stkit.errors import UnknownNameError, WeightsError
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.registry import load_generator
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.style_transformer import load_style_transformer
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.testing import make_tiny_weights
 from stkit.weights import (
     Weights,
@@ -34,12 +37,12 @@ def folder(tmp_path: Path, tiny_weights: Weights) -> Path:
 
 def test_the_generator_is_what_was_saved(folder: Path) -> None:
     weights = find_weights(str(folder))
-    generator = weights.generator()
+    generator = load_generator(weights)
     _, tensors = load_tensors(weights.path("generator"))
     assert generator.state_dict().keys() == tensors.keys()
     assert all(torch.equal(value, tensors[name].float()) for name, value in generator.state_dict().items())
     assert not generator.training
-    assert weights.generator() is generator
+    assert load_generator(weights) is generator
     assert (weights.num_ws, weights.resolution, weights.w_dim) == (
         generator.config.num_ws,
         generator.config.img_resolution,
@@ -65,7 +68,7 @@ def test_damaged_files_are_one_line(folder: Path, kind: str, change: str) -> Non
     with pytest.raises(WeightsError) as caught:
         weights = find_weights(str(folder))
         if kind == "generator":
-            weights.generator()
+            load_generator(weights)
         weights.load(kind, "style-transformer", lambda config: torch.nn.Identity())
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -88,7 +91,7 @@ def test_loading_is_strict(folder: Path) -> None:
     tensors["extra"] = torch.zeros(1)
     save_tensors(path, tensors, dataclasses.replace(header, generator=""))
     with pytest.raises(WeightsError, match="does not fit its own config"):
-        find_weights(str(folder)).generator()
+        load_generator(find_weights(str(folder)))
 
 
 def test_missing_parts_and_wrong_architectures_are_named(folder: Path) -> None:
@@ -144,7 +147,7 @@ def test_shipped_weights_are_what_the_manifest_says() -> None:
 def test_headers_need_no_model(tiny_weights: Weights) -> None:
     header = load_header(tiny_weights.path("generator"))
     assert header.generator == header.fingerprint
-    assert Generator(GeneratorConfig(**header.config)).config.img_resolution == 16
+    assert StyleGAN2(StyleGAN2Config(**header.config)).config.img_resolution == 16
 
 
 def test_several_inverters_lie_beside_one_generator(tmp_path: Path) -> None:
@@ -164,7 +167,7 @@ def test_several_inverters_lie_beside_one_generator(tmp_path: Path) -> None:
     for path in weights.folder.glob("inverter*"):
         path.unlink()
     with pytest.raises(WeightsError, match="have no style-transformer inverter; they have none"):
-        weights.style_transformer()
+        load_style_transformer(weights)
     with pytest.raises(WeightsError, match="have no inverter; train one"):
         weights.own_inverter()
 
@@ -172,7 +175,7 @@ def test_several_inverters_lie_beside_one_generator(tmp_path: Path) -> None:
 def test_models_first_loaded_in_inference_mode_can_still_be_optimised_through(folder: Path) -> None:
     weights = find_weights(str(folder))
     with torch.inference_mode():
-        weights.generator()
+        load_generator(weights)
     codes = torch.zeros(1, weights.num_ws, weights.w_dim, requires_grad=True)
-    weights.generator().synthesize(codes, dtype=torch.float32).sum().backward()
+    load_generator(weights).synthesize(codes, dtype=torch.float32).sum().backward()
     assert codes.grad is not None

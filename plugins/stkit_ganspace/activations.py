@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.latents.directions import middle_range, row_signs, sample_w
-from stkit.models.stylegan2 import GeneratorConfig
+from stkit.latents.directions import middle_range, row_signs
+from stkit.models.registry import load_generator, sample_w
 from stkit.weights import Weights
 from stkit_ganspace.stored import Stored
 
@@ -37,8 +37,8 @@ STORED = Stored(
 
 def count_activations(weights: Weights) -> int:
     """How many components there are to fit."""
-    config = GeneratorConfig(**weights.header.config)
-    return min(COUNT, weights.w_dim, 4 * 4 * config.channels(4))
+    generator = load_generator(weights)
+    return min(COUNT, weights.w_dim, generator.early_features(generator.w_avg[None]).numel())
 
 
 def load_activations(weights: Weights) -> ActivationComponents:
@@ -58,13 +58,8 @@ def fit_activations(
     from sklearn.decomposition import PCA
 
     w = sample_w(weights, samples, seed)
-    conv = weights.generator().synthesis.convs[0]
-    const = weights.generator().synthesis.const
-    rows = []
-    for part in w.split(250):
-        style = conv.get_submodule("affine")(part)
-        rows.append(conv(const.expand(len(part), -1, -1, -1), style, "none").flatten(1))
-    activations = torch.cat(rows).numpy()
+    generator = load_generator(weights)
+    activations = torch.cat([generator.early_features(part).flatten(1) for part in w.split(250)]).numpy()
     count = min(count, weights.w_dim, activations.shape[1])
     pca = PCA(count, svd_solver="randomized", random_state=0).fit(activations)
     x = torch.from_numpy(pca.transform(activations)).double()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.latents.directions import middle_range, row_signs, sample_w
+from stkit.latents.directions import middle_range, row_signs
+from stkit.models.registry import sample_w
 from stkit.weights import Weights
 from stkit_ganspace.stored import Stored
 

@@ -169,7 +169,8 @@ def _foreign(
 ) -> Direction:
     """A direction of another project, measured on the generator's own samples."""
     from stkit.checkpoints.directions import read_directions
-    from stkit.latents.directions import Direction, calibrate, coordinates, require_shape, sample_w
+    from stkit.latents.directions import Direction, calibrate, coordinates, require_shape
+    from stkit.models.registry import sample_w
     from stkit.options import LatentSpace
 
     read = read_directions(path)

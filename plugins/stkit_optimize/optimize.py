@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from stkit.latents.latents import Latents
-    from stkit.models.stylegan2 import Generator
+    from stkit.models.generators import Generator
     from stkit_optimize.objective import Objective
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stkit.models.stylegan2 import Generator
+from stkit.models.generators import Generator
 from stkit_optimize.descent import descend
 from stkit_optimize.objective import Objective
 from stkit_optimize.start import w_spread
@@ -75,12 +75,11 @@ def noise_regularisation(maps: list[Tensor]) -> Tensor:
 def _own_noise(generator: Generator, random: torch.Generator) -> list[Tensor]:
     """Fresh noise maps, with gradients, in the layers of `generator` that use noise."""
     maps = []
-    for layer in generator.synthesis.convs:
-        if layer.get_parameter("noise_strength") != 0:
-            shape = layer.get_buffer("noise_const").shape
-            noise = torch.randn(shape, generator=random).to(generator.w_avg).requires_grad_()
-            layer.register_buffer("noise_const", noise)
-            maps.append(noise)
+    for name, fixed in generator.noise_maps().items():
+        noise = torch.randn(fixed.shape, generator=random).to(fixed).requires_grad_()
+        layer, _, buffer = name.rpartition(".")
+        generator.get_submodule(layer).register_buffer(buffer, noise)
+        maps.append(noise)
     return maps
 
 

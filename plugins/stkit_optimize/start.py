@@ -9,7 +9,8 @@ from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext
 from stkit.latents.tuning import tuned_generator
-from stkit.models.stylegan2 import Generator
+from stkit.models.generators import Generator
+from stkit.models.registry import load_generator
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins
 
@@ -21,7 +22,7 @@ _SAMPLES = 4000
 
 def starting_generator(context: InversionContext) -> Generator:
     """The generator of the weights, or the one that was tuned for the codes to go on from."""
-    generator = context.weights.generator(context.device)
+    generator = load_generator(context.weights, context.device)
     if context.start is None or context.start.tuning is None:
         return generator
     return tuned_generator(generator, context.start.tuning)
@@ -30,7 +31,7 @@ def starting_generator(context: InversionContext) -> Generator:
 def starting_codes(crops: Tensor, context: InversionContext, *, encode: bool) -> Tensor:
     """Codes [B, num_ws, w_dim] for `crops`: the context's, or with `encode` the weights' own encoder's, or `w_avg`."""
     weights = context.weights
-    generator = weights.generator(context.device)
+    generator = load_generator(weights, context.device)
     if context.start is not None:
         codes = context.start.codes.to(context.device)
         return generator.broadcast(codes) if context.start.space is LatentSpace.W else codes.clone()

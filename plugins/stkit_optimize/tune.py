@@ -13,7 +13,8 @@ from stkit.contracts.inversion import InversionContext
 from stkit.devices import fast_dtype
 from stkit.latents.latents import Latents
 from stkit.latents.tuning import Tuning, tuning_between
-from stkit.models.stylegan2 import Generator
+from stkit.models.generators import Generator
+from stkit.models.registry import load_generator
 from stkit.options import LatentSpace
 from stkit_optimize.descent import descend
 from stkit_optimize.objective import Objective, load_network
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def tune(crops: Tensor, pivots: Latents, options: PTIOptions, context: InversionContext) -> Tuning:
     """What makes the generator give `crops` [B, 3, R, R] at `pivots`, codes of the same rows."""
     device = context.device
-    base = context.weights.generator(device)
+    base = load_generator(context.weights, device)
     before = starting_generator(context)
     tuned = copy.deepcopy(before)
     parameters = [p.requires_grad_() for p in tuned.synthesis.parameters()]

@@ -39,13 +39,14 @@ class ReStyle(Inverter[ReStyleOptions]):
 
         from stkit.latents.latents import Latents
         from stkit.models.psp_encoders import encode_iteratively, load_psp_encoder
+        from stkit.models.registry import load_generator
         from stkit.photo.images import resize_batch
 
         weights, device = context.weights, context.device
         encoder = load_psp_encoder(weights, "restyle", device)
         images = resize_batch(crops.to(device), encoder.config.input_resolution)
         with torch.inference_mode():
-            passes = encode_iteratively(encoder, weights.generator(device), images, options.iterations)
+            passes = encode_iteratively(encoder, load_generator(weights, device), images, options.iterations)
         return Latents(passes[-1].clone(), weights.fingerprint)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.latents.directions import calibrate, coordinates, row_signs, sample_w
-from stkit.models.ops import EqualLinear
-from stkit.models.stylegan2 import SynthesisNetwork
+from stkit.latents.directions import calibrate, coordinates, row_signs
+from stkit.models.generators import Generator
+from stkit.models.registry import load_generator, sample_w
 from stkit.options import LayerRange
 from stkit.weights import Weights
 
@@ -34,18 +34,17 @@ def load_factors(weights: Weights, layers: LayerRange | None) -> Factors:
     return weights.keep(("sefa", indices), lambda: _compute(weights, indices))
 
 
-def modulation_weights(network: SynthesisNetwork, layers: range) -> Tensor:
+def modulation_weights(generator: Generator, layers: range) -> Tensor:
     """A [channels, w_dim]: the affine maps from w to the styles of `layers`, one below the other.
 
-    Layer i of w_plus steers convolution i, the last one the last ToRGB.
+    Of the style layers that a row of w_plus steers, those of convolutions count, and where there is none the image's.
     """
-    modules = [*network.convs, network.to_rgbs[-1]]
-    rows = []
-    for layer in layers:
-        affine = modules[layer].affine
-        assert isinstance(affine, EqualLinear)
-        rows.append(affine.weight * affine.scale)
-    return torch.cat(rows).detach()
+    steered: dict[int, dict[str, list[Tensor]]] = {row: {} for row in layers}
+    for i, layer in enumerate(generator.style_layers()):
+        if layer.w_index in steered:
+            steered[layer.w_index].setdefault(layer.kind, []).append(generator.modulation(i)[0])
+    parts = [part for kinds in steered.values() for part in kinds.get("conv", kinds.get("image", []))]
+    return torch.cat(parts).detach()
 
 
 def factorise(a: Tensor, count: int = COUNT) -> tuple[Tensor, Tensor]:
@@ -59,7 +58,7 @@ def factorise(a: Tensor, count: int = COUNT) -> tuple[Tensor, Tensor]:
 
 
 def _compute(weights: Weights, layers: range) -> Factors:
-    directions, values = factorise(modulation_weights(weights.generator().synthesis, layers))
+    directions, values = factorise(modulation_weights(load_generator(weights), layers))
     w = weights.keep("sefa w", lambda: sample_w(weights, _SAMPLES))
     measured = [calibrate(coordinates(w, direction)) for direction in directions]
     shares = (values / values.sum())[: len(directions)].tolist()

@@ -25,10 +25,11 @@ class StyleTransformerInverter(Inverter[Options]):
 
         from stkit.latents.latents import Latents
         from stkit.models.inference import freeze_style_transformer
+        from stkit.models.style_transformer import load_style_transformer
         from stkit.photo.images import resize_batch
 
         weights = context.weights
-        model = weights.style_transformer(context.device)
+        model = load_style_transformer(weights, context.device)
         on_cpu = context.device.type == "cpu"
         network = weights.keep("frozen inverter", lambda: freeze_style_transformer(model)) if on_cpu else model
         with torch.inference_mode():

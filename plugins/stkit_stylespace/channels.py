@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from stkit.errors import UsageError, WeightsError
-from stkit.latents.directions import check_name, find_files, middle_range, sample_w
+from stkit.latents.directions import check_name, find_files, middle_range
+from stkit.models.registry import load_generator, sample_w
 from stkit.weights import Header, Weights, load_tensors, save_tensors
 
 KIND = "stylespace"
@@ -20,9 +22,10 @@ _SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class StyleLayer:
-    """A style layer: `index` as the paper counts (4x4 conv, 4x4 ToRGB, 8x8 conv, conv, ToRGB, ...), the layer of
-    w_plus that steers it, and its channels, `start` to `start + width`, in the order of `SynthesisNetwork.styles`."""
+class Channels:
+    """The channels of a style layer: `index` as the paper counts (4x4 conv, 4x4 ToRGB, 8x8 conv, conv, ToRGB, ...),
+    the layer of w_plus that steers it, and its channels, `start` to `start + width`, in the order of
+    `Generator.styles`."""
 
     index: int
     w_layer: int
@@ -42,32 +45,28 @@ class Ranking:
     limits: Tensor
 
 
-def style_layers(weights: Weights) -> list[StyleLayer]:
-    """All style layers, in the order of `SynthesisNetwork.styles`: the convs, then the ToRGBs."""
-    network = weights.generator().synthesis
-    convs = [(3 * ((i + 1) // 2) - 1 + (i + 1) % 2 if i else 0, i) for i in range(len(network.convs))]
-    rgbs = [(3 * i + 1, 2 * i + 1) for i in range(len(network.to_rgbs))]
-    layers, start = [], 0
-    for (index, w_layer), module in zip(convs + rgbs, [*network.convs, *network.to_rgbs], strict=True):
-        width = module.get_submodule("affine").weight.shape[0]
-        assert isinstance(width, int)
-        layers.append(StyleLayer(index, w_layer, start, width))
-        start += width
-    return layers
+def style_layers(weights: Weights) -> list[Channels]:
+    """The channels of all style layers, in the order of `Generator.style_layers`."""
+    layers = load_generator(weights).style_layers()
+    ends = itertools.accumulate(layer.width for layer in layers)
+    return [
+        Channels(layer.index, layer.w_index, end - layer.width, layer.width)
+        for layer, end in zip(layers, ends, strict=True)
+    ]
 
 
-def layer_of(layers: Sequence[StyleLayer], channel: int) -> StyleLayer:
+def layer_of(layers: Sequence[Channels], channel: int) -> Channels:
     """The layer that the channel at place `channel` among all belongs to."""
     return next(layer for layer in layers if layer.start <= channel < layer.start + layer.width)
 
 
-def channel_name(layers: Sequence[StyleLayer], channel: int) -> str:
+def channel_name(layers: Sequence[Channels], channel: int) -> str:
     """The paper's name of a channel, like `6_501`: layer and channel in it."""
     layer = layer_of(layers, channel)
     return f"{layer.index}_{channel - layer.start}"
 
 
-def find_channel(layers: Sequence[StyleLayer], name: str) -> int | None:
+def find_channel(layers: Sequence[Channels], name: str) -> int | None:
     """The place of the channel `6_501`, None when `name` is not of that form. Raises UsageError when there is none."""
     index, sign, number = name.partition("_")
     if not (sign and index.isdecimal() and number.isdecimal()):
@@ -83,9 +82,9 @@ def find_channel(layers: Sequence[StyleLayer], name: str) -> int | None:
 @torch.inference_mode()
 def styles_of(weights: Weights, codes: Tensor) -> Tensor:
     """StyleSpace codes [B, channels of all layers] of w [B, w_dim] or w_plus [B, num_ws, w_dim]."""
-    generator = weights.generator()
+    generator = load_generator(weights)
     w_plus = generator.broadcast(codes) if codes.ndim == 2 else codes
-    return torch.cat(generator.synthesis.styles(w_plus), 1).clone()
+    return torch.cat(generator.styles(w_plus), 1).clone()
 
 
 def sampled_unit(weights: Weights, channel: int) -> float:
@@ -147,8 +146,8 @@ def load_ranking(weights: Weights, name: str) -> tuple[Ranking, Header]:
 
 __all__ = [
     "KIND",
+    "Channels",
     "Ranking",
-    "StyleLayer",
     "channel_name",
     "find_channel",
     "find_rankings",

@@ -11,36 +11,38 @@ from torch import Tensor
 from stkit.checkpoints.layout import Part, Shape, State, state_shapes
 from stkit.checkpoints.stored import StoredTensor, as_tensor
 from stkit.errors import UsageError, WeightsError
+from stkit.models.mapping import MappingNetwork
 from stkit.models.ops import FIR_TAPS
-from stkit.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 
 _FIR = torch.outer(torch.tensor(FIR_TAPS), torch.tensor(FIR_TAPS)) / 64
 
 
-def generator_shapes(config: GeneratorConfig) -> dict[str, Shape]:
+def generator_shapes(config: StyleGAN2Config) -> dict[str, Shape]:
     """Names and shapes of the tensors of our generator."""
-    return state_shapes(lambda: Generator(config))
+    return state_shapes(lambda: StyleGAN2(config))
 
 
 def make_config(
     resolution: int, z_dim: int, w_dim: int, mapping_layers: int, last: int, widest: int
-) -> GeneratorConfig:
+) -> StyleGAN2Config:
     """The configuration of a generator whose last block has `last` channels and whose first has `widest`.
 
     Raises WeightsError where stkit's generator cannot be so.
     """
     try:
-        return GeneratorConfig(resolution, z_dim, w_dim, mapping_layers, last * resolution, widest)
+        return StyleGAN2Config(resolution, z_dim, w_dim, mapping_layers, last * resolution, widest)
     except UsageError as error:
         raise WeightsError(f"a generator that stkit cannot run: {error}") from None
 
 
-def generator_part(config: GeneratorConfig, convert: Callable[[], dict[str, Tensor]]) -> Part:
+def generator_part(config: StyleGAN2Config, convert: Callable[[], dict[str, Tensor]]) -> Part:
     """The generator as a part; `convert` gives its tensors, `w_avg` perhaps not among them."""
     return Part("generator", "stylegan2", dataclasses.asdict(config), lambda: complete(config, convert()))
 
 
-def complete(config: GeneratorConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def complete(config: StyleGAN2Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` with what a checkpoint may lack: `w_avg`, the mean over 10,000 z, and noise drawn from seed 0."""
     shapes = generator_shapes(config)
     random = torch.Generator().manual_seed(0)

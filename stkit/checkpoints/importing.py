@@ -17,8 +17,10 @@ from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.contracts.framing import AlignmentTemplate
+from stkit.contracts.generators import shape_values
 from stkit.errors import OutputError, UsageError, WeightsError
 from stkit.files import file_sha256, remove_leftovers
+from stkit.models.registry import read_config
 from stkit.plugins import load_plugins
 from stkit.weights import (
     Header,
@@ -155,7 +157,9 @@ def _header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
     domain = load_plugins().domain(chosen.domain)
     if chosen.alignment not in (None, *ALIGNMENTS):
         raise UsageError(f"alignment '{chosen.alignment}' is not one of {', '.join(ALIGNMENTS)}")
-    usual = "ffhq" if domain.name == "faces" and part.config["img_resolution"] >= 256 else "domain"
+    architecture = load_plugins().architecture(part.architecture)
+    shape = read_config(architecture, part.config, checkpoint.path)
+    usual = "ffhq" if domain.name == "faces" and shape.img_resolution >= 256 else "domain"
     ffhq = (chosen.alignment or usual) == "ffhq"
     return Header(
         kind=part.kind,
@@ -165,6 +169,7 @@ def _header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
         alignment=AlignmentTemplate("ffhq") if ffhq else domain.template,
         licence=chosen.licence or UNKNOWN_LICENCE,
         notes={"imported from": checkpoint.path.name, "source sha256": file_sha256(checkpoint.path)},
+        shape=shape_values(shape),
     )
 
 

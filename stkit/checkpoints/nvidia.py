@@ -18,7 +18,7 @@ from stkit.checkpoints.reading import Checkpoint
 from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Record
 from stkit.errors import WeightsError
-from stkit.models.stylegan2 import GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
 
 _PERSISTENT = "_reconstruct_persistent_obj"
 
@@ -80,7 +80,7 @@ def _entries(state: Mapping[str, Any], group: str) -> Iterator[tuple[Any, Any]]:
     return iter(entries.items() if isinstance(entries, dict) else ())
 
 
-def infer_nvidia_generator(state: State) -> GeneratorConfig:
+def infer_nvidia_generator(state: State) -> StyleGAN2Config:
     """The configuration of NVIDIA's generator, from the shapes of its tensors. Raises WeightsError."""
     resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis\.b(\d{1,5})\.", key)))
     layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", key) is not None for key in state)

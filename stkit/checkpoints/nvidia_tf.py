@@ -17,7 +17,7 @@ from stkit.checkpoints.reading import Checkpoint
 from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Record
 from stkit.errors import WeightsError
-from stkit.models.stylegan2 import GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
@@ -61,7 +61,7 @@ def network_variables(network: Record, prefix: str = "", depth: int = 0) -> Iter
             yield from network_variables(component, f"{prefix}{name}/", depth + 1)
 
 
-def infer_tf_generator(state: State) -> GeneratorConfig:
+def infer_tf_generator(state: State) -> StyleGAN2Config:
     """The configuration of a TensorFlow generator, from the shapes of its variables. Raises WeightsError."""
     resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis/(\d{1,5})x\d+/", key)))
     layers = sum(re.fullmatch(r"mapping/Dense\d+/weight", key) is not None for key in state)

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from stkit.errors import MissingPackageError, UsageError
+from stkit.models.generators import Generator
 from stkit.models.psp_encoders import Architecture, load_psp_encoder
-from stkit.models.stylegan2 import Generator
+from stkit.models.registry import load_generator
+from stkit.models.style_transformer import load_style_transformer
 from stkit.weights import Weights, load_header
 
 
@@ -24,10 +26,10 @@ class _Synthesis(nn.Module):
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.synthesis = generator.synthesis
+        self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.synthesis(self.synthesis.styles(x))
+        return self.generator.synthesize(x)
 
 
 def export_onnx(weights: Weights, kind: str, path: Path) -> None:
@@ -66,10 +68,10 @@ def export_onnx(weights: Weights, kind: str, path: Path) -> None:
 
 def _model(weights: Weights, kind: str) -> tuple[nn.Module, tuple[int, ...], tuple[str, str]]:
     if kind == "generator":
-        return _Synthesis(weights.generator()), (weights.num_ws, weights.w_dim), ("w_plus", "image")
+        return _Synthesis(load_generator(weights)), (weights.num_ws, weights.w_dim), ("w_plus", "image")
     architecture = load_header(weights.path(kind)).architecture
     if architecture == "style-transformer":  # of one architecture, weights have one inverter
-        transformer = weights.style_transformer()
+        transformer = load_style_transformer(weights)
         return transformer, (3, *[transformer.config.input_resolution] * 2), ("photo", "w_plus")
     if architecture in ("psp", "e4e"):
         encoder = load_psp_encoder(weights, cast("Architecture", architecture))

@@ -21,6 +21,7 @@ from stkit.checkpoints import (
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, read_checkpoint, refuse_hostile
 from stkit.checkpoints.unpickle import Record
+from stkit.contracts.generators import Architecture
 from stkit.errors import WeightsError
 
 _FAMILIES = (native, style_transformer, style_transformer_edit, psp_family, nvidia, nvidia_tf, rosinality)
@@ -35,8 +36,9 @@ def open_checkpoint(path: Path) -> tuple[Checkpoint, Recognised]:
 def recognise(checkpoint: Checkpoint) -> Recognised:
     """What a checkpoint is. Raises WeightsError when it is of no known kind."""
     try:
-        for family in _FAMILIES:
-            found = family.recognise(checkpoint)
+        readers = [*(family.recognise for family in _FAMILIES), *(known.recognise for known in _architectures())]
+        for read in readers:
+            found = read(checkpoint)
             if found is not None:
                 parts = (
                     dataclasses.replace(part, convert=functools.partial(_convert, part, checkpoint.path))
@@ -52,6 +54,12 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.content)}); known are StyleGAN2 "
         "generators of rosinality and NVIDIA, pSp, e4e, ReStyle, the Style Transformer and stkit's own files"
     )
+
+
+def _architectures() -> list[Architecture]:
+    from stkit.plugins import load_plugins
+
+    return list(load_plugins().architectures.values())
 
 
 def _convert(part: Part, path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from stkit.checkpoints.generators import (
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.errors import WeightsError
-from stkit.models.stylegan2 import GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
@@ -46,7 +46,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
     )
 
 
-def infer_rosinality_generator(state: State) -> GeneratorConfig:
+def infer_rosinality_generator(state: State) -> StyleGAN2Config:
     """The configuration of a rosinality generator, from the shapes of its tensors. Raises WeightsError."""
     rgbs = 1 + sum(key.startswith("to_rgbs.") and key.endswith(".conv.weight") for key in state)
     layers = sum(key.startswith("style.") and key.endswith(".weight") for key in state)

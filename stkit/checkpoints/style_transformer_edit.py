@@ -13,7 +13,8 @@ from stkit.checkpoints.reading import Checkpoint
 from stkit.errors import WeightsError
 from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
 from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 
 CELEBA_ATTRIBUTES = (
     "5_o_clock_shadow", "arched_eyebrows", "attractive", "bags_under_eyes", "bald", "bangs", "big_lips", "big_nose",
@@ -137,7 +138,7 @@ def _w_dim(framework: Framework) -> int:
 def _samples(framework: Framework) -> Tensor:
     """Codes [N, num_ws, w_dim] of random images, truncated like what edits usually start from."""
     part = framework.generator()
-    generator = Generator(GeneratorConfig(**part.config)).requires_grad_(False)
+    generator = StyleGAN2(StyleGAN2Config(**part.config)).requires_grad_(False)
     try:
         generator.load_state_dict(part.convert())
     except RuntimeError as error:

@@ -26,8 +26,8 @@ from stkit.latents.tuning import Tuning, tuned_generator
 from stkit.measure.lpips import LPIPS, find_lpips
 from stkit.measure.paired import paired_errors, picture_errors
 from stkit.measure.usual import warn_if_unusual
-from stkit.models.inference import FrozenGenerator, freeze_generator
-from stkit.models.stylegan2 import SynthesisNetwork, add_style_offsets
+from stkit.models.generators import Renderer, add_style_offsets
+from stkit.models.registry import load_generator
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.photo.alignment import frame_photo, outside_share, picture_transform
 from stkit.photo.images import Photo, load_photo, picture_part, to_image, to_tensor
@@ -49,7 +49,7 @@ class Editor:
         self.registry = registry
         self.device = device
         self.domain: Domain = registry.domain(weights.domain)
-        self._ready: dict[str, FrozenGenerator | SynthesisNetwork] = {}
+        self._ready: dict[str, Renderer] = {}
 
     def frame(self, photo: Photo, subject: Subject, number: int = 1, subjects_found: int = 1) -> Framed:
         """A located subject, cut out for the model."""
@@ -209,34 +209,32 @@ class Editor:
         latents.require_generator(self.weights.fingerprint, self.weights.name)
         codes = latents.codes.to(self.device)
         if latents.space is LatentSpace.W:
-            codes = self.weights.generator(self.device).broadcast(codes)
-        network = self._synthesis(latents.tuning)
-        styles = network.styles(codes)
+            codes = load_generator(self.weights, self.device).broadcast(codes)
+        renderer = self._renderer(latents.tuning)
+        styles = renderer.styles(codes)
         if latents.style_offsets is not None:
             styles = add_style_offsets(styles, latents.style_offsets.to(self.device))
-        if isinstance(network, FrozenGenerator):
-            return network.synthesis(styles)  # one by one
         parts = zip(*(style.split(_TOGETHER) for style in styles), strict=True)
-        return torch.cat([network(list(part)).cpu() for part in parts])
+        return torch.cat([renderer.render(list(part)).cpu() for part in parts])
 
-    def _synthesis(self, tuning: Tuning | None) -> FrozenGenerator | SynthesisNetwork:
-        """The synthesis network, tuned or not; on a CPU as that runs it fastest, with weights for each image.
+    def _renderer(self, tuning: Tuning | None) -> Renderer:
+        """What renders, tuned or not; on a CPU as that runs it fastest, with weights for each image.
 
         The weights' own and the tuned one asked for last are kept.
         """
         key = tuning.fingerprint if tuning else ""
         if key not in self._ready:
-            generator = self.weights.generator(self.device)
+            generator = load_generator(self.weights, self.device)
             if tuning is not None:
                 generator = tuned_generator(generator, tuning)
                 self._ready = {name: kept for name, kept in self._ready.items() if not name}
-            self._ready[key] = freeze_generator(generator) if self.device.type == "cpu" else generator.synthesis
+            self._ready[key] = generator.freeze() if self.device.type == "cpu" else generator
         return self._ready[key]
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], truncation_psi: float = 1.0) -> Latents:
         """Codes of random images, one for each seed; seed 7 is the same image in any list."""
-        generator = self.weights.generator(self.device)
+        generator = load_generator(self.weights, self.device)
         z_dim = generator.config.z_dim
         z = torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         w_plus = generator.map(z.to(self.device), truncation_psi)
@@ -286,7 +284,7 @@ class Editor:
     def try_steps(self, steps: Sequence[EditStep], references: Latents | None = None, seed: int = 0) -> None:
         """Edit the mean w by `steps`: raises what is wrong with them before an inversion takes its time."""
         space = self.registry.editing_method(steps[0].method).space
-        w_avg = self.weights.generator(self.device).w_avg.cpu()[None]
+        w_avg = load_generator(self.weights, self.device).w_avg.cpu()[None]
         codes = w_avg if space is LatentSpace.W else w_avg[:, None].repeat(1, self.weights.num_ws, 1)
         self.apply(Latents(codes.clone(), self.weights.fingerprint, space), steps, references, seed)
 

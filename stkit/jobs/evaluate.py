@@ -17,6 +17,7 @@ from stkit.measure.distributions import frechet_distance, lite0_features, sliced
 from stkit.measure.efficientnet import load_lite0
 from stkit.measure.lpips import load_lpips
 from stkit.measure.paired import paired_errors
+from stkit.models.registry import load_generator
 from stkit.photo.images import image_grid, picture_part, to_image
 from stkit.plugins import load_plugins
 from stkit.weights import Weights
@@ -87,7 +88,7 @@ def evaluate_samples(
     """
     _require_size(weights, test_set)
     network = load_lite0(device)
-    generator = weights.generator(device)
+    generator = load_generator(weights, device)
     crop = test_set.output_crop
     z = torch.randn(samples, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
     chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[:samples]
@@ -142,7 +143,7 @@ def reconstruct(weights: Weights, images: Tensor) -> Tensor:
     """
     inverter = load_plugins().inverter_for(weights)
     latents = inverter.invert(images, inverter.Options(), InversionContext(weights, images.device))
-    return weights.generator(images.device).synthesize(latents.codes.to(images.device))
+    return load_generator(weights, images.device).synthesize(latents.codes.to(images.device))
 
 
 def mean_image(image_set: ImageSet) -> Tensor:

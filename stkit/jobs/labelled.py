@@ -21,8 +21,8 @@ from stkit.datasets.labels import Labels, match_photos
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path
-from stkit.latents.directions import sample_w
 from stkit.latents.latents import Latents
+from stkit.models.registry import sample_w
 from stkit.options import LatentSpace, build_options
 from stkit.weights import cache_folder
 

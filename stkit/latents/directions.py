@@ -240,16 +240,6 @@ def row_signs(rows: Tensor) -> Tensor:
     return rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
 
 
-@torch.inference_mode()
-def sample_w(weights: Weights, count: int, seed: int = 0) -> Tensor:
-    """w [count, w_dim] of random z, the same for the same seed."""
-    mapping = weights.generator().mapping
-    random = torch.Generator().manual_seed(seed)
-    z_dim = int(weights.header.config["z_dim"])
-    chunks = [mapping(torch.randn(2_000, z_dim, generator=random)) for _ in range(-(-count // 2_000))]
-    return torch.cat(chunks)[:count].clone()
-
-
 __all__ = [
     "KIND",
     "Direction",
@@ -264,7 +254,6 @@ __all__ = [
     "own_folder",
     "require_shape",
     "row_signs",
-    "sample_w",
     "save_direction",
     "usable_directions",
 ]

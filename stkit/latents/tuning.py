@@ -21,7 +21,7 @@ from stkit.errors import LatentsError, StkitError, WeightsError
 from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, tensors_fingerprint
 
 if TYPE_CHECKING:
-    from stkit.models.stylegan2 import Generator
+    from stkit.models.generators import Generator
 
     GeneratorT = TypeVar("GeneratorT", bound=Generator)
 

@@ -20,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.contracts.generators import Shape
 from stkit.errors import UsageError
+from stkit.models.generators import Generator
 from stkit.models.irse import IRSEBackbone, stage_ends, staged
 from stkit.models.ops import EqualLinear
 from stkit.models.style_transformer import upsample_add
-from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.photo.images import resize_batch
 from stkit.weights import Weights
 
@@ -79,7 +80,7 @@ class PSPEncoderConfig:
         return cls(num_ws=num_ws, progressive=architecture == "e4e")
 
     @classmethod
-    def small(cls, architecture: Architecture, generator: GeneratorConfig) -> PSPEncoderConfig:
+    def small(cls, architecture: Architecture, generator: Shape) -> PSPEncoderConfig:
         """The size of `StyleTransformerConfig.small`: 9 units, input at the generator's resolution, at most 256 px.
 
         The small ReStyle is the one over pSp, in 3 passes.

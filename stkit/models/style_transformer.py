@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stkit.contracts.generators import Shape
 from stkit.errors import UsageError
 from stkit.models.irse import IRSEBackbone
-from stkit.models.stylegan2 import GeneratorConfig, MappingNetwork
+from stkit.models.mapping import MappingNetwork
+
+if TYPE_CHECKING:
+    from stkit.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class StyleTransformerConfig:
         return self.d_model
 
     @classmethod
-    def small(cls, generator: GeneratorConfig) -> StyleTransformerConfig:
+    def small(cls, generator: Shape) -> StyleTransformerConfig:
         """What this project ships, for a generator: 9 units, input at the generator's resolution, at most 256 px."""
         width = generator.w_dim
         return cls(
@@ -117,6 +121,16 @@ class StyleTransformer(nn.Module):
         return (codes.float() + self.latent_avg)[:, : self.config.num_ws]
 
 
+def load_style_transformer(weights: Weights, device: torch.device | str = "cpu") -> StyleTransformer:
+    """The Style Transformer inverter of `weights`, in eval mode, loaded once for each device. Raises WeightsError."""
+    return weights.load(
+        weights.inverter_kind("style-transformer"),
+        "style-transformer",
+        lambda config: StyleTransformer(StyleTransformerConfig.from_dict(config)),
+        device,
+    )
+
+
 def upsample_add(coarse: Tensor, fine: Tensor) -> Tensor:
     """`fine` plus `coarse` resized bilinearly with aligned corners, as matrix products: quick to differentiate."""
     rows = _resize_matrix(coarse.shape[2], fine.shape[2]).to(coarse)
@@ -135,4 +149,4 @@ def _resize_matrix(size: int, new_size: int) -> Tensor:
     return (1 - (position - torch.arange(size)).abs()).clamp(min=0)
 
 
-__all__ = ["StyleTransformer", "StyleTransformerConfig", "upsample_add", "upsample_add_ref"]
+__all__ = ["StyleTransformer", "StyleTransformerConfig", "load_style_transformer", "upsample_add", "upsample_add_ref"]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.models.stylegan2 import Generator
+from stkit.models.generators import Generator
 
 
 @dataclass(frozen=True)

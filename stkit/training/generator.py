@@ -20,15 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.contracts.framing import AlignmentTemplate
+from stkit.contracts.generators import shape_values
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
 from stkit.measure.lpips import load_lpips
 from stkit.measure.paired import paired_errors
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.generators import Generator
 from stkit.models.precision import autocast, channels_last
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.photo.images import picture_part, resize_batch
 from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
@@ -55,7 +58,7 @@ class AdversarialConfig:
     `dtype` is that of the features.
     """
 
-    generator: GeneratorConfig
+    generator: StyleGAN2Config
     discriminator: DiscriminatorConfig | ProjectedConfig
     g_learning_rate: float = 2e-3
     d_learning_rate: float = 2e-3
@@ -109,7 +112,7 @@ class GeneratorRun:
     init: Mapping[str, Tensor] | None = None
     inverter: StyleTransformer | None = None
     val_set: ImageSet | None = None
-    generator: Generator = field(init=False)
+    generator: StyleGAN2 = field(init=False)
     discriminator: Discriminator | ProjectedDiscriminator = field(init=False)
     ema: Ema = field(init=False)
 
@@ -119,7 +122,7 @@ class GeneratorRun:
         if isinstance(config.discriminator, DiscriminatorConfig):
             config.discriminator.require_batch(share)
         torch.manual_seed(self.loop.seed)
-        self.generator = channels_last(Generator(config.generator).to(self.device))
+        self.generator = channels_last(StyleGAN2(config.generator).to(self.device))
         self.discriminator = channels_last(_build_discriminator(config.discriminator).to(self.device))
         self._d_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
         if self.init is not None:
@@ -189,7 +192,7 @@ class GeneratorRun:
         With an inverter also eight validation photos over their reconstructions; returns errors on up to 128 of them.
         """
         model = self.ema.model
-        assert isinstance(model, Generator)
+        assert isinstance(model, StyleGAN2)
         z = torch.randn(32, self.config.generator.z_dim, generator=torch.Generator().manual_seed(self.loop.seed))
         images = [model(part.to(self.device), truncation_psi=0.7, dtype=self.config.dtype) for part in z.split(8)]
         crop, errors = self.train_set.output_crop, {}
@@ -329,12 +332,13 @@ def export_generator(
     generator.get_buffer("w_avg").copy_(generator.compute_w_avg())
     header = Header(
         kind="generator",
-        architecture="stylegan2",
+        architecture=generator.architecture,
         config=dataclasses.asdict(generator.config),
         domain=domain,
         alignment=alignment,
         licence=licence,
         notes=notes or {},
+        shape=shape_values(generator.config),
     )
     return save_module(folder, generator, header)
 

@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import AlignmentTemplate
+from stkit.contracts.generators import Shape
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
 from stkit.measure.efficientnet import INPUT_WIDTH, load_lite0
 from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.measure.paired import paired_errors
+from stkit.models.generators import Generator
 from stkit.models.precision import autocast, channels_last
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
 from stkit.photo.images import picture_part, resize_batch
 from stkit.training import parallel
 from stkit.training.e4e import E4EConfig, E4ELosses
@@ -88,7 +89,7 @@ def load_identity(domain: Domain, template: AlignmentTemplate, device: torch.dev
     return embed
 
 
-def comparison_resolution(inverter: StyleTransformerConfig | PSPEncoderConfig, generator: GeneratorConfig) -> int:
+def comparison_resolution(inverter: StyleTransformerConfig | PSPEncoderConfig, generator: Shape) -> int:
     """Where photos and reconstructions are compared: the generator's resolution, or the paper's 256 px above it.
 
     An inverter that sees more than that is compared at its own input resolution.
@@ -266,10 +267,10 @@ class InverterRun:
         try:
             self.model.mapping.load_state_dict(self.generator.mapping.state_dict())
         except RuntimeError as error:
-            theirs = self.generator.config
+            theirs = self.generator
             raise UsageError(
                 f"the inverter's mapping network cannot start from the generator's: it needs mapping_layers "
-                f"{theirs.mapping_layers} and d_model {theirs.z_dim}"
+                f"{len(theirs.mapping.layers)} and d_model {theirs.config.z_dim}"
             ) from error
 
     def train(self) -> int:

@@ -16,10 +16,11 @@ from torch import Tensor
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.images import ImageSet, batches
 from stkit.errors import UsageError
+from stkit.models.generators import Generator
+from stkit.models.mapping import MappingNetwork
 from stkit.models.ops import EqualLinear
 from stkit.models.precision import autocast
 from stkit.models.style_transformer import StyleTransformer
-from stkit.models.stylegan2 import Generator, MappingNetwork
 from stkit.photo.images import resize_batch
 
 _SLOPE = 0.2  # of the leaky ReLU

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from stkit.datasets.images import batch_indices
 from stkit.errors import UsageError
+from stkit.models.mapping import MappingNetwork
 from stkit.models.ops import pixel_norm
-from stkit.models.stylegan2 import Generator, MappingNetwork
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.training.mapping import compare_codes, linear_layers, moments, set_affine_pair, set_layer
@@ -138,7 +139,7 @@ class MappingRun:
 
     config: MappingConfig
     loop: LoopConfig
-    generator: Generator
+    generator: StyleGAN2
     codes: Tensor
     held_out: Tensor
     output_crop: tuple[float, float, float, float]
@@ -231,13 +232,13 @@ class MappingRun:
         return centred + self.config.noise * torch.randn_like(centred)
 
 
-def with_mapping(generator: Generator, mapping: MappingNetwork) -> Generator:
+def with_mapping(generator: StyleGAN2, mapping: MappingNetwork) -> StyleGAN2:
     """A copy of `generator` with another mapping network, which may have another number of layers."""
     first = linear_layers(mapping)[0]
     config = dataclasses.replace(
         generator.config, z_dim=first.weight.shape[1], mapping_layers=len(linear_layers(mapping))
     )
-    copied = Generator(config)
+    copied = StyleGAN2(config)
     state = {name: value for name, value in generator.state_dict().items() if not name.startswith("mapping.")}
     copied.load_state_dict(state | {f"mapping.{name}": value for name, value in mapping.state_dict().items()})
     return copied

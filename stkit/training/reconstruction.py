@@ -24,8 +24,10 @@ from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.measure.lpips import LPIPS, load_lpips
 from stkit.measure.paired import paired_errors
 from stkit.models.precision import autocast, channels_last
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig, ToRGB
+from stkit.models.stylegan2 import StyleGAN2
+from stkit.models.stylegan2_synthesis import ToRGB
 from stkit.photo.images import resize_batch
 from stkit.training import parallel
 from stkit.training.export import load_initial
@@ -59,7 +61,7 @@ class ReconstructionConfig:
     `stage_at`), and the learning rate starts anew with every stage, since there are new layers to be learnt.
     """
 
-    generator: GeneratorConfig
+    generator: StyleGAN2Config
     inverter: StyleTransformerConfig
     learning_rate: float = 1e-3
     generator_rate: float = 1.0
@@ -80,7 +82,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: ReconstructionConfig) -> None:
         super().__init__()
-        self.generator = Generator(config.generator)
+        self.generator = StyleGAN2(config.generator)
         self.inverter = StyleTransformer(config.inverter)
         # The mapping network has no part in reconstruction; it is fitted to the codes afterwards.
         self.generator.mapping.requires_grad_(False)

@@ -11,8 +11,8 @@ import pytest
 
 import stkit
 from benchmarks.directions import main
-from stkit.latents.directions import sample_w
 from stkit.latents.latents import Latents
+from stkit.models.registry import sample_w
 from stkit.photo.images import picture_part, to_image
 
 

@@ -15,7 +15,8 @@ from stkit.checkpoints.nvidia import export_nvidia_generator, infer_nvidia_gener
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.checkpoints.rosinality import infer_rosinality_generator, rosinality_layout
 from stkit.errors import WeightsError
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 from tests.checkpoints.writers import (
     GENERATOR,
     make_generator,
@@ -28,17 +29,17 @@ from tests.checkpoints.writers import (
 from tests.goldens import load_golden
 
 
-def write_nvidia_state(path: Path, generator: Generator) -> Path:
+def write_nvidia_state(path: Path, generator: StyleGAN2) -> Path:
     torch.save(export_nvidia_generator(generator.state_dict()), path)
     return path
 
 
-def write_nvidia_safetensors(path: Path, generator: Generator) -> Path:
+def write_nvidia_safetensors(path: Path, generator: StyleGAN2) -> Path:
     safetensors.torch.save_file(export_nvidia_generator(generator.state_dict()), path)
     return path
 
 
-def write_legacy(path: Path, generator: Generator) -> Path:
+def write_legacy(path: Path, generator: StyleGAN2) -> Path:
     content = torch.load(write_rosinality(path, generator), weights_only=True)
     torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
@@ -54,24 +55,24 @@ WRITERS = {
 }
 CONFIGS = [
     GENERATOR,
-    GeneratorConfig(32, 16, 16, mapping_layers=2, channel_base=512, channel_max=16),  # one width for all
-    GeneratorConfig(16, 16, 32, mapping_layers=8, channel_base=128, channel_max=16),
+    StyleGAN2Config(32, 16, 16, mapping_layers=2, channel_base=512, channel_max=16),  # one width for all
+    StyleGAN2Config(16, 16, 32, mapping_layers=8, channel_base=128, channel_max=16),
 ]
 
 
-def converted(path: Path) -> Generator:
+def converted(path: Path) -> StyleGAN2:
     """The generator of a checkpoint, as its own configuration builds it."""
     _, found = open_checkpoint(path)
     part = found.parts[0]
     assert (part.kind, part.architecture) == ("generator", "stylegan2")
-    generator = Generator(GeneratorConfig(**part.config))
+    generator = StyleGAN2(StyleGAN2Config(**part.config))
     generator.load_state_dict(part.convert())
     return generator.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_every_tensor_arrives(writer: str, config: GeneratorConfig, tmp_path: Path) -> None:
+def test_every_tensor_arrives(writer: str, config: StyleGAN2Config, tmp_path: Path) -> None:
     generator = make_generator(config=config)
     copy = converted(WRITERS[writer](tmp_path / "model.bin", generator))
     assert [copy.config.channels(size) for size in config.block_resolutions] == [
@@ -96,13 +97,13 @@ def test_the_golden_checkpoint_as_a_file(tmp_path: Path) -> None:
 def test_official_sizes_are_inferred() -> None:
     """Channel tables of the published generators: rosinality's multipliers 1 and 2, NVIDIA's paper256 and auto."""
     for config in (
-        GeneratorConfig(1024),
-        GeneratorConfig(256, channel_base=16384),
-        GeneratorConfig(256, channel_base=32768),
-        GeneratorConfig(32, mapping_layers=2, channel_base=16384),
+        StyleGAN2Config(1024),
+        StyleGAN2Config(256, channel_base=16384),
+        StyleGAN2Config(256, channel_base=32768),
+        StyleGAN2Config(32, mapping_layers=2, channel_base=16384),
     ):
         with torch.device("meta"):
-            shapes = {name: tuple(v.shape) for name, v in Generator(config).state_dict().items()}
+            shapes = {name: tuple(v.shape) for name, v in StyleGAN2(config).state_dict().items()}
         for layout, infer in (
             (nvidia_layout, infer_nvidia_generator),
             (rosinality_layout, infer_rosinality_generator),

@@ -15,7 +15,9 @@ import torch
 from stkit.checkpoints.exporting import export_weights
 from stkit.checkpoints.importing import Chosen, import_weights, remove_weights
 from stkit.errors import StkitError, UsageError, WeightsError
-from stkit.models.stylegan2 import GeneratorConfig
+from stkit.models.registry import load_generator
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.style_transformer import load_style_transformer
 from stkit.weights import Weights, load_header, load_tensors, user_folder, verify_weights, weights_names
 from tests.checkpoints.writers import (
     make_generator,
@@ -38,7 +40,7 @@ def test_an_imported_generator_is_ready_for_use(tmp_path: Path) -> None:
     assert weights.header.notes["imported from"] == "a.pkl"
     w_plus = torch.randn(2, 6, 64)
     with torch.inference_mode():
-        assert torch.equal(weights.generator().synthesize(w_plus), generator.synthesize(w_plus))
+        assert torch.equal(load_generator(weights).synthesize(w_plus), generator.synthesize(w_plus))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_an_imported_generator_is_ready_for_use(tmp_path: Path) -> None:
 def test_alignment_is_ffhq_for_large_faces_or_as_asked(
     size: int, alignment: str | None, kind: str, tmp_path: Path
 ) -> None:
-    generator = make_generator(config=GeneratorConfig(size, 8, 8, 2, channel_base=1024, channel_max=4))
+    generator = make_generator(config=StyleGAN2Config(size, 8, 8, 2, channel_base=1024, channel_max=4))
     weights = import_weights(write_rosinality(tmp_path / "a.pt", generator), "mine", Chosen(alignment=alignment))
     assert weights.alignment.kind == kind
 
@@ -70,9 +72,9 @@ def test_both_parts_of_a_style_transformer(tmp_path: Path) -> None:
     assert weights.kinds() == ["generator", "inverter"]
     photos = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        assert torch.equal(weights.style_transformer()(photos), model(photos))
+        assert torch.equal(load_style_transformer(weights)(photos), model(photos))
     own = import_weights(path, "own", generator=str(write_rosinality(tmp_path / "g.pt", generator)))
-    assert torch.equal(own.generator().mapping(torch.ones(24)), generator.mapping(torch.ones(24)))
+    assert torch.equal(load_generator(own).mapping(torch.ones(24)), generator.mapping(torch.ones(24)))
     assert own.fingerprint != weights.fingerprint
 
 

@@ -21,10 +21,11 @@ from stkit.checkpoints.nvidia import export_nvidia_generator
 from stkit.checkpoints.rosinality import export_rosinality_generator
 from stkit.checkpoints.style_transformer import style_transformer_layout
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 
-GENERATOR = GeneratorConfig(16, 24, 64, mapping_layers=3, channel_base=256, channel_max=32)
+GENERATOR = StyleGAN2Config(16, 24, 64, mapping_layers=3, channel_base=256, channel_max=32)
 DEPTHS: Four = (1, 2, 1, 1)
 WIDTHS: Four = (16, 32, 48, 64)
 
@@ -42,8 +43,8 @@ def filled(module: nn.Module, seed: int = 0) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def make_generator(seed: int = 0, config: GeneratorConfig = GENERATOR) -> Generator:
-    generator: Generator = filled(Generator(config), seed)
+def make_generator(seed: int = 0, config: StyleGAN2Config = GENERATOR) -> StyleGAN2:
+    generator: StyleGAN2 = filled(StyleGAN2(config), seed)
     return generator
 
 
@@ -64,11 +65,11 @@ def make_psp_encoder(**changes: Any) -> PSPEncoder:
     return encoder
 
 
-def rosinality_state(generator: Generator) -> dict[str, Tensor]:
+def rosinality_state(generator: StyleGAN2) -> dict[str, Tensor]:
     return dict(export_rosinality_generator(generator.state_dict())["g_ema"])
 
 
-def write_rosinality(path: Path, generator: Generator, trained: bool = False) -> Path:
+def write_rosinality(path: Path, generator: StyleGAN2, trained: bool = False) -> Path:
     """`convert_weight.py`'s output, or a checkpoint of `train.py`: optimisers, arguments and no average."""
     content = export_rosinality_generator(generator.state_dict())
     if trained:
@@ -87,7 +88,7 @@ def write_rosinality(path: Path, generator: Generator, trained: bool = False) ->
 def write_framework(
     path: Path,
     encoder: Mapping[str, Tensor],
-    generator: Generator | None,
+    generator: StyleGAN2 | None,
     opts: Any,
     latent_avg: Tensor | None = None,
     parallel: bool = False,
@@ -105,7 +106,7 @@ def write_framework(
     return path
 
 
-def write_style_transformer(path: Path, model: StyleTransformer, generator: Generator) -> Path:
+def write_style_transformer(path: Path, model: StyleTransformer, generator: StyleGAN2) -> Path:
     """The official inversion model; the decoder's mapping network is the one of the queries."""
     state = model.state_dict()
     layout = style_transformer_layout({name: tuple(value.shape) for name, value in state.items()})
@@ -178,7 +179,7 @@ def nvidia_module(state: Mapping[str, Tensor], source: str = _Persistent.source)
 
 
 def write_nvidia(
-    path: Path, generator: Generator, source: str = _Persistent.source, extra: Mapping[str, Tensor] | None = None
+    path: Path, generator: StyleGAN2, source: str = _Persistent.source, extra: Mapping[str, Tensor] | None = None
 ) -> Path:
     """A snapshot of stylegan2-ada-pytorch: G, D and G_ema as modules."""
 
@@ -194,7 +195,7 @@ def write_nvidia(
     return path
 
 
-def tf_variables(generator: Generator) -> dict[str, dict[str, np.ndarray]]:
+def tf_variables(generator: StyleGAN2) -> dict[str, dict[str, np.ndarray]]:
     """The variables of a TensorFlow generator by network ("", "mapping", "synthesis"), written from NVIDIA's rules:
     matrices transposed, kernels height x width x in x out, those of upsampling layers mirrored, no 1 in mod_bias."""
     state = {key: value.numpy() for key, value in generator.state_dict().items()}
@@ -223,7 +224,7 @@ def tf_variables(generator: Generator) -> dict[str, dict[str, np.ndarray]]:
     return out
 
 
-def write_tf(path: Path, generator: Generator, version: int = 4, extra: Mapping[str, np.ndarray] | None = None) -> Path:
+def write_tf(path: Path, generator: StyleGAN2, version: int = 4, extra: Mapping[str, np.ndarray] | None = None) -> Path:
     """A TensorFlow snapshot: (G, D, Gs)."""
 
     class Network:
@@ -235,7 +236,7 @@ def write_tf(path: Path, generator: Generator, version: int = 4, extra: Mapping[
         def __getstate__(self) -> dict[str, Any]:
             return self.state
 
-    def generator_network(model: Generator, more: Mapping[str, np.ndarray]) -> Network:
+    def generator_network(model: StyleGAN2, more: Mapping[str, np.ndarray]) -> Network:
         variables = tf_variables(model)
         parts = {name: Network(name, variables[name], {}) for name in ("mapping", "synthesis")}
         return Network("G_main", {"lod": np.array(0.0, np.float32), **variables[""], **more}, parts)

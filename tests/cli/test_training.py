@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from stkit.cli.train.common import origin
+from stkit.models.registry import load_generator
 from stkit.weights import find_weights, load_header, verify_weights
 
 TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "3", "--channel-base", "256", "--channel-max", "32"]
@@ -83,10 +84,10 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     said = stkit("train", "mapping", photos, "--out", mapped, "--init", first, "--steps", 3, "--precision", "fp32")
     assert f"--weights {mapped}" in said and "val_wasserstein" in (mapped / "log.jsonl").read_text()
     remapped = find_weights(str(mapped))
-    assert remapped.generator().config.mapping_layers == 6
+    assert load_generator(remapped).config.mapping_layers == 6
     assert remapped.kinds() == weights.kinds()
     codes = torch.randn(2, weights.num_ws, weights.w_dim)
-    assert torch.equal(*(found.generator().synthesize(codes) for found in (weights, remapped)))
+    assert torch.equal(*(load_generator(found).synthesize(codes) for found in (weights, remapped)))
 
     second = tmp_path / "second"
     options = ["--weights", first, "--identity", 0, "--init", first, "--steps", 2, *QUICK]

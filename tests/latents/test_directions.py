@@ -25,9 +25,9 @@ from stkit.latents.directions import (
     find_files,
     load_direction,
     own_folder,
-    sample_w,
     save_direction,
 )
+from stkit.models.registry import sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, find_weights, verify_weights

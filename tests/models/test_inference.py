@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.inference import compare, generator_paths, inverter_paths
-from stkit.models.inference import freeze_generator, freeze_style_transformer
+from stkit.models.generators import NoiseMode
+from stkit.models.inference import freeze_style_transformer
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig, NoiseMode
+from stkit.models.stylegan2 import StyleGAN2
 
-TINY_GENERATOR = GeneratorConfig(32, 24, 16, mapping_layers=2, channel_base=512, channel_max=32)
+TINY_GENERATOR = StyleGAN2Config(32, 24, 16, mapping_layers=2, channel_base=512, channel_max=32)
 TINY_INVERTER = StyleTransformerConfig(
     input_resolution=32,
     num_ws=6,
@@ -32,10 +34,10 @@ def seeded(*shape: int) -> Tensor:
 
 
 @pytest.fixture
-def generator() -> Generator:
+def generator() -> StyleGAN2:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        generator = Generator(TINY_GENERATOR)
+        generator = StyleGAN2(TINY_GENERATOR)
         for parameter in generator.synthesis.parameters():
             parameter.data.add_(0.3 * torch.randn_like(parameter))
     return generator.eval().requires_grad_(False)
@@ -58,36 +60,36 @@ def psnr(got: Tensor, want: Tensor) -> float:
 
 @pytest.mark.parametrize("noise", ["const", "none"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_frozen_generator_is_the_ref(generator: Generator, noise: NoiseMode, batch: int) -> None:
+def test_frozen_generator_is_the_ref(generator: StyleGAN2, noise: NoiseMode, batch: int) -> None:
     w_plus = seeded(batch, generator.config.num_ws, 16)
-    frozen = freeze_generator(generator)
+    frozen = generator.freeze()
     styles = generator.synthesis.styles(w_plus)
     ref = generator.synthesis(styles, noise, ref=True)
     torch.testing.assert_close(frozen.synthesize(w_plus, noise), ref, atol=1e-4, rtol=0)
-    torch.testing.assert_close(frozen.synthesis(styles, noise), ref, atol=1e-4, rtol=0)
+    torch.testing.assert_close(frozen.render(styles, noise), ref, atol=1e-4, rtol=0)
 
 
-def test_frozen_generator_in_bfloat16(generator: Generator) -> None:
+def test_frozen_generator_in_bfloat16(generator: StyleGAN2) -> None:
     w_plus = seeded(2, generator.config.num_ws, 16)
-    image = freeze_generator(generator, torch.bfloat16).synthesize(w_plus)
+    image = generator.freeze(torch.bfloat16).synthesize(w_plus)
     assert image.dtype == torch.float32
     assert psnr(image, generator.synthesize(w_plus)) > 45
 
 
-def test_frozen_generator_draws_random_noise_of_the_right_strength(generator: Generator) -> None:
+def test_frozen_generator_draws_random_noise_of_the_right_strength(generator: StyleGAN2) -> None:
     w_plus = seeded(1, generator.config.num_ws, 16).expand(64, -1, -1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        frozen = freeze_generator(generator).synthesize(w_plus, "random").std(0).mean()
+        frozen = generator.freeze().synthesize(w_plus, "random").std(0).mean()
         plain = generator.synthesize(w_plus, "random").std(0).mean()
     assert frozen > 0
     torch.testing.assert_close(frozen, plain, atol=0, rtol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_frozen_generator_is_a_copy(generator: Generator, dtype: torch.dtype) -> None:
+def test_frozen_generator_is_a_copy(generator: StyleGAN2, dtype: torch.dtype) -> None:
     w_plus = seeded(1, generator.config.num_ws, 16)
-    frozen = freeze_generator(generator, dtype)
+    frozen = generator.freeze(dtype)
     before = frozen.synthesize(w_plus)
     for value in generator.state_dict().values():
         value.zero_()

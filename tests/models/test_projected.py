@@ -9,13 +9,13 @@ from torch import nn
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
 from stkit.models.projected import ProjectedConfig, ProjectedDiscriminator
-from stkit.models.stylegan2 import GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
 from stkit.training.augment import DIFF_AUGMENT
 from stkit.training.generator import AdversarialConfig, GeneratorRun
 from stkit.training.loop import LoopConfig
 
 CONFIG = AdversarialConfig(
-    generator=GeneratorConfig(32, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8),
+    generator=StyleGAN2Config(32, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8),
     discriminator=ProjectedConfig(32, channels=8),
     d_warmup=2,
     augment=DIFF_AUGMENT,

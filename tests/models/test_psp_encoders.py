@@ -15,10 +15,11 @@ from stkit.models.psp_encoders import (
     Resize,
     encode_iteratively,
 )
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 
-GENERATOR = GeneratorConfig(64, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=8)
+GENERATOR = StyleGAN2Config(64, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=8)
 RESNET = dataclasses.replace(PSPEncoderConfig.full("restyle"), backbone="resnet", depths=(3, 4, 6, 3))
 
 
@@ -141,7 +142,7 @@ def test_e4e_gives_one_w_before_its_first_stage() -> None:
 @pytest.mark.parametrize("progressive", [False, True])
 def test_restyle_refines_pass_by_pass(backbone: str, progressive: bool) -> None:
     torch.manual_seed(0)
-    generator = Generator(GENERATOR)
+    generator = StyleGAN2(GENERATOR)
     encoder = make_encoder("restyle", backbone=backbone, progressive=progressive)
     images = seeded(2, 3, 64, 64)
     passes = encode_iteratively(encoder, generator, images)
@@ -157,7 +158,7 @@ def test_restyle_refines_pass_by_pass(backbone: str, progressive: bool) -> None:
 def test_restyle_sees_reconstructions_as_it_was_trained(resize: Resize) -> None:
     """The paper's code pools the 64 px image to the encoder's 32 px; what stkit trains sees it resized bilinearly."""
     torch.manual_seed(0)
-    generator = Generator(GENERATOR)
+    generator = StyleGAN2(GENERATOR)
     encoder = make_encoder("restyle", input_resolution=32, resize=resize)
     images = seeded(2, 3, 32, 32)
     codes = encoder.latent_avg.expand(2, -1, -1)
@@ -206,7 +207,7 @@ def test_headers_from_before_there_was_a_choice_are_read() -> None:
 
 
 def test_small_rivals_are_about_as_large_as_the_small_style_transformer() -> None:
-    shape = GeneratorConfig(128, 256, 256, 4, 6144, 256)
+    shape = StyleGAN2Config(128, 256, 256, 4, 6144, 256)
     ours = millions(StyleTransformer(StyleTransformerConfig.small(shape)))
     for architecture in ("psp", "e4e", "restyle"):
         assert 0.9 < millions(PSPEncoder(PSPEncoderConfig.small(architecture, shape))) / ours < 1.2

@@ -9,8 +9,8 @@ from torch import Tensor
 from stkit.checkpoints.style_transformer import convert_style_transformer
 from stkit.errors import UsageError
 from stkit.models.inference import freeze_style_transformer
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig, upsample_add, upsample_add_ref
-from stkit.models.stylegan2 import GeneratorConfig
 from tests.goldens import Golden, load_golden
 
 TINY = StyleTransformerConfig(
@@ -70,10 +70,10 @@ def test_golden_frozen_codes(golden: Golden, golden_model: StyleTransformer) -> 
 
 
 def test_small_ones_fit_their_generator() -> None:
-    assert StyleTransformerConfig.small(GeneratorConfig(1024)).input_resolution == 256
-    assert StyleTransformerConfig.small(GeneratorConfig(64)).input_resolution == 64
+    assert StyleTransformerConfig.small(StyleGAN2Config(1024)).input_resolution == 256
+    assert StyleTransformerConfig.small(StyleGAN2Config(64)).input_resolution == 64
     with pytest.raises(UsageError, match="130 of w is not a multiple of the 4 attention heads"):
-        StyleTransformerConfig.small(GeneratorConfig(64, 130, 130))
+        StyleTransformerConfig.small(StyleGAN2Config(64, 130, 130))
 
 
 def test_the_paper_counts_its_parameters_so() -> None:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from stkit.checkpoints.rosinality import convert_rosinality_generator, infer_rosinality_generator
 from stkit.errors import UsageError
-from stkit.models.inference import freeze_generator
-from stkit.models.stylegan2 import Generator, GeneratorConfig, NoiseMode
+from stkit.models.generators import NoiseMode
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 from tests.goldens import Golden, load_golden
 
 
@@ -17,11 +18,11 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make_generator(resolution: int = 32, mapping_layers: int = 2) -> Generator:
+def make_generator(resolution: int = 32, mapping_layers: int = 2) -> StyleGAN2:
     """A small generator whose noise and biases matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        generator = Generator(GeneratorConfig(resolution, 24, 16, mapping_layers, channel_base=256, channel_max=32))
+        generator = StyleGAN2(StyleGAN2Config(resolution, 24, 16, mapping_layers, channel_base=256, channel_max=32))
         for name, parameter in generator.named_parameters():
             if name.endswith("noise_strength"):
                 parameter.data.fill_(0.3)
@@ -32,12 +33,12 @@ def make_generator(resolution: int = 32, mapping_layers: int = 2) -> Generator:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
+def generator() -> StyleGAN2:
     return make_generator().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
-def w_plus(generator: Generator) -> Tensor:
+def w_plus(generator: StyleGAN2) -> Tensor:
     return seeded(2, generator.config.num_ws, 16)
 
 
@@ -47,31 +48,31 @@ def golden() -> Golden:
 
 
 @pytest.fixture(scope="module")
-def golden_generator(golden: Golden) -> Generator:
+def golden_generator(golden: Golden) -> StyleGAN2:
     state = golden.state()
-    generator = Generator(infer_rosinality_generator(state))
+    generator = StyleGAN2(infer_rosinality_generator(state))
     generator.load_state_dict(convert_rosinality_generator(state, golden.latent_avg))
     return generator.eval().requires_grad_(False)
 
 
-def test_golden_configuration(golden_generator: Generator) -> None:
-    assert golden_generator.config == GeneratorConfig(64, 512, 512, 8, 32768, 512)
+def test_golden_configuration(golden_generator: StyleGAN2) -> None:
+    assert golden_generator.config == StyleGAN2Config(64, 512, 512, 8, 32768, 512)
 
 
-def test_golden_fast_image(golden: Golden, golden_generator: Generator) -> None:
+def test_golden_fast_image(golden: Golden, golden_generator: StyleGAN2) -> None:
     assert golden.error("image", golden_generator.synthesize(golden.inputs["w_plus"])) <= 1e-4
 
 
-def test_golden_ref_image(golden: Golden, golden_generator: Generator) -> None:
+def test_golden_ref_image(golden: Golden, golden_generator: StyleGAN2) -> None:
     styles = golden_generator.synthesis.styles(golden.inputs["w_plus"])
     assert golden.error("image", golden_generator.synthesis(styles, ref=True)) <= 1e-4
 
 
-def test_golden_frozen_image(golden: Golden, golden_generator: Generator) -> None:
-    assert golden.error("image", freeze_generator(golden_generator).synthesize(golden.inputs["w_plus"])) <= 1e-4
+def test_golden_frozen_image(golden: Golden, golden_generator: StyleGAN2) -> None:
+    assert golden.error("image", golden_generator.freeze().synthesize(golden.inputs["w_plus"])) <= 1e-4
 
 
-def test_golden_mapping_and_truncation(golden: Golden, golden_generator: Generator) -> None:
+def test_golden_mapping_and_truncation(golden: Golden, golden_generator: StyleGAN2) -> None:
     z = golden.inputs["z"]
     assert golden.error("w", golden_generator.mapping(z)) <= 1e-4
     w_plus = golden_generator.map(z[:2], truncation_psi=0.7)
@@ -100,7 +101,7 @@ def test_gradients_of_fast_are_those_of_ref() -> None:
         torch.testing.assert_close(fast, expected, atol=1e-3 * float(expected.abs().max()), rtol=0)
 
 
-def test_bfloat16_features_stay_near_float32(generator: Generator, w_plus: Tensor) -> None:
+def test_bfloat16_features_stay_near_float32(generator: StyleGAN2, w_plus: Tensor) -> None:
     image = generator.synthesize(w_plus, dtype=torch.bfloat16)
     assert image.dtype == torch.float32
     exact = generator.synthesize(w_plus)
@@ -109,10 +110,10 @@ def test_bfloat16_features_stay_near_float32(generator: Generator, w_plus: Tenso
 
 @pytest.mark.parametrize("resolution", [16, 32, 64, 128, 256, 512, 1024])
 def test_every_resolution(resolution: int) -> None:
-    config = GeneratorConfig(resolution)
+    config = StyleGAN2Config(resolution)
     assert config.num_ws == 2 * math.log2(resolution) - 2
     with torch.device("meta"):
-        generator = Generator(config)
+        generator = StyleGAN2(config)
         image = generator(torch.empty(2, 512))
     assert image.shape == (2, 3, resolution, resolution)
     assert len(generator.synthesis.convs) + 1 == config.num_ws
@@ -121,13 +122,13 @@ def test_every_resolution(resolution: int) -> None:
 @pytest.mark.parametrize("resolution", [8, 48, 2048])
 def test_other_resolutions_are_refused(resolution: int) -> None:
     with pytest.raises(UsageError, match="power of two from 16 to 1024"):
-        GeneratorConfig(resolution)
+        StyleGAN2Config(resolution)
 
 
 @pytest.mark.parametrize("layers", [1, 9])
 def test_other_mapping_depths_are_refused(layers: int) -> None:
     with pytest.raises(UsageError, match="not in 2 to 8"):
-        GeneratorConfig(64, mapping_layers=layers)
+        StyleGAN2Config(64, mapping_layers=layers)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_other_mapping_depths_are_refused(layers: int) -> None:
 )
 def test_networks_without_channels_are_refused(change: dict[str, int], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        GeneratorConfig(128, **change)
+        StyleGAN2Config(128, **change)
 
 
 @pytest.mark.parametrize("layers", range(2, 9))
@@ -146,7 +147,7 @@ def test_mapping_depths(layers: int) -> None:
     assert generator(seeded(1, 24)).isfinite().all()
 
 
-def test_z_w_w_plus_and_styles_give_the_same_image(generator: Generator) -> None:
+def test_z_w_w_plus_and_styles_give_the_same_image(generator: StyleGAN2) -> None:
     z = seeded(2, 24)
     w = generator.mapping(z)
     image = generator(z)
@@ -155,13 +156,13 @@ def test_z_w_w_plus_and_styles_give_the_same_image(generator: Generator) -> None
     torch.testing.assert_close(generator.synthesis(generator.synthesis.styles(generator.map(z))), image)
 
 
-def test_styles_are_one_a_layer(generator: Generator, w_plus: Tensor) -> None:
+def test_styles_are_one_a_layer(generator: StyleGAN2, w_plus: Tensor) -> None:
     styles = generator.synthesis.styles(w_plus)
     layers = [*generator.synthesis.convs, *generator.synthesis.to_rgbs]
     assert [style.shape for style in styles] == [(2, layer.weight.shape[1]) for layer in layers]
 
 
-def test_each_w_steers_its_own_layers(generator: Generator, w_plus: Tensor) -> None:
+def test_each_w_steers_its_own_layers(generator: StyleGAN2, w_plus: Tensor) -> None:
     moved = w_plus.clone()
     moved[:, -1] += 1  # the last ToRGB alone
     before, after = generator.synthesis.styles(w_plus), generator.synthesis.styles(moved)
@@ -169,7 +170,7 @@ def test_each_w_steers_its_own_layers(generator: Generator, w_plus: Tensor) -> N
     assert changed == [len(before) - 1]
 
 
-def test_truncation(generator: Generator) -> None:
+def test_truncation(generator: StyleGAN2) -> None:
     z = seeded(2, 24)
     full, half = generator.map(z), generator.map(z, 0.5)
     torch.testing.assert_close(half, (full + generator.w_avg) / 2)
@@ -179,7 +180,7 @@ def test_truncation(generator: Generator) -> None:
     torch.testing.assert_close(cut[:, 3:], full[:, 3:])
 
 
-def test_noise_modes(generator: Generator, w_plus: Tensor) -> None:
+def test_noise_modes(generator: StyleGAN2, w_plus: Tensor) -> None:
     const, none = generator.synthesize(w_plus), generator.synthesize(w_plus, "none")
     assert torch.equal(generator.synthesize(w_plus), const)
     assert torch.equal(generator.synthesize(w_plus, "none"), none)
@@ -191,12 +192,12 @@ def test_noise_modes(generator: Generator, w_plus: Tensor) -> None:
     assert torch.equal(generator.synthesize(w_plus, "random"), first)
 
 
-def test_random_noise_differs_within_a_batch(generator: Generator, w_plus: Tensor) -> None:
+def test_random_noise_differs_within_a_batch(generator: StyleGAN2, w_plus: Tensor) -> None:
     twice = generator.synthesize(w_plus[:1].expand(2, -1, -1), "random")
     assert not torch.allclose(twice[0], twice[1], atol=0.01)
 
 
-def test_w_avg_is_the_mean_of_the_mapping(generator: Generator) -> None:
+def test_w_avg_is_the_mean_of_the_mapping(generator: StyleGAN2) -> None:
     mean = generator.compute_w_avg(4000, seed=1)
     torch.testing.assert_close(mean, generator.mapping(seeded(4000, 24, seed=2)).mean(0), atol=0.1, rtol=0)
     assert torch.equal(mean, generator.compute_w_avg(4000, seed=1))

@@ -20,6 +20,7 @@ from stkit.editor.steps import EditStep, apply_steps, parse_step
 from stkit.errors import UnknownNameError, UsageError, WeightsError
 from stkit.latents.directions import own_folder, save_direction
 from stkit.latents.latents import Latents
+from stkit.models.registry import load_generator
 from stkit.options import LayerRange
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
@@ -48,7 +49,7 @@ def weights(tmp_path: Path) -> Weights:
 
 def test_planted_components_are_found(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = Planted(weights.w_dim)
-    monkeypatch.setattr(weights.generator(), "mapping", planted)
+    monkeypatch.setattr(load_generator(weights), "mapping", planted)
     components = fit_components(weights, samples=20_000, count=4)
     cosines = (components.directions * planted.basis.T[:4]).sum(1).abs()
     assert (cosines > 0.95).all(), cosines
@@ -105,7 +106,7 @@ def test_unknown_component(weights: Weights) -> None:
 
 
 def test_activation_components_are_carried_over_to_w(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = weights.generator()
+    generator = load_generator(weights)
     monkeypatch.setattr(generator, "mapping", nn.Identity())  # w is N(0, 1)
     truth = nn.functional.normalize(torch.randn(32, generator=torch.Generator().manual_seed(2)), dim=0)
     affine = generator.synthesis.get_parameter("convs.0.affine.weight")  # its styles follow one direction

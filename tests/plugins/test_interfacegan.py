@@ -27,7 +27,8 @@ from stkit.datasets.labels import load_labels
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
 from stkit.jobs.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
-from stkit.latents.directions import Direction, coordinates, find_direction, load_direction, own_folder, sample_w
+from stkit.latents.directions import Direction, coordinates, find_direction, load_direction, own_folder
+from stkit.models.registry import load_generator, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights
@@ -55,7 +56,7 @@ class Brightness(Scorer[Options]):
 
 def plant(weights: Weights, truth: Tensor) -> None:
     """Let the brightness of the generator's images be linear in w along `truth`, and w be normal."""
-    generator = weights.generator()
+    generator = load_generator(weights)
     generator.mapping = torch.nn.Identity()  # type: ignore[assignment]
     for name, value in generator.synthesis.named_parameters():
         if name.endswith("affine.weight"):

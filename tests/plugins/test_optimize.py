@@ -26,6 +26,7 @@ from stkit.editor.refinement import QUALITIES, quality_refinements, refine_laten
 from stkit.errors import LatentsError, MissingPackageError, StkitError, UsageError
 from stkit.latents.latents import Latents, load_latents, save_latents
 from stkit.latents.tuning import save_tuning, tuned_generator, tuning_between
+from stkit.models.registry import load_generator
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
@@ -43,7 +44,7 @@ def editor(tiny_weights: Weights) -> Editor:
 
 def target(weights: Weights, count: int = 1, seed: int = 5) -> Tensor:
     """Pictures that the generator can make, [count, 3, 16, 16], from codes that no encoder of it knows."""
-    generator = weights.generator()
+    generator = load_generator(weights)
     z = torch.randn(count, generator.config.z_dim, generator=torch.Generator().manual_seed(seed))
     return generator(z).clamp(-1, 1)
 
@@ -77,7 +78,7 @@ def test_without_an_encoder_it_begins_at_w_avg(tmp_path: Path) -> None:
         path.unlink()
     still = changed(L2, steps=1, learning_rate=1e-9)
     latents = Optimize().invert(target(weights), still, InversionContext(weights, CPU))
-    expected = weights.generator().w_avg.expand(1, weights.num_ws, -1)
+    expected = load_generator(weights).w_avg.expand(1, weights.num_ws, -1)
     torch.testing.assert_close(latents.codes, expected)
 
 
@@ -98,7 +99,7 @@ def test_w_gives_one_code_to_all_layers_and_lowers_the_error(editor: Editor, tin
     options = changed(L2, space=LatentSpace.W, steps=40, learning_rate=0.1)
     latents = Optimize().invert(crops, options, context)
     assert torch.equal(latents.codes, latents.codes[:, :1].expand(-1, tiny_weights.num_ws, -1))
-    w_avg = tiny_weights.generator().w_avg.expand(1, tiny_weights.num_ws, -1)
+    w_avg = load_generator(tiny_weights).w_avg.expand(1, tiny_weights.num_ws, -1)
     before = Latents(w_avg.contiguous(), tiny_weights.fingerprint)
     assert error(editor, latents, crops) < 0.8 * error(editor, before, crops)
     assert torch.equal(Optimize().invert(crops, options, context).codes, latents.codes)
@@ -106,9 +107,10 @@ def test_w_gives_one_code_to_all_layers_and_lowers_the_error(editor: Editor, tin
 
 def test_w_optimises_noise_maps_of_its_own_and_leaves_the_generators(tmp_path: Path) -> None:
     weights = make_tiny_weights(tmp_path / "noisy")
-    generator = weights.generator()
-    for layer in generator.synthesis.convs:
-        layer.get_parameter("noise_strength").fill_(0.5)
+    generator = load_generator(weights)
+    for name, value in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            value.fill_(0.5)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     wanted = objective.Objective(target(weights), 1.0, 0.0, None, 32, torch.float32)
     options = changed(L2, space=LatentSpace.W, steps=3)
@@ -168,21 +170,21 @@ def test_the_objective_is_l2_and_lpips() -> None:
 
 def test_pti_moves_the_generator_and_not_the_code(editor: Editor, tiny_weights: Weights) -> None:
     crops, start = target(tiny_weights), random_latents(tiny_weights, 1)
-    before = {name: value.clone() for name, value in tiny_weights.generator().state_dict().items()}
+    before = {name: value.clone() for name, value in load_generator(tiny_weights).state_dict().items()}
     latents = tuned(tiny_weights)
     assert torch.equal(latents.codes, start.codes) and latents.generator == tiny_weights.fingerprint
     assert latents.tuning is not None
     assert all(name.startswith("synthesis.") for name in latents.tuning.deltas)
     assert error(editor, latents, crops) < 0.9 * error(editor, start, crops)
-    assert all(torch.equal(value, before[name]) for name, value in tiny_weights.generator().state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in load_generator(tiny_weights).state_dict().items())
 
 
 def test_locality_keeps_neighbours_as_they_were(tiny_weights: Weights) -> None:
     pivot = random_latents(tiny_weights, 1).codes[0]
-    w, std = w_spread(tiny_weights.generator())
+    w, std = w_spread(load_generator(tiny_weights))
     near = neighbour(pivot, w[0], 0.3 * float(std))
     assert float((near - pivot).square().mean().sqrt()) == pytest.approx(0.3 * float(std), rel=1e-4)
-    base = tiny_weights.generator()
+    base = load_generator(tiny_weights)
     changes = []
     for locality in (0.0, 20.0):
         options = TUNE.model_copy(update={"locality": locality, "locality_every": 1, "steps": 12})
@@ -196,7 +198,7 @@ def test_locality_keeps_neighbours_as_they_were(tiny_weights: Weights) -> None:
 
 
 def test_a_tuning_is_small_and_exact_to_a_two_hundredth(tiny_weights: Weights) -> None:
-    base = tiny_weights.generator()
+    base = load_generator(tiny_weights)
     changed = copy.deepcopy(base)
     seed = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -224,7 +226,7 @@ def test_tuned_latents_survive_their_file_and_edits_use_them(
     edit = editor.edit(opened, "ganspace", "pc1", 1.0)
     base = dataclasses.replace(edit.latents, tuning=None)
     assert not torch.equal(editor.generate(edit.latents), editor.generate(base))
-    expected = tuned_generator(tiny_weights.generator(), opened.tuning).synthesize(edit.latents.codes)
+    expected = tuned_generator(load_generator(tiny_weights), opened.tuning).synthesize(edit.latents.codes)
     torch.testing.assert_close(editor.generate(edit.latents), expected, atol=1e-4, rtol=1e-4)
     # The edit's file shares the tuning with the inversion's.
     save_latents(edit.latents, tmp_path / "b.latents.safetensors")
@@ -254,7 +256,7 @@ def test_a_tuning_that_is_missing_changed_or_foreign_is_refused(tiny_weights: We
 
     bad = dataclasses.replace(latents.tuning, deltas={"synthesis.const": torch.zeros(2, 2).half()})
     with pytest.raises(LatentsError, match="does not fit this generator in synthesis.const"):
-        tuned_generator(tiny_weights.generator(), bad)
+        tuned_generator(load_generator(tiny_weights), bad)
 
 
 def test_refinements_say_what_they_gained(editor: Editor, tiny_weights: Weights) -> None:

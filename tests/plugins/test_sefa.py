@@ -9,7 +9,8 @@ from stkit_sefa.method import SeFa
 
 from stkit.contracts.editing import EditContext
 from stkit.errors import UsageError
-from stkit.latents.directions import sample_w
+from stkit.models.registry import load_generator, sample_w
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.options import LayerRange, Options
 from stkit.testing import random_latents
 from stkit.weights import Weights
@@ -28,13 +29,13 @@ def test_planted_factors_are_found() -> None:
 
 
 def test_the_first_factor_changes_the_styles_most(tiny_weights: Weights) -> None:
-    network = tiny_weights.generator().synthesis
+    generator = load_generator(tiny_weights)
     w = sample_w(tiny_weights, 1)[:, None].expand(-1, 6, -1)
     factors = load_factors(tiny_weights, LayerRange(2, 3))
 
     def change(direction: torch.Tensor) -> float:
         """Squared distance in the styles of layers 2 and 3 for a unit step in w."""
-        before, after = network.styles(w), network.styles(w + direction)
+        before, after = generator.styles(w), generator.styles(w + direction)
         return sum(float((a - b).square().sum()) for a, b in zip(before[2:4], after[2:4], strict=True))
 
     changes = [change(direction) for direction in factors.directions]
@@ -44,11 +45,12 @@ def test_the_first_factor_changes_the_styles_most(tiny_weights: Weights) -> None
 
 
 def test_layers_stack(tiny_weights: Weights) -> None:
-    network = tiny_weights.generator().synthesis
-    assert modulation_weights(network, range(6)).shape[1] == 32
-    parts = [modulation_weights(network, range(i, i + 1)) for i in range(6)]
-    assert torch.equal(torch.cat(parts), modulation_weights(network, range(6)))
-    last = network.to_rgbs[-1].get_submodule("affine")
+    generator = load_generator(tiny_weights)
+    assert isinstance(generator, StyleGAN2)
+    assert modulation_weights(generator, range(6)).shape[1] == 32
+    parts = [modulation_weights(generator, range(i, i + 1)) for i in range(6)]
+    assert torch.equal(torch.cat(parts), modulation_weights(generator, range(6)))
+    last = generator.synthesis.to_rgbs[-1].get_submodule("affine")
     w = torch.randn(3, 32)
     assert torch.allclose(last(w) - last(torch.zeros(3, 32)), w @ parts[-1].T, atol=1e-5)
 

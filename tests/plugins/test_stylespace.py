@@ -26,9 +26,11 @@ from stkit_stylespace.method import StyleSpace, StyleSpaceOptions
 from stkit.contracts.editing import EditContext
 from stkit.editor.editor import Editor
 from stkit.errors import LatentsError, UsageError, WeightsError
-from stkit.latents.directions import own_folder, sample_w
+from stkit.latents.directions import own_folder
 from stkit.latents.latents import load_latents, save_latents
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.registry import load_generator, sample_w
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.options import LayerRange
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
@@ -41,7 +43,7 @@ def test_layers_are_numbered_as_in_the_paper(tiny_weights: Weights) -> None:
     layers = style_layers(tiny_weights)  # 4x4 conv, ToRGB; 8x8 conv, conv, ToRGB; 16x16 conv, conv, ToRGB
     assert [layer.index for layer in layers] == [0, 2, 3, 5, 6, 1, 4, 7]
     assert [layer.w_layer for layer in layers] == [0, 1, 2, 3, 4, 1, 3, 5]
-    widths = [style.shape[1] for style in tiny_weights.generator().synthesis.styles(torch.zeros(1, 6, 32))]
+    widths = [style.shape[1] for style in load_generator(tiny_weights).styles(torch.zeros(1, 6, 32))]
     assert [layer.width for layer in layers] == widths
     for channel in (0, 31, 32, 100, sum(widths) - 1):
         assert find_channel(layers, channel_name(layers, channel)) == channel
@@ -73,11 +75,11 @@ def test_an_edit_changes_one_channel(equipped_weights: Weights) -> None:
     context = EditContext(weights, CPU, "3_7", strength=2.0)
     edited = StyleSpace().edit(latents, StyleSpaceOptions(), context)
     assert torch.equal(edited.codes, latents.codes)
-    styles = weights.generator().synthesis.styles(latents.codes)
+    styles = load_generator(weights).styles(latents.codes)
     styles[2] = styles[2].clone()
     styles[2][:, 7] += 2.0 * sampled_unit(weights, 32 * 2 + 7)  # style layer 3 is the third convolution
     with torch.inference_mode():
-        expected = weights.generator().synthesis(styles)
+        expected = load_generator(weights).render(styles)
     images = editor.generate(edited)
     assert torch.allclose(images, expected, atol=1e-4)
     assert not torch.allclose(images, editor.generate(latents), atol=1e-4)
@@ -143,7 +145,7 @@ def test_offsets_of_another_generator_are_refused(tiny_weights: Weights) -> None
         Editor(tiny_weights, load_plugins(), CPU).generate(wrong)
     with pytest.raises(LatentsError, match="1 codes but style offsets"):
         dataclasses.replace(latents, style_offsets=torch.zeros(2, 7))
-    assert Generator(GeneratorConfig(16, 32, 32, 2, 256, 32)).config.num_ws == latents.codes.shape[1]
+    assert StyleGAN2(StyleGAN2Config(16, 32, 32, 2, 256, 32)).config.num_ws == latents.codes.shape[1]
 
 
 def test_ranking_from_labelled_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

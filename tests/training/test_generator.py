@@ -15,8 +15,10 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.models.discriminator import Discriminator, DiscriminatorConfig
+from stkit.models.registry import load_generator
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.photo.images import resize_batch
 from stkit.training.augment import AugmentConfig
 from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator, r1_penalty
@@ -26,7 +28,7 @@ from tests.training.resuming import log_lines, stop_after
 
 TINY_DISCRIMINATOR = DiscriminatorConfig(16, channel_base=128, channel_max=8)
 TINY = AdversarialConfig(
-    generator=GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8),
+    generator=StyleGAN2Config(16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8),
     discriminator=TINY_DISCRIMINATOR,
     d_reg_interval=2,
     ada_images=200,
@@ -206,12 +208,12 @@ def test_mixed_codes_switch_once_from_one_w_to_another(tmp_path: Path) -> None:
 
 def test_it_starts_from_given_weights(tmp_path: Path) -> None:
     torch.manual_seed(7)
-    init = Generator(TINY.generator).state_dict()
+    init = StyleGAN2(TINY.generator).state_dict()
     run = dataclasses.replace(make_run(tmp_path), init=init)
     for name, value in init.items():
         assert torch.equal(run.generator.state_dict()[name], value)
         assert torch.equal(run.ema.model.state_dict()[name], value)
-    other = Generator(dataclasses.replace(TINY.generator, channel_max=4)).state_dict()
+    other = StyleGAN2(dataclasses.replace(TINY.generator, channel_max=4)).state_dict()
     with pytest.raises(WeightsError, match="initial weights do not fit the generator") as caught:
         dataclasses.replace(make_run(tmp_path), init=other)
     assert "\n" not in str(caught.value)
@@ -234,7 +236,7 @@ def keeping(out: Path, steps: int, keep: float = 50.0, **changes: Any) -> Genera
     loop = LoopConfig(**{"out": out, "steps": steps, "batch": 4, "save_seconds": 1e6, **changes})
     config = dataclasses.replace(TINY, generator=generator, keep=keep)
     torch.manual_seed(3)
-    parts: dict[str, Any] = {"init": Generator(generator).state_dict(), "inverter": StyleTransformer(inverter).eval()}
+    parts: dict[str, Any] = {"init": StyleGAN2(generator).state_dict(), "inverter": StyleTransformer(inverter).eval()}
     return GeneratorRun(config, loop, colours(), torch.device("cpu"), **parts, val_set=colours(6, seed=1))
 
 
@@ -291,7 +293,7 @@ def test_bad_configs_are_one_line(tmp_path: Path) -> None:
 
 def test_export_makes_weights_that_load(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    generator = Generator(TINY.generator)
+    generator = StyleGAN2(TINY.generator)
     generator.get_parameter("synthesis.convs.0.noise_strength").data.fill_(0.5)
     alignment = AlignmentTemplate("points", 16, ((5.0, 6.0), (10.0, 6.0)))
     header = export_generator(
@@ -301,7 +303,7 @@ def test_export_makes_weights_that_load(tmp_path: Path) -> None:
     assert verify_weights(weights) == {"generator.safetensors": "ok"}
     assert (weights.domain, weights.fingerprint, weights.alignment) == ("colours", header.fingerprint, alignment)
     assert (weights.header.licence, weights.header.notes) == ("CC0-1.0", {"steps": 6})
-    loaded = weights.generator()
+    loaded = load_generator(weights)
     assert loaded.config == TINY.generator
     torch.testing.assert_close(loaded.w_avg, generator.compute_w_avg(), atol=1e-3, rtol=1e-3)
     assert (generator.w_avg == 0).all()  # the one that was given stays as it was

@@ -14,8 +14,9 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import StkitError, UsageError, WeightsError
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively, load_psp_encoder
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.photo.images import picture_part
 from stkit.plugins import load_plugins
 from stkit.training.e4e import E4EConfig, E4ELosses, LatentDiscriminator
@@ -27,7 +28,7 @@ from stkit.training.perceptual import zoomed
 from stkit.weights import find_weights, load_header, verify_weights
 from tests.training.resuming import log_lines, require_same_bits
 
-GENERATOR = GeneratorConfig(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=8)
+GENERATOR = StyleGAN2Config(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=8)
 NETWORK = StyleTransformerConfig(
     input_resolution=32,
     num_ws=GENERATOR.num_ws,
@@ -45,9 +46,9 @@ L2_ALONE = dataclasses.replace(TINY, lpips=0.0, identity=0.0)
 TEMPLATE = AlignmentTemplate("points", 128, ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.5)))
 
 
-def make_generator(seed: int = 0, config: GeneratorConfig = GENERATOR) -> Generator:
+def make_generator(seed: int = 0, config: StyleGAN2Config = GENERATOR) -> StyleGAN2:
     torch.manual_seed(seed)
-    generator = Generator(config)
+    generator = StyleGAN2(config)
     generator.w_avg.copy_(generator.compute_w_avg(1000))
     return generator
 
@@ -194,7 +195,7 @@ def test_an_inverter_that_sees_less_than_the_generator_makes_is_judged_by_all_of
 @pytest.mark.parametrize(("seen", "made", "compared"), [(64, 128, 128), (256, 1024, 256), (256, 64, 256), (32, 32, 32)])
 def test_photos_are_compared_at_the_generators_resolution_up_to_256(seen: int, made: int, compared: int) -> None:
     network = dataclasses.replace(NETWORK, input_resolution=seen)
-    assert comparison_resolution(network, GeneratorConfig(made)) == compared
+    assert comparison_resolution(network, StyleGAN2Config(made)) == compared
 
 
 def test_domains_without_an_identity_network_are_told_apart_by_lite0() -> None:

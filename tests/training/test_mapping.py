@@ -8,12 +8,14 @@ from torch import Tensor
 
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
+from stkit.models.mapping import MappingNetwork
 from stkit.models.ops import pixel_norm
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.training.mapping import compare_codes, fit_mapping, mean_codes, set_gaussian
 
-CONFIG = GeneratorConfig(16, z_dim=32, w_dim=32, mapping_layers=4, channel_base=128, channel_max=8)
+CONFIG = StyleGAN2Config(16, z_dim=32, w_dim=32, mapping_layers=4, channel_base=128, channel_max=8)
 
 
 def random(seed: int = 0) -> torch.Generator:
@@ -45,7 +47,7 @@ def test_the_gaussian_is_exact_for_any_shape_of_network(layers: int, z_dim: int,
 
 
 def test_samples_have_the_mean_and_covariance_of_the_codes() -> None:
-    generator, codes = Generator(CONFIG), make_codes(5000)
+    generator, codes = StyleGAN2(CONFIG), make_codes(5000)
     fit_mapping(generator, codes)
     torch.testing.assert_close(generator.w_avg, codes.mean(0), atol=1e-5, rtol=1e-5)
     samples = generator.mapping(torch.randn(50_000, CONFIG.z_dim, generator=random(4)))
@@ -54,7 +56,7 @@ def test_samples_have_the_mean_and_covariance_of_the_codes() -> None:
 
 
 def test_a_narrow_z_takes_the_leading_axes() -> None:
-    generator = Generator(dataclasses.replace(CONFIG, z_dim=8))
+    generator = StyleGAN2(dataclasses.replace(CONFIG, z_dim=8))
     codes = make_codes(2000)
     fit_mapping(generator, codes)
     samples = generator.mapping(torch.randn(20_000, 8, generator=random(4)))
@@ -64,7 +66,7 @@ def test_a_narrow_z_takes_the_leading_axes() -> None:
 
 
 def test_figures_of_gaussian_codes_are_at_their_floor() -> None:
-    figures = fit_mapping(Generator(CONFIG), make_codes(5000))
+    figures = fit_mapping(StyleGAN2(CONFIG), make_codes(5000))
     assert figures["wasserstein"] < figures["floor_wasserstein"] + 0.03
     assert figures["spread"] == pytest.approx(1, abs=0.05) and figures["nearest"] == pytest.approx(1, abs=0.1)
     assert figures["skew"] < 0.25
@@ -73,7 +75,7 @@ def test_figures_of_gaussian_codes_are_at_their_floor() -> None:
 def test_figures_tell_codes_that_a_gaussian_cannot_cover() -> None:
     codes = make_codes(5000)
     codes = codes + torch.where(torch.rand(5000, 1, generator=random(5)) < 0.2, 12.0, 0.0) * codes.std(0)
-    figures = fit_mapping(Generator(CONFIG), codes)
+    figures = fit_mapping(StyleGAN2(CONFIG), codes)
     assert figures["skew"] > 2 * figures["floor_skew"]
     assert figures["wasserstein"] > 2 * figures["floor_wasserstein"]
 
@@ -89,7 +91,7 @@ def test_comparison_sees_samples_that_are_too_narrow_or_too_wide() -> None:
 
 def test_fitting_is_a_function_of_codes_and_seed() -> None:
     codes = make_codes(300)
-    first, second = Generator(CONFIG), Generator(CONFIG)
+    first, second = StyleGAN2(CONFIG), StyleGAN2(CONFIG)
     assert fit_mapping(first, codes, seed=1) == fit_mapping(second, codes, seed=1)
     assert torch.equal(first.mapping(codes), second.mapping(codes))
 
@@ -97,7 +99,7 @@ def test_fitting_is_a_function_of_codes_and_seed() -> None:
 @pytest.mark.parametrize("codes", [torch.zeros(19, 32), torch.full((40, 32), float("nan")), torch.zeros(40, 2, 32)])
 def test_unusable_codes_are_refused(codes: Tensor) -> None:
     with pytest.raises(UsageError, match="at least 20 finite codes"):
-        fit_mapping(Generator(CONFIG), codes)
+        fit_mapping(StyleGAN2(CONFIG), codes)
 
 
 def test_mean_codes_are_those_of_the_images_and_their_mirror_images() -> None:

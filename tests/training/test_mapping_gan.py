@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from stkit.errors import UsageError
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.shapes import StyleGAN2Config
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.training.loop import LoopConfig
 from stkit.training.mapping import compare_codes, moments, set_gaussian
 from stkit.training.mapping_gan import CodeMapping, MappingConfig, MappingRun, with_mapping
 from tests.training.resuming import log_lines, require_same_bits
 
 CPU = torch.device("cpu")
-SHAPE = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8)
+SHAPE = StyleGAN2Config(16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -39,7 +40,7 @@ def make_run(out: Path, steps: int = 1, **changes: Any) -> MappingRun:
     config = MappingConfig(8, 8, **{"critic_width": 64, "learning_rate": 5e-3, "ema_decay": 0.98, **changes})
     loop = LoopConfig(out, steps, batch, resume=resume)
     torch.manual_seed(1)
-    return MappingRun(config, loop, Generator(SHAPE), codes, held_out, WHOLE, CPU)
+    return MappingRun(config, loop, StyleGAN2(SHAPE), codes, held_out, WHOLE, CPU)
 
 
 @pytest.mark.parametrize("layers", [3, 4, 8])
@@ -50,7 +51,7 @@ def test_it_is_a_mapping_network_of_stylegan2(layers: int, z_dim: int) -> None:
     theirs = ours.network()
     z = torch.randn(100, z_dim)
     torch.testing.assert_close(theirs(z), ours(z), atol=1e-4, rtol=1e-4)
-    generator = Generator(SHAPE)
+    generator = StyleGAN2(SHAPE)
     changed = with_mapping(generator, theirs)
     assert (changed.config.mapping_layers, changed.config.z_dim) == (layers, z_dim)
     torch.testing.assert_close(changed.map(z)[:, 0], ours(z), atol=1e-4, rtol=1e-4)
@@ -62,7 +63,7 @@ def test_samples_come_to_lie_where_codes_do_and_a_gaussian_does_not(tmp_path: Pa
     run = make_run(tmp_path, 400)
     codes = ring(2000)
     z = torch.randn(2000, 8, generator=torch.Generator().manual_seed(2))
-    gaussian = Generator(SHAPE).mapping.requires_grad_(False)
+    gaussian = StyleGAN2(SHAPE).mapping.requires_grad_(False)
     set_gaussian(gaussian, *moments(codes))
     strays = (radius(gaussian(z)) < 2).float().mean()
     assert run.train() == 400

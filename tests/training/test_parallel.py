@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
 from stkit.models.discriminator import DiscriminatorConfig
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import Generator, GeneratorConfig
+from stkit.models.stylegan2 import StyleGAN2
 from stkit.training import parallel
 from stkit.training.generator import AdversarialConfig, GeneratorRun
 from stkit.training.inverter import InverterConfig, InverterRun
@@ -29,7 +30,7 @@ from stkit.training.reconstruction import ReconstructionConfig, ReconstructionRu
 
 CPU = torch.device("cpu")
 STEPS = 3
-GENERATOR = GeneratorConfig(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=8)
+GENERATOR = StyleGAN2Config(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=8)
 INVERTER = StyleTransformerConfig(
     input_resolution=32,
     num_ws=GENERATOR.num_ws,
@@ -56,7 +57,7 @@ def train_all(out: Path) -> dict[str, list[dict[str, float]]]:
     losses: dict[str, list[dict[str, float]]] = {}
     images = image_set()
     torch.manual_seed(0)
-    generator = Generator(GENERATOR)
+    generator = StyleGAN2(GENERATOR)
     discriminator = DiscriminatorConfig(32, channel_base=128, channel_max=8, mbstd_group_size=1)
     # Without what depends on the process: mean codes, zoomed crops, groups of images, and noise (its strength stays 0).
     reconstruction = ReconstructionConfig(GENERATOR, INVERTER, mean_share=0, zoom=False, **PLAIN)

@@ -13,8 +13,9 @@ from torch import nn
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import ImageSet
 from stkit.errors import WeightsError
+from stkit.models.registry import load_generator
+from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
-from stkit.models.stylegan2 import GeneratorConfig
 from stkit.training.loop import LoopConfig
 from stkit.training.mapping import fit_mapping, mean_codes
 from stkit.training.reconstruction import (
@@ -27,7 +28,7 @@ from stkit.training.reconstruction import (
 from stkit.weights import find_weights, verify_weights
 from tests.training.resuming import log_lines, require_same_bits
 
-GENERATOR = GeneratorConfig(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16)
+GENERATOR = StyleGAN2Config(32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16)
 INVERTER = StyleTransformerConfig(
     input_resolution=32,
     num_ws=GENERATOR.num_ws,
@@ -133,7 +134,7 @@ def test_export_writes_both_networks_for_each_other(tmp_path: Path) -> None:
         "inverter", "style-transformer", lambda c: StyleTransformer(StyleTransformerConfig.from_dict(c))
     )
     images = make_set().batch(torch.arange(3), CPU)
-    ours = weights.generator().synthesize(loaded(images), noise="none")
+    ours = load_generator(weights).synthesize(loaded(images), noise="none")
     torch.testing.assert_close(ours, model(images, torch.float32), atol=2e-2, rtol=0)
     assert loaded.state_dict()["backbone.input_layer.1.num_batches_tracked"] == 3
 

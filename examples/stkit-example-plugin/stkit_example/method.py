@@ -50,7 +50,9 @@ class Blend(EditingMethod[BlendOptions]):
         """The w_plus [num_ws, w_dim] of the picture of the context's seed."""
         import torch
 
-        generator = context.weights.generator(context.device)
+        from stkit.models.registry import load_generator
+
+        generator = load_generator(context.weights, context.device)
         z = torch.randn(1, generator.config.z_dim, generator=torch.Generator().manual_seed(context.seed))
         with torch.no_grad():
             return generator.map(z.to(context.device), truncation)[0]

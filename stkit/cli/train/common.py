@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stkit.datasets.codes import LabelledCodes
     from stkit.datasets.images import ImageSet
-    from stkit.models.stylegan2 import GeneratorConfig
+    from stkit.models.shapes import StyleGAN2Config
     from stkit.training.loop import LoopConfig
     from stkit.weights import Weights
 
@@ -97,7 +97,7 @@ def require_room(out: Path, kind: str, weights: Weights | None = None) -> None:
         raise UsageError(f"{out} holds another generator than weights '{weights.name}'; choose another --out")
 
 
-def require_same_shape(asked: GeneratorConfig, first: GeneratorConfig, init: str) -> None:
+def require_same_shape(asked: StyleGAN2Config, first: StyleGAN2Config, init: str) -> None:
     """Raise UsageError when flags ask for another shape of generator than that of --init; defaults ask for nothing."""
     for (name, default), flag in zip(DEFAULT_SHAPE.items(), _SHAPE_FLAGS, strict=True):
         value, theirs = getattr(asked, name), getattr(first, name)

@@ -76,21 +76,24 @@ def run(
     """Train a StyleGAN2 generator against a discriminator: StyleGAN2's own with ADA, or a projected one."""
     from stkit.models.discriminator import DiscriminatorConfig
     from stkit.models.projected import ProjectedConfig
-    from stkit.models.stylegan2 import Generator, GeneratorConfig
+    from stkit.models.registry import load_generator
+    from stkit.models.shapes import StyleGAN2Config
+    from stkit.models.style_transformer import load_style_transformer
+    from stkit.models.stylegan2 import StyleGAN2, require_stylegan2
     from stkit.training.augment import DIFF_AUGMENT, AugmentConfig
     from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
     from stkit.weights import find_weights
 
-    shape = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
+    shape = StyleGAN2Config(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
     start = None
     if keep is not None and init is None:
         raise UsageError("--keep is for the inverter of the weights to start from; give --init")
     weights = find_weights(init) if init is not None else None
     if weights is not None:
-        first = weights.generator()
+        first = require_stylegan2(load_generator(weights), "this training")
         require_same_shape(shape, first.config, weights.name)
         shape, start = first.config, first.state_dict()
-    kept = weights.style_transformer() if weights is not None and keep is not None else None
+    kept = load_style_transformer(weights) if weights is not None and keep is not None else None
     require_room(out, "generator")
     source, chosen_device = origin(domain, licence, weights), training_device(device)
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)
@@ -120,7 +123,7 @@ def run(
     run = GeneratorRun(config, loop, train_set, chosen_device, start, kept, val_set)
     if run.train() == steps and is_first_process():
         averaged = run.ema.model
-        assert isinstance(averaged, Generator)
+        assert isinstance(averaged, StyleGAN2)
         header = export_generator(averaged, out, **source, notes=run_notes(data, train_set, loop))
         if weights is not None and kept is not None:
             carry_over(weights, out, header.fingerprint)

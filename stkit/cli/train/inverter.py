@@ -70,7 +70,8 @@ def run(
 ) -> None:
     """Train an inverter for a generator that stays as it is (L2, LPIPS, identity; e4e's own losses for e4e)."""
     from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
-    from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
+    from stkit.models.registry import load_generator
+    from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig, load_style_transformer
     from stkit.training.inverter import (
         InverterConfig,
         InverterRun,
@@ -82,12 +83,12 @@ def run(
 
     found = find_weights(weights)
     chosen_device = training_device(device)
-    generator = found.generator()
+    generator = load_generator(found)
     origin = find_weights(init) if init else None
     shape: StyleTransformerConfig | PSPEncoderConfig
     first: StyleTransformer | PSPEncoder | None
     if architecture is Architecture.STYLE_TRANSFORMER:
-        first = origin.style_transformer() if origin else None
+        first = load_style_transformer(origin) if origin else None
         shape = first.config if first else StyleTransformerConfig.small(generator.config)
     else:
         first = load_psp_encoder(origin, architecture.value) if origin else None

@@ -47,6 +47,9 @@ def run(
 ) -> None:
     """Make samples look like photos: a new mapping network, which gives codes like those of the photos."""
     from stkit.devices import resolve_device
+    from stkit.models.registry import load_generator
+    from stkit.models.style_transformer import load_style_transformer
+    from stkit.models.stylegan2 import require_stylegan2
     from stkit.training.generator import export_generator
     from stkit.training.mapping import mean_codes
     from stkit.training.mapping_gan import MappingConfig, MappingRun, with_mapping
@@ -54,7 +57,8 @@ def run(
 
     require_one_process("mapping")
     weights, chosen_device = find_weights(init), resolve_device(device)
-    generator, inverter = weights.generator(chosen_device), weights.style_transformer(chosen_device)
+    generator = require_stylegan2(load_generator(weights, chosen_device), "this training")
+    inverter = load_style_transformer(weights, chosen_device)
     config = MappingConfig(generator.config.z_dim, generator.config.w_dim, mapping_layers)
     require_room(out, "generator")
     loop = loop_config(out, steps, batch, seed, resume, save_seconds, sample_seconds)

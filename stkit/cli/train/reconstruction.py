@@ -81,8 +81,10 @@ def run(
     """Train a generator and its inverter together by reconstruction: the quickest start, also on a CPU."""
     import torch
 
-    from stkit.models.style_transformer import StyleTransformerConfig
-    from stkit.models.stylegan2 import GeneratorConfig
+    from stkit.models.registry import load_generator
+    from stkit.models.shapes import StyleGAN2Config
+    from stkit.models.style_transformer import StyleTransformerConfig, load_style_transformer
+    from stkit.models.stylegan2 import require_stylegan2
     from stkit.training.mapping import fit_mapping, mean_codes
     from stkit.training.reconstruction import (
         Autoencoder,
@@ -94,12 +96,13 @@ def run(
 
     first = find_weights(init) if init is not None else None
     source, chosen_device = origin(domain, licence, first), training_device(device)
-    generator = GeneratorConfig(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
+    generator = StyleGAN2Config(resolution, w_dim, w_dim, mapping_layers, channel_base, channel_max)
     inverter, start = StyleTransformerConfig.small(generator), None
     if first is not None:
-        networks = {"generator": first.generator(), "inverter": first.style_transformer()}
-        require_same_shape(generator, first.generator().config, first.name)
-        generator, inverter = first.generator().config, first.style_transformer().config
+        trained = require_stylegan2(load_generator(first), "this training")
+        networks = {"generator": trained, "inverter": load_style_transformer(first)}
+        require_same_shape(generator, trained.config, first.name)
+        generator, inverter = trained.config, load_style_transformer(first).config
         start = torch.nn.ModuleDict(networks).state_dict()
     if input_resolution is not None:
         inverter = replace(inverter, input_resolution=input_resolution)

@@ -1,0 +1,51 @@
+"""The generator architectures that stkit brings: StyleGAN2 and its mobile student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from stkit import hookimpl
+from stkit.contracts.generators import Architecture
+from stkit.models.shapes import MobileStyleGANConfig, StyleGAN2Config
+
+if TYPE_CHECKING:
+    from stkit.models.generators import Generator
+
+
+class StyleGAN2Architecture(Architecture):
+    """Karras et al., CVPR 2020: the skip generator of config-f."""
+
+    name = "stylegan2"
+    description = "StyleGAN2, skip generator (Karras et al., CVPR 2020)"
+
+    def config(self, values: Mapping[str, Any]) -> StyleGAN2Config:
+        return StyleGAN2Config(**values)
+
+    def build(self, config: StyleGAN2Config) -> Generator:
+        from stkit.models.stylegan2 import StyleGAN2
+
+        return StyleGAN2(config)
+
+
+class MobileStyleGANArchitecture(Architecture):
+    """Belousov, arXiv 2104.04767: a student that synthesises wavelets."""
+
+    name = "mobile-stylegan"
+    description = "MobileStyleGAN, a small wavelet student of StyleGAN2 (Belousov 2021)"
+
+    def config(self, values: Mapping[str, Any]) -> MobileStyleGANConfig:
+        return MobileStyleGANConfig(**{**values, "channels": tuple(values["channels"])})
+
+    def build(self, config: MobileStyleGANConfig) -> Generator:
+        from stkit.models.mobile_stylegan import MobileStyleGAN
+
+        return MobileStyleGAN(config)
+
+
+@hookimpl
+def register_generators() -> list[Architecture]:
+    return [StyleGAN2Architecture(), MobileStyleGANArchitecture()]
+
+
+__all__ = ["MobileStyleGANArchitecture", "StyleGAN2Architecture", "register_generators"]

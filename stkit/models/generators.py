@@ -1,0 +1,157 @@
+"""What every generator can do, whatever its architecture: w to styles to images, and what editing asks of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stkit.contracts.generators import Shape
+from stkit.errors import LatentsError
+from stkit.models.mapping import MappingNetwork
+
+NoiseMode = Literal["const", "random", "none"]
+
+
+@dataclass(frozen=True)
+class StyleLayer:
+    """A layer of StyleSpace (Wu et al., CVPR 2021): its number, the row of w_plus that steers it, its channels.
+
+    `index` is what people name it by; `kind` is "image" for layers that make an image of features, otherwise "conv".
+    """
+
+    index: int
+    w_index: int
+    width: int
+    kind: Literal["conv", "image"]
+
+
+class Renderer(ABC):
+    """The synthesis of a generator: codes to styles, styles to images."""
+
+    @abstractmethod
+    def styles(self, w_plus: Tensor) -> list[Tensor]:
+        """StyleSpace of w_plus [B, num_ws, w_dim]: one [B, width] a style layer, in the order of `style_layers`."""
+
+    @abstractmethod
+    def render(self, styles: Sequence[Tensor], noise: NoiseMode = "const", *, resolution: int | None = None) -> Tensor:
+        """Images [B, 3, R, R], float32, about [-1, 1] and not clamped.
+
+        `resolution` asks for a smaller image, where the architecture has a cheap one; otherwise UsageError.
+        """
+
+    def synthesize(self, w_plus: Tensor, noise: NoiseMode = "const", *, resolution: int | None = None) -> Tensor:
+        """w_plus [B, num_ws, w_dim] to images [B, 3, R, R], as `render`."""
+        return self.render(self.styles(w_plus), noise, resolution=resolution)
+
+
+class Generator(nn.Module, Renderer):
+    """A generator of the StyleGAN family. `w_avg` [w_dim] is the mean of the mapping network's output.
+
+    Its parameters are those of `mapping`, z [B, z_dim] to w [B, w_dim], and of `synthesis`, which tuning changes.
+    """
+
+    architecture: ClassVar[str]
+    """Its name in the headers of weights files."""
+    config: Shape
+    mapping: MappingNetwork
+    synthesis: nn.Module
+    w_avg: Tensor
+
+    @abstractmethod
+    def render(
+        self,
+        styles: Sequence[Tensor],
+        noise: NoiseMode = "const",
+        *,
+        dtype: torch.dtype | None = None,
+        resolution: int | None = None,
+    ) -> Tensor:
+        """As `Renderer.render`, with features in `dtype`; differentiable."""
+
+    def synthesize(
+        self,
+        w_plus: Tensor,
+        noise: NoiseMode = "const",
+        *,
+        dtype: torch.dtype | None = None,
+        resolution: int | None = None,
+    ) -> Tensor:
+        """w_plus [B, num_ws, w_dim] to images [B, 3, R, R], as `render`."""
+        return self.render(self.styles(w_plus), noise, dtype=dtype, resolution=resolution)
+
+    @abstractmethod
+    def style_layers(self) -> list[StyleLayer]:
+        """The layers of StyleSpace, in the order of `styles`."""
+
+    @abstractmethod
+    def modulation(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Weight [width, w_dim] and bias [width] of the affine map from w to the style layer `layer`."""
+
+    @abstractmethod
+    def early_features(self, w: Tensor) -> Tensor:
+        """Activations [B, ...] of the first convolution for w [B, w_dim], without noise (GANSpace's layer)."""
+
+    @abstractmethod
+    def noise_maps(self) -> dict[str, Tensor]:
+        """The fixed noise maps [R, R] that the image depends on, by the names of their buffers; perhaps none."""
+
+    @abstractmethod
+    def freeze(self, dtype: torch.dtype = torch.float32) -> Renderer:
+        """A copy of the synthesis for inference, on the same device, its features in `dtype`: as fast as it goes."""
+
+    def map(self, z: Tensor, truncation_psi: float = 1.0, truncation_cutoff: int | None = None) -> Tensor:
+        """z [B, z_dim] to w_plus [B, num_ws, w_dim], truncated in the first `truncation_cutoff` layers."""
+        return self.truncate(self.broadcast(self.mapping(z)), truncation_psi, truncation_cutoff)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """w [B, w_dim] to w_plus [B, num_ws, w_dim]."""
+        return w[:, None].expand(-1, self.config.num_ws, -1)
+
+    def truncate(self, w_plus: Tensor, truncation_psi: float, truncation_cutoff: int | None = None) -> Tensor:
+        """Move w_plus towards `w_avg`: w_avg + psi * (w - w_avg), in the first `truncation_cutoff` layers."""
+        if truncation_psi == 1.0:
+            return w_plus
+        cutoff = self.config.num_ws if truncation_cutoff is None else truncation_cutoff
+        coarse = self.w_avg + truncation_psi * (w_plus[:, :cutoff] - self.w_avg)
+        return torch.cat([coarse, w_plus[:, cutoff:]], 1)
+
+    def forward(
+        self,
+        z: Tensor,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise: NoiseMode = "const",
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """z [B, z_dim] to images [B, 3, R, R]."""
+        return self.synthesize(self.map(z, truncation_psi, truncation_cutoff), noise, dtype=dtype)
+
+    @torch.no_grad()
+    def compute_w_avg(self, samples: int = 10_000, seed: int = 0) -> Tensor:
+        """Mean w [w_dim] over `samples` random z."""
+        random = torch.Generator().manual_seed(seed)
+        z = torch.randn(samples, self.config.z_dim, generator=random).to(self.w_avg.device)
+        return self.mapping(z).mean(0)
+
+
+def add_style_offsets(styles: Sequence[Tensor], offsets: Tensor) -> list[Tensor]:
+    """`styles` (one [B, in_channels] a layer) plus `offsets` [B, channels of all layers], layer after layer.
+
+    Raises LatentsError when the generator has another number of channels.
+    """
+    widths = [style.shape[1] for style in styles]
+    if offsets.shape[1] != sum(widths):
+        raise LatentsError(
+            f"the latents have offsets for {offsets.shape[1]} style channels, and the generator has {sum(widths)}; "
+            f"choose the weights they were made with"
+        )
+    return [style + offset for style, offset in zip(styles, offsets.split(widths, 1), strict=True)]
+
+
+__all__ = ["Generator", "NoiseMode", "Renderer", "StyleLayer", "add_style_offsets"]

@@ -1,0 +1,68 @@
+"""MobileStyleGAN (Belousov, arXiv 2104.04767) behind the contract of all generators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stkit.models.generators import Generator, NoiseMode, Renderer, StyleLayer
+from stkit.models.mapping import MappingNetwork
+from stkit.models.mobile_stylegan_inference import freeze_synthesis
+from stkit.models.mobile_stylegan_synthesis import MobileSynthesis
+from stkit.models.shapes import MobileStyleGANConfig
+
+
+class MobileStyleGAN(Generator):
+    """The generator."""
+
+    architecture = "mobile-stylegan"
+
+    def __init__(self, config: MobileStyleGANConfig) -> None:
+        super().__init__()
+        self.config: MobileStyleGANConfig = config
+        self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        self.synthesis: MobileSynthesis = MobileSynthesis(config)
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+
+    def style_layers(self) -> list[StyleLayer]:
+        """Every row of w_plus has one layer of its own."""
+        affines = self.synthesis.affines()
+        return [
+            StyleLayer(row, row, affine.out_features, "image" if affine is affines[-1] else "conv")
+            for row, affine in enumerate(affines)
+        ]
+
+    def styles(self, w_plus: Tensor) -> list[Tensor]:
+        return self.synthesis.styles(w_plus)
+
+    def render(
+        self,
+        styles: Sequence[Tensor],
+        noise: NoiseMode = "const",
+        *,
+        dtype: torch.dtype | None = None,
+        resolution: int | None = None,
+    ) -> Tensor:
+        return self.synthesis(styles, noise, dtype or torch.float32, resolution)
+
+    def modulation(self, layer: int) -> tuple[Tensor, Tensor]:
+        affine = self.synthesis.affines()[layer]
+        return affine.weight, affine.bias
+
+    def early_features(self, w: Tensor) -> Tensor:
+        first = self.synthesis.first
+        return first(first.affine(w), "none", w.dtype)
+
+    def noise_maps(self) -> dict[str, Tensor]:
+        """Those of the layers whose noise has a strength."""
+        layers = [name.removesuffix(".noise_const") for name, _ in self.named_buffers() if name.endswith("noise_const")]
+        used = [name for name in layers if self.get_parameter(f"{name}.noise_strength") != 0]
+        return {f"{name}.noise_const": self.get_buffer(f"{name}.noise_const") for name in used}
+
+    def freeze(self, dtype: torch.dtype = torch.float32) -> Renderer:
+        return freeze_synthesis(self.synthesis, dtype)
+
+
+__all__ = ["MobileStyleGAN"]
