@@ -1,17 +1,71 @@
-"""Outputs that are complete or not there: written under a temporary name, then renamed."""
+"""Outputs that are complete or not there: written under a temporary name, then renamed; and what they may be called."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stkit.errors import OutputError
 
+_NAME_BYTES = 100
+"""Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029<>:\"/\\|?*]")
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\..*)?", re.IGNORECASE)
+_MARKED = re.compile(r"~[0-9a-f]{16}(\.\w{1,10})?$", re.ASCII)
 _TEMPORARY = re.compile(r"\..{0,40}-[0-9a-f]{12}(\.\w+)?")
+
+
+def safe_name(text: str, size: int = _NAME_BYTES) -> str:
+    """A name for a file or folder made of `text`, which may come from anywhere: one component of a path, never more.
+
+    `text` itself where every file system takes it for a name, which is at most `size` bytes long, neither empty nor
+    hidden nor the name of a device, without separators, drive letters and control characters. Otherwise
+    `marked_name(text, text)`; so is what looks like one already, so that two texts never give one name.
+    """
+    plain = _cleaned(text)
+    if plain == text and len(_encoded(text)) <= size and not _MARKED.search(text):
+        return text
+    return marked_name(text, text, size)
+
+
+def marked_name(look: str, source: str, size: int = _NAME_BYTES) -> str:
+    """A safe name that looks like `look`, with a hash of `source` before its suffix: another source, another name.
+
+    It is at most `size` bytes long, which are 40 at least.
+    """
+    stem, suffix = os.path.splitext(_cleaned(look))
+    if not re.fullmatch(r"\.\w{1,10}", suffix, re.ASCII):
+        stem, suffix = stem + suffix, ""
+    mark = f"~{hashlib.sha256(source.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}{suffix}"
+    return (_encoded(stem)[: size - len(mark)].decode("utf-8", "ignore").rstrip(". ") or "_") + mark
+
+
+def _cleaned(text: str) -> str:
+    """`text` with `_` for what file systems do not take, or take for something else."""
+    try:
+        decoded = _encoded(text).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        decoded = ""
+    if decoded != text:  # surrogates that are no bytes of a file name, or bytes that would be read as another text
+        text = re.sub("[\ud800-\udfff]", "_", text)
+    text = _UNSAFE.sub("_", text).rstrip(". ")
+    return f"_{text[text.startswith('.') :]}" if not text or text.startswith(".") or _DEVICE.fullmatch(text) else text
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def name_key(name: str) -> str:
+    """Equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @contextlib.contextmanager
@@ -81,4 +135,13 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["atomic_path", "file_sha256", "remove_leftovers", "write_all", "write_text"]
+__all__ = [
+    "atomic_path",
+    "file_sha256",
+    "marked_name",
+    "name_key",
+    "remove_leftovers",
+    "safe_name",
+    "write_all",
+    "write_text",
+]

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import signal
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from stkit.errors import OutputError
-from stkit.files import atomic_path, write_text
+from stkit.files import atomic_path, marked_name, name_key, safe_name, write_text
 from stkit.latents.latents import Latents, save_latents
 from stkit.photo.images import save_image
 
@@ -111,3 +114,55 @@ def test_a_folder_at_the_target(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="directory"):
         write_text(folder, "text")
     assert list(tmp_path.iterdir()) == [folder]
+
+
+# Letters that names are made of, and such as lead elsewhere, end a name, or are no text.
+TEXTS = st.text(st.one_of(st.sampled_from("./\\:*? \0\n~ac\u00e9\ud800\udcc3\udca9"), st.characters()), max_size=200)
+
+
+@given(TEXTS)
+@example("")
+@example("..")
+@example("con .txt")
+@example("COM\u00b9")
+@example("aux")
+@example("C:")
+@example("\udcc3\udca9")
+@example("x" * 90 + "\u00e9" * 90)
+@example("\u65e5" * 90 + ".jpg")
+@example("." * 200)
+def test_any_text_becomes_one_name_in_its_folder(text: str) -> None:
+    for name in (safe_name(text), marked_name(text, "source"), safe_name(text, 120), safe_name(f"{text}.jpg")):
+        assert name and len(name.encode("utf-8", "surrogateescape")) <= 120
+        assert not re.search(r'[\x00-\x1f\x7f<>:"/\\|?*]', name)
+        assert not name.startswith(".") and not name.endswith((".", " "))
+        windows = PureWindowsPath(name)
+        assert windows.parts == (name,) and not windows.drive
+        assert name.split(".")[0].strip().casefold() not in {"con", "prn", "aux", "nul", "com1", "com\u00b9", "lpt9"}
+    assert safe_name(f"x{text}.jpg").endswith(".jpg")
+    assert safe_name(safe_name(text)) == safe_name(text) or "~" in safe_name(text)
+
+
+@given(TEXTS, TEXTS)
+@example("a/b", "a_b")
+@example("a", "a.")
+@example("con", "_con")
+@example("a/b", safe_name("a/b"))
+@example("\udcc3\udca9", "\u00e9")
+@example("x" * 200, "x" * 201)
+def test_two_texts_never_become_one_name(one: str, other: str) -> None:
+    same = one == other
+    assert (safe_name(one) == safe_name(other)) == same
+    assert (marked_name("look", one) == marked_name("look", other)) == same
+    assert safe_name(marked_name("look", one)) != marked_name("look", one)  # what looks made is made again
+
+
+@pytest.mark.parametrize(
+    "name", ["grace", "Été 日本 😀", "x.tar", "IMG_2024-01-01", "a~b", "x y (1)", "100%", "con-tour", "caf\udce9"]
+)
+def test_ordinary_names_stay(name: str) -> None:
+    assert safe_name(name) == name
+
+
+def test_keys_of_names_that_file_systems_mix_up() -> None:
+    assert name_key("Caf\u00e9") == name_key("cafe\u0301") != name_key("cafe")

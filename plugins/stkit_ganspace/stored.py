@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from stkit.errors import OutputError, WeightsError
+from stkit.files import safe_name
 from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
 
 logger = logging.getLogger("stkit")
@@ -42,7 +43,7 @@ class Stored(Generic[ComponentsT]):
 
     def _cached(self, weights: Weights) -> Path:
         suffix = self.kind.removeprefix("ganspace")
-        return cache_folder() / "ganspace" / f"{weights.fingerprint}{suffix}.safetensors"
+        return cache_folder() / "ganspace" / f"{safe_name(weights.fingerprint)}{suffix}.safetensors"
 
     def _fit(self, weights: Weights, fit: Callable[[Weights], ComponentsT]) -> ComponentsT:
         logger.info("fitting %s of %s (once)", self.noun, weights.name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stkit.errors import OutputError, StkitError, UnknownNameError, WeightsError
+from stkit.files import safe_name
 from stkit.weights import cache_folder
 
 if sys.version_info >= (3, 11):
@@ -90,7 +91,7 @@ def fetch_official(official: Official, progress: Progress | None = None) -> Path
     """Fetch an official checkpoint to the cache; where it is. Raises DownloadError, OutputError."""
     import filelock
 
-    path = _download_folder(official) / Path(official.file).name
+    path = _download_folder(official) / safe_name(Path(official.file).name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(f"{path.parent}.lock", blocking=False).acquire()
@@ -109,7 +110,7 @@ def discard_official(official: Official) -> None:
 
 
 def _download_folder(official: Official) -> Path:
-    return cache_folder() / "downloads" / official.name
+    return cache_folder() / "downloads" / safe_name(official.name)
 
 
 def fetch(url: str, path: Path, sha256: str = "unknown", size: int = 0, progress: Progress | None = None) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint
+from stkit.errors import WeightsError
+from stkit.files import safe_name
 from stkit.weights import load_header, load_tensors
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
-    """A safetensors file whose header stkit wrote."""
+    """A safetensors file whose header stkit wrote. Raises WeightsError when it says what no such header says."""
     if checkpoint.container != "safetensors" or "stkit" not in checkpoint.content["metadata"]:
         return None
     header = load_header(checkpoint.path)
+    for said in (header.kind, header.architecture):  # of which the names of files are made
+        if not isinstance(said, str) or said != safe_name(said):
+            raise WeightsError(f"{checkpoint.path} calls itself {str(said)[:60]!r}, which is no kind of weights")
     part = Part(header.kind, header.architecture, header.config, lambda: load_tensors(checkpoint.path)[1], header)
     return Recognised(
         family="stkit",

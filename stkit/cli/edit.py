@@ -237,6 +237,7 @@ def _open(
     What is made of latents goes to `latents_out`, or beside them.
     """
     from stkit.editor.results import find_photo
+    from stkit.files import safe_name
     from stkit.latents.latents import join_latents, load_latents
 
     if source.suffix == ".safetensors":
@@ -247,7 +248,7 @@ def _open(
                 "--face, --landmarks, --box, --quality and --refine are for photos; these latents are inverted already"
             )
         latents = load_latents(source)
-        name = source.name.removesuffix(LATENTS_SUFFIX).removesuffix(".safetensors")
+        name = safe_name(source.name.removesuffix(LATENTS_SUFFIX).removesuffix(".safetensors"))
         return (latents_out or source.parent) / name, latents, find_photo(latents), {}, []
     inversions = invert_photo(editor, source, inverter, [], face, landmarks, box, refinements)
     base = inversion_base(out, inversions[0], overwrite)

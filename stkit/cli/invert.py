@@ -106,10 +106,12 @@ def _refuse_other_settings(
     editor: Editor, photo: Path, out: Path, inverter: str | None, pairs: list[str], refinements: Sequence[str]
 ) -> None:
     """Raise OutputError when OUT has results of `photo` by other settings: now, not after minutes of refinement."""
+    from stkit.files import safe_name
     from stkit.jobs.outputs import earlier_results, inversion_settings, read_description
     from stkit.options import parse_options
 
-    description = out / photo.stem / f"{photo.stem}.json"
+    name = safe_name(photo.stem)
+    description = out / name / f"{name}.json"
     known = read_description(description)
     if known is not None:
         chosen = editor.registry.inverter_for(editor.weights, inverter)

@@ -46,13 +46,14 @@ def run(
     """Go from one subject to the next along a straight line between their codes, as a GIF, a video or pictures."""
     import importlib.util
 
+    from stkit.files import safe_name
     from stkit.jobs.animation import write_frames
     from stkit.latents.latents import interpolate, join_latents, load_latents
 
     if out is None:
         video = importlib.util.find_spec("av") is not None
         names = [source.name.split(".")[0] for source in sources]
-        out = Path("out", "-".join(names)[:100] + (".mp4" if video else ".gif"))
+        out = Path("out", safe_name("-".join(names)) + (".mp4" if video else ".gif"))
         if not video:
             console.print("writing a GIF; for MP4 run: pip install 'stkit[video]'")
     if len(sources) < 2:

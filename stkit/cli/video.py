@@ -33,11 +33,12 @@ def edit_clip(editor: Editor, source: Path, out: Path, edit: VideoEdit, overwrit
     from rich.progress import Progress
 
     from stkit.editor.steps import chain_label
+    from stkit.files import safe_name
     from stkit.jobs.video import edit_video
 
     suffix = source.suffix.lower()
-    name = f"{source.stem}.{chain_label(edit.steps)}{suffix if suffix in _KEPT else '.mkv'}"
-    path = out / source.stem / name
+    stem = safe_name(source.stem)
+    path = out / stem / f"{stem}.{chain_label(edit.steps)}{suffix if suffix in _KEPT else '.mkv'}"
     if path.exists() and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it")
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bars:

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -192,7 +193,10 @@ class ImageFiles:
             self.zip = zipfile.ZipFile(source)
         except (zipfile.BadZipFile, OSError) as error:
             raise PhotoError(f"{source} is neither a folder nor a readable zip: {error}") from error
-        self.names = _image_names(self.zip.namelist())
+        self.names = _image_names(dict.fromkeys(self.zip.namelist()))
+        for name, count in Counter(_image_names(self.zip.namelist())).items():
+            if count > 1:
+                logger.warning("%s is in %s more than once; only the last one can be read", name, source)
 
     def read(self, name: str) -> bytes:
         """The bytes of one of `names`."""

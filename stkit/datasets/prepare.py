@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.images import ImageFiles, frame_largest, labels_beside, read_rgb, read_splits
 from stkit.errors import StkitError, SubjectError
-from stkit.files import write_text
+from stkit.files import marked_name, name_key, safe_name, write_text
 from stkit.photo.images import save_image
 
 
@@ -50,8 +51,9 @@ def prepare_photos(
     skipped: dict[str, str] = {}
     rows: list[tuple[str, str]] = []
     with ImageFiles(source) as files:
+        pictures = _picture_names(files.names)
         for i, name in enumerate(files.names):
-            target = folder / (name.replace("/", "__") + ".png")
+            target = folder / pictures[name]
             reason = None if target.exists() else _prepare(files, name, domain, resolution, target)
             if reason is None:
                 rows.append((target.name, splits.get(name, splits.get(Path(name).name, ""))))
@@ -71,6 +73,16 @@ def prepare_photos(
         csv.writer(text, lineterminator="\n").writerows([("file", "split"), *rows])
         write_text(labels_beside(folder), text.getvalue())
     return Prepared(folder, len(rows), skipped, tuple(sorted(splits.keys() - present)))
+
+
+def _picture_names(names: Sequence[str]) -> dict[str, str]:
+    """The file of each photo's picture: its own name where that is safe, and no other photo's in any case."""
+    plain = {name: safe_name(name) if "/" not in name else marked_name(name.replace("/", "__"), name) for name in names}
+    taken = Counter(map(name_key, plain.values()))
+    return {
+        name: (marked_name(picture, name) if taken[name_key(picture)] > 1 else picture) + ".png"
+        for name, picture in plain.items()
+    }
 
 
 def _prepare(files: ImageFiles, name: str, domain: Domain, resolution: int, target: Path) -> str | None:

@@ -15,6 +15,7 @@ import torch
 
 from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.errors import StkitError, UsageError
+from stkit.files import marked_name, safe_name
 from stkit.options import LayerRange, build_options
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class EditStep:
     @property
     def name(self) -> str:
         """Method and attribute as part of a file name."""
-        return re.sub(r"[^\w.+-]", "-", "-".join(filter(None, [self.method, self.attribute])))
+        name = "-".join(filter(None, [self.method, self.attribute]))
+        plain = re.sub(r"[^\w.+-]", "-", name)
+        return safe_name(name) if plain == name else marked_name(plain, name)
 
     @property
     def label(self) -> str:
@@ -141,9 +144,8 @@ def apply_steps(
 
 
 def chain_label(steps: Sequence[EditStep]) -> str:
-    """All edits as part of a file name, of at most 120 characters."""
-    label = "_".join(step.label for step in steps)
-    return label if len(label) <= 120 else f"{label[:110]}_{len(steps)}-edits"
+    """All edits as part of a file name, of at most 120 bytes."""
+    return safe_name("_".join(step.label for step in steps), 120)
 
 
 def _lookup_order(registry: Registry, with_references: bool) -> list[EditingMethod]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ class EditJob:
             files = [with_end(base, end) for end in (LATENTS_SUFFIX, BEFORE_AFTER_SUFFIX)]
             sha256 = hashlib.sha256(data).hexdigest()
             known = earlier_results(with_end(base, ".json"), files, sha256, self.settings)
-            if known is not None and (base.parent / str(known.get("picture"))).is_file():
+            if known is not None and known.get("picture") in os.listdir(base.parent):
                 return kept_row(item, base, [known])
         remove_leftovers(base.parent)
         if item.latents is None:

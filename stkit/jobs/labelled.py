@@ -20,7 +20,7 @@ from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import Labels, match_photos
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
-from stkit.files import atomic_path
+from stkit.files import atomic_path, safe_name
 from stkit.latents.latents import Latents
 from stkit.models.registry import sample_w
 from stkit.options import LatentSpace, build_options
@@ -121,7 +121,7 @@ def labelled_samples(
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, count, _CHUNK):
         chunk = codes[start : start + _CHUNK]
-        name = f"{editor.weights.fingerprint[:16]}-{scorer}/seed{seed}-{start}-{len(chunk)}.npz"
+        name = f"{safe_name(editor.weights.fingerprint[:16])}-{scorer}/seed{seed}-{start}-{len(chunk)}.npz"
         parts.append(_scores(editor, method, options, chunk, cache_folder() / "scores" / name))
         on_progress(start + len(chunk), count)
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

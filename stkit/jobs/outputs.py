@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stkit.errors import OutputError, UsageError, WeightsError
-from stkit.files import write_all
+from stkit.files import safe_name, write_all
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
@@ -159,17 +159,18 @@ def earlier_results(
 
 
 def photo_base(out: Path, photo: Path, sha256: str, overwrite: bool = False) -> Path:
-    """OUT/STEM/STEM, the beginning of the names of all files about a photo.
+    """OUT/STEM/STEM, the beginning of the names of all files about a photo, whatever it is called.
 
     Raises UsageError when that folder is about another photo of the same name, unless it may be overwritten.
     """
-    folder = out / photo.stem
-    known = read_description(folder / f"{photo.stem}.json")
+    name = safe_name(photo.stem)
+    folder = out / name
+    known = read_description(folder / f"{name}.json")
     if known is not None and known.get("sha256") != sha256 and not overwrite:
         raise UsageError(
             f"{folder} is about another photo of that name; choose another folder with --out, or give --overwrite"
         )
-    return folder / photo.stem
+    return folder / name
 
 
 __all__ = [

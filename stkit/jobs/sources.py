@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import unicodedata
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stkit.errors import LatentsError, PhotoError, UsageError
+from stkit.files import marked_name, name_key, safe_name
 from stkit.photo.archives import open_archive
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LOCK = ".stkit.lock"
 """The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
+_OWN = re.compile(r"report\.csv|latents\.safetensors|contact-sheet(-\d+)?\.jpg", re.IGNORECASE)
+"""What a batch itself writes to its output folder."""
+_MAX_NAME = 1000  # bytes of an item's name, folders included
 
 
 @dataclass(frozen=True)
@@ -103,21 +106,23 @@ def _latents(source: str, problems: list[tuple[str, str]]) -> Iterator[tuple[Pat
         except LatentsError as error:
             problems.append((str(path), str(error)))
             continue
-        photos: dict[str, list[Latents]] = {}
+        photos: dict[str | int, list[Latents]] = {}
         for index in range(len(latents)):
             row = latents.row(index)
-            photos.setdefault(_photo_name(row, index), []).append(row)
+            name = row.provenance[0].photo if row.provenance else None
+            photos.setdefault(index if name is None else name, []).append(row)
         own = path.name.removesuffix(LATENT_SUFFIX).removesuffix(".latents")
+        if len(photos) == 1:
+            yield path, PurePosixPath(f"{own}.latents"), join_latents(next(iter(photos.values())))
+            continue
+        places: set[Path] = set()
         for photo, rows in photos.items():
-            if len(photos) == 1:
-                yield path, PurePosixPath(f"{own}.latents"), join_latents(rows)
-            else:
-                yield path / photo, PurePosixPath(PurePosixPath(photo).name), join_latents(rows)
-
-
-def _photo_name(row: Latents, index: int) -> str:
-    photo = row.provenance[0].photo if row.provenance else None
-    return str(index) if photo is None else photo.lstrip("/")
+            parts = [part for part in re.split(r"[/\\]", str(photo)) if part not in ("", ".")]
+            place = path.joinpath(*map(safe_name, parts))
+            if place in places or place == path:  # `/a` and `a`, a photo called 0 and the first row without one
+                place = path / marked_name(str(photo), repr(photo))
+            places.add(place)
+            yield place, PurePosixPath(*parts[-1:]), join_latents(rows)
 
 
 def _entries(
@@ -199,21 +204,26 @@ def _is_output(folder: Path, out: Path) -> bool:
 
 def _names(found: dict[Path, PurePosixPath]) -> Iterator[PurePosixPath]:
     """A name for each photo: without its suffix where that is unique, else with it, else with a hash of its path."""
-    stems = Counter(_key(inside.with_suffix("")) for inside in found.values())
+    short = [_safe([*inside.parts[:-1], inside.stem]) for inside in found.values()]
+    stems = Counter(map(_key, short))
     names = [
-        inside.with_suffix("") if stems[_key(inside.with_suffix(""))] == 1 else inside for inside in found.values()
+        stem if stems[_key(stem)] == 1 else _safe(inside.parts)
+        for stem, inside in zip(short, found.values(), strict=True)
     ]
     taken = Counter(map(_key, names))
     for path, name in zip(found, names, strict=True):
-        if taken[_key(name)] > 1:
-            digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
-            name = name.with_name(f"{name.name}-{digest[:8]}")
-        yield name
+        yield name if taken[_key(name)] == 1 else name.with_name(marked_name(name.name, str(path.absolute())))
 
 
 def _key(name: PurePosixPath) -> str:
-    """Equal for names that some file system takes for the same."""
-    return unicodedata.normalize("NFC", str(name)).casefold()
+    return name_key(str(name))
+
+
+def _safe(parts: Sequence[str]) -> PurePosixPath:
+    """A path of safe names, which leads nowhere but further down."""
+    first, *others = map(safe_name, parts or [""])
+    name = PurePosixPath(marked_name(first, first) if _OWN.fullmatch(first) else first, *others)
+    return name if len(os.fsencode(name)) <= _MAX_NAME else PurePosixPath(safe_name("/".join(parts)))
 
 
 __all__ = ["LATENT_SUFFIX", "LOCK", "Item", "Listing", "is_batch", "list_photos"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stkit")
 
 KIND = "direction"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Direction:
 def check_name(name: str) -> None:
     """Raise UsageError unless `name` can be the name of a direction (and of its file)."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"'{name}' cannot name a direction; use letters, digits, - and _ (--name)")
+        raise UsageError(f"'{name}' cannot name a direction; use up to 100 letters, digits, - and _ (--name)")
 
 
 def require_shape(name: str, vector: Tensor, weights: Weights) -> None:

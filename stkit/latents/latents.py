@@ -253,6 +253,8 @@ def load_latents(path: Path | str) -> Latents:
 
 
 def _provenance(row: dict) -> Provenance:
+    if not isinstance(row.get("photo"), str | None):
+        raise ValueError("the name of a photo is not text")
     transform = row.pop("transform")
     matrix = None if transform is None else tuple(tuple(float(x) for x in line) for line in transform)
     if matrix is not None and ([len(line) for line in matrix] != [3, 3] or not math.isfinite(sum(map(sum, matrix)))):

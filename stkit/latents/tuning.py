@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stkit.errors import LatentsError, StkitError, WeightsError
+from stkit.files import safe_name
 from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, tensors_fingerprint
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def tuned_generator(base: GeneratorT, tuning: Tuning) -> GeneratorT:
 
 def tuning_filename(fingerprint: str) -> str:
     """The name of the file of a tuning: it follows from its fingerprint, so that all latents share one file."""
-    return f"tuning-{fingerprint[:16]}.safetensors"
+    return f"tuning-{safe_name(fingerprint[:16])}.safetensors"
 
 
 def save_tuning(tuning: Tuning, folder: Path) -> Path:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stkit.errors import PhotoError
+from stkit.files import marked_name, safe_name
 
 _MAX_BYTES = 2**30
+_MAX_NAME = 200  # bytes
 
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """An open ZIP archive: its files by their path inside, and the paths that it holds more than once."""
+    """An open ZIP archive: its files by their path inside, and the paths that it holds more than once.
+
+    Paths lead nowhere but into the archive, and names that are too long for a file are shortened.
+    """
 
     file: zipfile.ZipFile
     members: dict[PurePosixPath, zipfile.ZipInfo]
@@ -42,7 +48,9 @@ def _open(path: Path, modified: int, size: int) -> Archive:
         parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         if info.is_dir() or not parts:
             continue
-        inside = PurePosixPath(*parts)
+        inside = PurePosixPath(*(part if len(os.fsencode(part)) <= _MAX_NAME else safe_name(part) for part in parts))
+        while inside in members and members[inside].filename != info.filename:  # `a/x.jpg` and `../a/x.jpg`
+            inside = inside.with_name(marked_name(inside.name, info.filename))
         if inside in members:
             repeated.add(inside)
         members[inside] = info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +241,28 @@ def test_new_weights_are_for_what_their_start_is_for(tmp_path: Path) -> None:
 def test_commands_of_one_process_refuse_torchrun(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "WORLD_SIZE", "2")
     assert f"`train {command[0]}` is one process; start it without" in stkit("train", *command, code=2)
+
+
+def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos whose paths differ in nothing but what separates them are different photos."""
+    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
+    names = ["a/b.png", "a__b.png", "a\\b.png", "../a/b.png", "A__B.png", "x" * 300 + "1.png", "x" * 300 + "2.png"]
+    names += [f"{number}.png" for number in range(7)]
+    with zipfile.ZipFile(tmp_path / "collide.zip", "w") as archive:
+        for number, name in enumerate(names):
+            data = io.BytesIO()
+            Image.new("RGB", (32, 32), (18 * number, 0, 0)).save(data, "PNG")
+            archive.writestr(name, data.getvalue())
+    command = ["train", "domain", tmp_path / "collide.zip", "--name", "many", "--steps", 1, "--mapping-steps", 0]
+    said = stkit(*command, *TINY, *QUICK)
+    assert "14 photos aligned, 0 left out" in said and "13 images to train, 1 to validate" in said
+    pictures = list((tmp_path / "home/training/many/photos-plain-32").glob("*.png"))
+    reds = set()
+    for path in pictures:
+        with Image.open(path) as image:
+            reds.add(image.getpixel((0, 0))[0])  # type: ignore[index]
+    assert reds == {18 * number for number in range(14)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["collide.zip", "home"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+IN_A_FOLDER = f"more__a~{hashlib.sha256(b'more/a.jpg').hexdigest()[:16]}.jpg.png"
+
+
 def sizes(folder: Path) -> set[tuple[int, int]]:
     found = set()
     for path in folder.iterdir():
@@ -47,7 +51,7 @@ def test_photos_become_pictures_and_broken_ones_are_named(photos: Path, tmp_path
     prepared = prepare_photos(photos, PlainDomain(), 16, out, lambda done, total: seen.append((done, total)))
     assert prepared.count == 4 and list(prepared.skipped) == ["broken.jpg"]
     assert "cannot be read" in prepared.skipped["broken.jpg"]
-    assert sorted(path.name for path in out.iterdir()) == ["a.png.png", "b.png.png", "c.png.png", "more__a.jpg.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png.png", "b.png.png", "c.png.png", IN_A_FOLDER]
     assert sizes(out) == {(16, 16)}
     assert seen[-1] == (5, 5)
     stamp = (out / "a.png.png").stat().st_mtime_ns
@@ -60,7 +64,7 @@ def test_pictures_of_photos_that_are_gone_go_too(photos: Path, tmp_path: Path) -
     prepare_photos(photos, PlainDomain(), 16, out)
     (photos / "b.png").unlink()
     assert prepare_photos(photos, PlainDomain(), 16, out).count == 3
-    assert sorted(path.name for path in out.iterdir()) == ["a.png.png", "c.png.png", "more__a.jpg.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png.png", "c.png.png", IN_A_FOLDER]
 
 
 def test_a_zip_gives_the_same_and_cars_become_wide(photos: Path, tmp_path: Path) -> None:
@@ -103,3 +107,57 @@ def test_nothing_usable_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StkitError, match="no usable photos in .*bad; x.png: cannot be read") as caught:
         prepare_photos(tmp_path / "bad", PlainDomain(), 16, tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+def test_no_photo_takes_the_place_of_another(tmp_path: Path) -> None:
+    names = ["a/b.png", "a__b.png", "A__B.png", "a\\b.png", "../a/b.png", "/a/b.png", "a/b__c.png", "a__b/c.png"]
+    names += [
+        "con.png",
+        ".." + "x" * 300 + ".png",
+        "x" * 300 + "1.png",
+        "x" * 300 + "2.png",
+        "caf\u00e9.png",
+        "cafe\u0301.png",
+    ]
+    archive, out = tmp_path / "collide.zip", tmp_path / "work" / "out"
+
+    def write(chosen: list[str]) -> None:
+        with zipfile.ZipFile(archive, "w") as file:
+            for name in chosen:
+                image = Image.new("RGB", (16, 16), (10 * names.index(name), 0, 0))
+                image.save(tmp_path / "one.png")
+                file.writestr(name, (tmp_path / "one.png").read_bytes())
+
+    def reds(folder: Path) -> set[int]:
+        found = set()
+        for path in folder.iterdir():
+            with Image.open(path) as image:
+                found.add(image.getpixel((0, 0))[0])  # type: ignore[index]
+        return found
+
+    shown = [name for name in names if not name.startswith("..x")]  # hidden
+    write(names)
+    archive.with_suffix(".csv").write_text(
+        "file,split\n" + "".join(f"{name},train\n" for name in shown), encoding="utf-8"
+    )
+    assert prepare_photos(archive, PlainDomain(), 16, out).count == len(shown)
+    assert reds(out) == {10 * names.index(name) for name in shown}
+    pictures = sorted(path.name for path in out.iterdir())
+    assert len({name.casefold() for name in pictures}) == len(shown) and max(map(len, pictures)) < 120
+    assert pictures == sorted(line.split(",")[0] for line in (tmp_path / "work/out.csv").read_text().splitlines()[1:])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["collide.csv", "collide.zip", "one.png", "work"]
+
+    write(["a/b.png"])  # the picture of one photo is not kept for another one
+    prepare_photos(archive, PlainDomain(), 16, out)
+    write(["a__b.png"])
+    prepare_photos(archive, PlainDomain(), 16, out)
+    assert reds(out) == {10}
+
+
+def test_a_name_twice_in_a_zip_is_one_photo_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as file, pytest.warns(UserWarning, match="Duplicate"):
+        for _ in range(2):
+            file.writestr("x.png", (tmp_path / "x.png").read_bytes())
+    assert prepare_photos(tmp_path / "twice.zip", PlainDomain(), 16, tmp_path / "out").count == 1
+    assert "x.png is in" in caplog.text and "more than once" in caplog.text
