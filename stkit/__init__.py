@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from stkit.editor.results import Edit, Inversion, find_photo
     from stkit.editor.steps import EditStep
     from stkit.errors import StkitError
+    from stkit.jobs.report import Report
+    from stkit.jobs.request import EditRequest, InvertRequest
+    from stkit.jobs.run import run
     from stkit.latents.latents import Latents, load_latents, save_latents
     from stkit.photo.images import Photo, load_photo, save_image
     from stkit.plugins import load_plugins
@@ -31,11 +34,14 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Edit": "editor.results",
+    "EditRequest": "jobs.request",
     "EditStep": "editor.steps",
     "Editor": "editor.editor",
     "Inversion": "editor.results",
+    "InvertRequest": "jobs.request",
     "Latents": "latents.latents",
     "Photo": "photo.images",
+    "Report": "jobs.report",
     "StkitError": "errors",
     "Weights": "weights",
     "find_photo": "editor.results",
@@ -44,6 +50,7 @@ _HOME = {
     "load_latents": "latents.latents",
     "load_photo": "photo.images",
     "load_plugins": "plugins",
+    "run": "jobs.run",
     "save_image": "photo.images",
     "save_latents": "latents.latents",
 }
@@ -63,11 +70,14 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Edit",
+    "EditRequest",
     "EditStep",
     "Editor",
     "Inversion",
+    "InvertRequest",
     "Latents",
     "Photo",
+    "Report",
     "StkitError",
     "Weights",
     "__version__",
@@ -78,6 +88,7 @@ __all__ = [
     "load_latents",
     "load_photo",
     "load_plugins",
+    "run",
     "save_image",
     "save_latents",
 ]

@@ -18,7 +18,6 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.batch_edit": ("stkit.jobs.edit",),
     "stkit.batch_inversion": ("stkit.jobs.invert",),
     "stkit.chain": ("stkit.editor.steps",),
-    "stkit.cli.clip": ("stkit.cli.video",),
     "stkit.directions": ("stkit.latents.directions",),
     "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),

@@ -36,6 +36,11 @@ def build_options(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
 
 def parse_options(cls: type[OptionsT], pairs: Iterable[str]) -> OptionsT:
     """Options from `KEY=VALUE` tokens; pydantic converts the text. A key given twice is an error."""
+    return build_options(cls, split_pairs(pairs))
+
+
+def split_pairs(pairs: Iterable[str]) -> dict[str, Any]:
+    """The keys and texts of `KEY=VALUE` tokens. Raises UsageError for another form and for a key given twice."""
     values: dict[str, Any] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -44,7 +49,7 @@ def parse_options(cls: type[OptionsT], pairs: Iterable[str]) -> OptionsT:
         if key in values:
             raise UsageError(f"option '{key}' is given twice; keep one of them")
         values[key] = value
-    return build_options(cls, values)
+    return values
 
 
 class LatentSpace(str, enum.Enum):
@@ -86,4 +91,4 @@ class LayerRange:
         return f"{self.first}-{self.last}"
 
 
-__all__ = ["LatentSpace", "LayerRange", "Options", "build_options", "parse_options"]
+__all__ = ["LatentSpace", "LayerRange", "Options", "build_options", "parse_options", "split_pairs"]

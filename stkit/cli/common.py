@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from stkit.errors import UsageError
-from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
@@ -50,32 +49,16 @@ class NoteHandler(logging.Handler):
 
 def open_weights(domain: str | None, weights: str | None) -> Weights:
     """Those of `--weights`, or the default weights of `--domain`. Raises UsageError if both are given and differ."""
-    from stkit.weights import find_weights
+    from stkit.editor import opening
 
-    found = find_weights(_weights_name(domain, weights))
-    if weights:
-        _require_domain(found, domain)
-    return found
+    return opening.open_weights(domain, weights)
 
 
 def open_editor(domain: str | None, weights: str | None, device: str) -> Editor:
     """The editor of `--weights`, or of the default weights of `--domain`; UsageError if both are given and differ."""
-    from stkit.editor.editor import load
+    from stkit.editor import opening
 
-    editor = load(_weights_name(domain, weights), device)
-    if weights:
-        _require_domain(editor.weights, domain)
-    return editor
-
-
-def _weights_name(domain: str | None, weights: str | None) -> str:
-    default = load_plugins().domain(domain or "faces").default_weights  # a domain that is none is told in any case
-    return weights or default
-
-
-def _require_domain(weights: Weights, domain: str | None) -> None:
-    if domain is not None and weights.domain != domain:
-        raise UsageError(f"weights '{weights.name}' are for {weights.domain}, not {domain}; leave out --domain")
+    return opening.open_editor(domain, weights, device)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from stkit.cli.common import (
     open_editor,
     progress_bar,
 )
-from stkit.cli.invert import invert_photo
 from stkit.cli.latents import editor_of, require_free
 from stkit.errors import UsageError
 
@@ -64,9 +63,12 @@ def run(
         editor = editor_of(next(iter(files.values())), weights, device, domain)
     else:
         editor = open_editor(domain, weights, device)
-    photos = {
-        source: invert_photo(editor, source, inverter, [])[0].latents for source in sources if source not in files
-    }
+    with progress_bar("inverting") as on_progress:
+        photos = {
+            source: editor.invert(source, inverter, on_progress=on_progress).latents
+            for source in sources
+            if source not in files
+        }
     keys = [{**files, **photos}[source] for source in sources]
     codes = interpolate(join_latents(keys), frames)
     with progress_bar("frames") as progress:

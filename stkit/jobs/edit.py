@@ -1,23 +1,24 @@
-"""The job of `stkit edit FOLDER`: each photo's chosen subjects inverted, edited and put back into their photo."""
+"""The job of `stkit edit`: each photo's chosen subjects inverted, edited and put back into their photo."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
+from stkit.contracts.inversion import ignore_progress
 from stkit.editor.editor import Editor
 from stkit.editor.results import Edit, Framed, Inverted, find_photo
 from stkit.editor.steps import EditStep, chain_label, files_of
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.jobs.invert import done_row, invert_photos, kept_row, require_any_photos_face
+from stkit.jobs.invert import Place, done_row, find_place, invert_photos, kept_row, write_inversion
 from stkit.jobs.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
@@ -25,28 +26,30 @@ from stkit.jobs.outputs import (
     description_bytes,
     earlier_results,
     inversion_settings,
-    replace_files,
+    require_photo,
     rounded,
     subject_base,
     with_end,
+    write_results,
 )
-from stkit.jobs.previews import before_after
-from stkit.jobs.runner import Row
+from stkit.jobs.previews import before_after, encode_gif, subject_view, sweep_frames
+from stkit.jobs.report import Result, Row
 from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
-from stkit.photo.images import Photo, decode_photo, encode_image, load_photo, read_photo
+from stkit.photo.images import Photo, decode_photo, encode_image, load_photo, read_photo, side_by_side
 from stkit.photo.paste import Blend
 from stkit.weights import load_header
 
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """The edited codes of a photo's subjects, images [B, 3, R, R] before and after, and the inversions if any."""
+    """The edited codes of a photo's subjects with images [B, 3, R, R] before and after; several in a sweep.
 
-    latents: Latents
-    before: torch.Tensor
-    after: torch.Tensor
+    `inverted` are the inversions, none where latents stood for the photo.
+    """
+
+    edits: Sequence[tuple[Latents, torch.Tensor, torch.Tensor]]
     inverted: Sequence[Inverted]
 
 
@@ -55,9 +58,10 @@ class EditJob:
     """Edits photos, or latents that stand for their photos, by `steps` into folders below `out`: a `jobs.runner.Job`.
 
     For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), before and after side
-    by side, the edited latents and a description. `face` is "largest", "all" or a number, `refine` as in
-    `Editor.invert_all`. Earlier results of the same photo with the same edits are kept, others fail the photo, unless
-    `overwrite`.
+    by side, the edited latents and a description; and its inversion, unless one is there. `face`, `refine`, `alone`,
+    `landmarks` and `box` are as in `InversionJob`. With `sweep`, one step is made with each of these strengths, on one
+    strip, and as a GIF too with `animate`. Earlier results of the same photo with the same edits are kept, others fail
+    the photo, unless `overwrite`.
     """
 
     editor: Editor
@@ -72,59 +76,68 @@ class EditJob:
     face: str = "largest"
     refine: Sequence[str] = ()
     overwrite: bool = False
+    alone: bool = False
+    landmarks: Path | None = None
+    box: str | None = None
+    on_progress: Callable[[int, int], None] = ignore_progress
+    sweep: Sequence[float] = ()
+    animate: bool = False
+    place: Place = field(init=False)
+    inversion_settings: Mapping[str, Any] = field(init=False)
     settings: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        name = "none"  # latents can be edited without any
-        if self.inverter or self.editor.weights.inverters():
-            name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
+        name = inverter_name(self.editor, self.inverter)
+        if name is not None:
             object.__setattr__(self, "inverter", name)
-        require_any_photos_face(self.face)
-        references = self.references
+        object.__setattr__(self, "place", find_place(self.face, self.landmarks, self.box, self.alone))
+        inversion = inversion_settings(self.editor, "+".join([name or "none", *self.refine]), self.options)
+        inversion |= self.place.settings
+        object.__setattr__(self, "inversion_settings", inversion)
         settings = {
-            **inversion_settings(self.editor, "+".join([name, *self.refine]), self.options),
-            "edits": [
-                {**dataclasses.asdict(step), "layers": str(step.layers), "options": _texts(step.options)}
-                for step in self.steps
-            ],
-            "files": [load_header(path).fingerprint for path in files_of(self.steps, self.editor)],
-            "references": references and hashlib.sha256(references.codes.cpu().numpy().tobytes()).hexdigest(),
-            "seed": self.seed,
+            **inversion,
+            **edit_settings(self.editor, self.steps, self.references, self.seed),
             "blend": self.blend,
             "crop_only": self.crop_only,
         }
-        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "settings", settings | ({"sweep": list(self.sweep)} if self.sweep else {}))
 
-    def base(self, item: Item) -> Path:
-        """The beginning of the paths of all results of a photo."""
-        base = self.out / item.name / item.name.name
+    def base(self, item: Item, number: int | None = None) -> Path:
+        """The beginning of the paths of all results of a photo; `number` is the subject's where `face` is a place."""
+        base = item.base(self.out)
         if self.face == "all":
             base = with_end(base, ".all")
-        elif self.face != "largest":
-            base = subject_base(base, int(self.face))
+        elif number is not None or self.face != "largest":
+            base = subject_base(base, number or int(self.face))
+        if self.sweep:
+            first, last = self.sweep[0], self.sweep[-1]
+            return with_end(base, f".{self.steps[0].name}.sweep{first:+g}to{last:+g}x{len(self.sweep)}")
         return with_end(base, f".{chain_label(self.steps)}")
 
     def prepare(self, item: Item) -> Row | list[Framed] | Latents:
         """Read, locate and crop; the codes of latents; the Row of earlier results where they serve."""
         data = read_photo(item.path) if item.latents is None else encode_latents(item.latents)
-        base = self.base(item)
         if not self.overwrite:
-            files = [with_end(base, end) for end in (LATENTS_SUFFIX, BEFORE_AFTER_SUFFIX)]
             sha256 = hashlib.sha256(data).hexdigest()
-            known = earlier_results(with_end(base, ".json"), files, sha256, self.settings)
-            if known is not None and known.get("picture") in os.listdir(base.parent):
-                return kept_row(item, base, [known])
-        remove_leftovers(base.parent)
+            if item.latents is None:
+                require_photo(with_end(item.base(self.out), ".json"), sha256)
+            kept = self._kept(item, sha256)
+            if kept is not None:
+                return kept
+        if not self.alone:
+            remove_leftovers(item.base(self.out).parent)
         if item.latents is None:
             self.editor.registry.inverter_for(self.editor.weights, self.inverter)  # raises where there is none
-            return self.editor.frame_all(decode_photo(data, item.path), self.face)
+            return self.place.frame(self.editor, decode_photo(data, item.path))
         item.latents.require_generator(self.editor.weights.fingerprint, self.editor.weights.name)
         return item.latents
 
     def compute(self, prepared: Sequence[list[Framed] | Latents]) -> Sequence[Edited]:
         """Codes, edited codes and both images of a batch of photos."""
         framed = [one for one in prepared if isinstance(one, list)]
-        inversions = invert_photos(self.editor, framed, self.inverter, self.options, self.refine) if framed else []
+        inversions: list[list[Inverted]] = []
+        if framed:
+            inversions = invert_photos(self.editor, framed, self.inverter, self.options, self.refine, self.on_progress)
         unused = iter(inversions)
         inverted: list[list[Inverted]] = [next(unused) if isinstance(one, list) else [] for one in prepared]
         codes = [
@@ -132,56 +145,85 @@ class EditJob:
             for one, subjects in zip(prepared, inverted, strict=True)
         ]
         together = len({(one.space, one.tuning) for one in codes}) == 1
-        results: list[Edited] = []
-        for batch in [codes] if together else [[one] for one in codes]:
-            edited = self.editor.apply(join_latents(batch), self.steps, self.references, self.seed)
-            before, after = self.editor.before_after(edited)
-            first = 0
-            for one in batch:
-                rows = slice(first, first + len(one))
-                first = rows.stop
-                latents = join_latents([edited.row(row) for row in range(rows.start, rows.stop)])
-                results.append(Edited(latents, before[rows], after[rows], inverted[len(results)]))
-        return results
+        batches = [codes] if together else [[one] for one in codes]
+        edits: list[list[tuple[Latents, torch.Tensor, torch.Tensor]]] = [[] for _ in codes]
+        for steps in self._variants():
+            made = [one for batch in batches for one in self._edit(batch, steps)]
+            for of_photo, one in zip(edits, made, strict=True):
+                of_photo.append(one)
+        return [Edited(of_photo, subjects) for of_photo, subjects in zip(edits, inverted, strict=True)]
 
     def finish(self, item: Item, result: Edited) -> Row:
         """Put the edit into the photo, which is read again, and write it, the codes and the description."""
-        base = self.base(item)
+        number = None if self.place.is_number else result.inverted[0].number
+        base = self.base(item, number)
         row = self._row(item, base, result)
-        measured = {} if row.mse is None else {"mse": row.mse}
+        measured = {name: value for name, value in (("mse", row.mse), ("lpips", row.lpips)) if value is not None}
         photo = None if self.crop_only else self._photo(item, result)
-        output_crop = self.editor.domain.output_crop
-        edit = Edit(result.latents, result.before, result.after, photo, output_crop, self.blend, measured)
-        if photo is None:
-            pictures = crop_files(base, edit)
-        else:
-            pictures = {with_end(base, edit.suffix): edit.encode(with_end(base, edit.suffix))}
-        picture = next(iter(pictures))
-        sheet = with_end(base, BEFORE_AFTER_SUFFIX)
+        crop = self.editor.domain.output_crop
+        edits = [Edit(*one, photo, crop, self.blend, measured) for one in result.edits]
+        files, view = self._sweep_files(base, edits) if self.sweep else _edit_files(base, edits[0], result.inverted)
+        latents = edits[0].latents
         description = {
-            "photo": result.latents.provenance[0].photo if result.latents.provenance else None,
+            "photo": latents.provenance[0].photo if latents.provenance else None,
             "sha256": row.sha256,
             "subjects_found": row.subjects_found,
             "weights": self.editor.weights.name,
             "generator": self.editor.weights.fingerprint,
-            "metrics": rounded(edit.metrics),
+            "metrics": rounded(edits[0].metrics),
             "settings": self.settings,
-            "picture": picture.name,
+            "picture": next(iter(files)).name,
+            "files": [path.name for path in files],
         }
-        save_latents_tuning(result.latents, base.parent)
-        replace_files(
-            {
-                **pictures,
-                sheet: encode_image(before_after(edit), sheet),
-                with_end(base, LATENTS_SUFFIX): encode_latents(result.latents),
-                with_end(base, ".json"): description_bytes(description),
-            }
-        )
-        return row
+        for one in result.inverted:
+            known = with_end(subject_base(item.base(self.out), one.number), ".json")
+            if self.overwrite or not known.exists():
+                write_inversion(
+                    self.editor, item.base(self.out), one, self.inversion_settings, self.alone, self.overwrite
+                )
+        save_latents_tuning(latents, base.parent)
+        files[with_end(base, ".json")] = description_bytes(description)
+        write_results(files, self.alone, self.overwrite)
+        done = Result(tuple(files), edits[0].metrics, view=view if self.alone else None)
+        return dataclasses.replace(row, results=(done,))
 
     def pictures(self, item: Item) -> list[Path]:
         """What to show of a photo that was edited."""
         return [with_end(self.base(item), BEFORE_AFTER_SUFFIX)]
+
+    def _variants(self) -> list[Sequence[EditStep]]:
+        return [[dataclasses.replace(self.steps[0], strength=one)] for one in self.sweep] or [self.steps]
+
+    def _edit(
+        self, codes: Sequence[Latents], steps: Sequence[EditStep]
+    ) -> list[tuple[Latents, torch.Tensor, torch.Tensor]]:
+        """The edited codes of each photo of a batch, and the images before and after."""
+        edited = self.editor.apply(join_latents(codes), steps, self.references, self.seed)
+        before, after = self.editor.before_after(edited)
+        results, first = [], 0
+        for one in codes:
+            rows = slice(first, first + len(one))
+            first = rows.stop
+            latents = join_latents([edited.row(row) for row in range(rows.start, rows.stop)])
+            results.append((latents, before[rows], after[rows]))
+        return results
+
+    def _kept(self, item: Item, sha256: str) -> Row | None:
+        if not self.place.is_number:
+            return None
+        base = self.base(item)
+        description = with_end(base, ".json")
+        known = earlier_results(description, [], sha256, self.settings)
+        if known is None:
+            return None
+        ends = (LATENTS_SUFFIX, BEFORE_AFTER_SUFFIX)
+        names = known.get("files") or [known.get("picture") or "", *(with_end(base, end).name for end in ends)]
+        if self.animate:
+            names = dict.fromkeys([*names, with_end(base, ".gif").name])
+        files = [base.with_name(name or "none") for name in names]
+        if not all(path.is_file() for path in files):
+            return None
+        return kept_row(item, base, [known], [Result((*files, description), known.get("metrics", {}))])
 
     def _row(self, item: Item, base: Path, result: Edited) -> Row:
         if item.latents is not None:
@@ -189,7 +231,7 @@ class EditJob:
             return Row(str(item.path), "ok", folder=str(base.parent), sha256=sha256)
         for one in result.inverted:
             warn_if_unusual(self.editor.weights, one.metrics, item.path)
-        return done_row(item, base, result.inverted)
+        return done_row(item, base, result.inverted, ())
 
     def _photo(self, item: Item, result: Edited) -> Photo | None:
         if item.latents is not None:
@@ -199,9 +241,51 @@ class EditJob:
             raise PhotoError(f"{item.path} changed while it was edited; start again")
         return photo
 
+    def _sweep_files(self, base: Path, edits: Sequence[Edit]) -> tuple[dict[Path, bytes], Image.Image]:
+        """The strip of a sweep, and its animation; and what to preview."""
+        frames = sweep_frames(edits)
+        strip = side_by_side(frames, [step.caption for (step,) in self._variants()])
+        path = with_end(base, ".png")
+        files = {path: encode_image(strip, path)}
+        if self.animate:
+            files[with_end(base, ".gif")] = encode_gif(frames)
+        return files, strip
+
+
+def inverter_name(editor: Editor, inverter: str | None) -> str | None:
+    """The inverter of photos; None where the weights have none, with which latents can be edited all the same."""
+    if inverter or editor.weights.inverters():
+        return editor.registry.inverter_for(editor.weights, inverter).name
+    return None
+
+
+def edit_settings(editor: Editor, steps: Sequence[EditStep], references: Latents | None, seed: int) -> dict[str, Any]:
+    """What decides the outcome of edits besides the codes, JSON-ready."""
+    return {
+        "edits": [
+            {**dataclasses.asdict(step), "layers": str(step.layers), "options": _texts(step.options)} for step in steps
+        ],
+        "files": [load_header(path).fingerprint for path in files_of(steps, editor)],
+        "references": references and hashlib.sha256(references.codes.cpu().numpy().tobytes()).hexdigest(),
+        "seed": seed,
+    }
+
+
+def _edit_files(base: Path, edit: Edit, inverted: Sequence[Inverted]) -> tuple[dict[Path, bytes], Image.Image]:
+    """The files of one edit but the description, the picture itself first; and what to preview."""
+    sheet = with_end(base, BEFORE_AFTER_SUFFIX)
+    if edit.photo is None:
+        files, view = crop_files(base, edit), edit.crop
+    else:
+        files = {with_end(base, edit.suffix): edit.encode(with_end(base, edit.suffix))}
+        view = subject_view(edit, edit.image)
+    files[sheet] = encode_image(before_after(edit, inverted[0].crop if len(inverted) == 1 else None), sheet)
+    files[with_end(base, LATENTS_SUFFIX)] = encode_latents(edit.latents)
+    return files, view
+
 
 def _texts(options: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in sorted(options.items())}
 
 
-__all__ = ["EditJob", "Edited"]
+__all__ = ["EditJob", "Edited", "edit_settings", "inverter_name"]

@@ -15,7 +15,7 @@ from stkit.editor.editor import Editor
 from stkit.errors import UsageError
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0
-from stkit.measure.lpips import load_lpips
+from stkit.measure.lpips import find_lpips
 from stkit.measure.paired import paired_errors
 from stkit.models.registry import load_generator
 from stkit.photo.images import image_grid, picture_part, to_image
@@ -37,14 +37,14 @@ def evaluate_reconstruction(
 ) -> dict[str, Any]:
     """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
 
-    Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and
-    `lpips` (Alex; both of the picture part, 256 px wide, in [-1, 1]) and, with an embedder
+    Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and, where it is
+    installed, `lpips` (Alex; both of the picture part, 256 px wide, in [-1, 1]) and, with an embedder
     (`Domain.load_embedder`), of the cosine `identity`; and `worst`, the files with the highest MSE, each
     as `file`, `mse`, `lpips`.
     Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
     """
     _require_size(weights, image_set)
-    lpips = load_lpips(device)
+    lpips = find_lpips(device)
     results: dict[str, list[dict[str, Tensor]]] = {"reconstruction": [], "mean_image": []}
     for indices in batches(torch.arange(len(image_set)), _BATCH):
         images = image_set.batch(indices, device)
@@ -65,7 +65,7 @@ def evaluate_reconstruction(
         "images": len(image_set),
         **{name: {key: float(value.mean()) for key, value in values.items()} for name, values in joined.items()},
         "worst": [
-            {"file": image_set.names[i], "mse": float(errors["mse"][i]), "lpips": float(errors["lpips"][i])}
+            {"file": image_set.names[i], **{key: float(errors[key][i]) for key in ("mse", "lpips") if key in errors}}
             for i in order
         ],
     }

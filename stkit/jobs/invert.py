@@ -1,16 +1,19 @@
-"""The job of `stkit invert FOLDER`: the chosen subjects of each photo inverted; what is done already is kept."""
+"""The job of `stkit invert`: the chosen subjects of each photo inverted; what is done already is kept."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from stkit.contracts.inversion import ignore_progress
 from stkit.editor.editor import Editor
 from stkit.editor.results import Framed, Inverted
-from stkit.errors import UsageError
+from stkit.errors import LatentsError, UsageError
 from stkit.files import remove_leftovers
 from stkit.jobs.outputs import (
     LATENTS_SUFFIX,
@@ -22,15 +25,17 @@ from stkit.jobs.outputs import (
     inversion_paths,
     inversion_settings,
     read_description,
-    replace_files,
+    require_photo,
     subject_base,
     with_end,
+    write_results,
 )
-from stkit.jobs.runner import Row
+from stkit.jobs.report import Result, Row, mean_metric
 from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
-from stkit.photo.images import decode_photo, read_photo
+from stkit.photo.images import Photo, decode_photo, read_photo
+from stkit.photo.subjects import Box, parse_box, read_landmarks
 
 JOINED = "latents.safetensors"
 """The file in the output folder that holds the codes of all its photos, with `--latents one`."""
@@ -41,8 +46,10 @@ class InversionJob:
     """Inverts photos into folders below `out`; a `stkit.jobs.runner.Job`.
 
     `face` is "largest", "all" or a number, `refine` as in `Editor.invert_all`. Results of the same photo with the same
-    settings are kept. Others in the same place fail the photo, unless `overwrite`. `joined` names the photos, by path
-    and sha256, whose codes are in `out`/latents.safetensors.
+    settings are kept. Others in the same place fail the photo, unless `overwrite`. A photo that is `alone` may be given
+    `landmarks` (a JSON file), a `box` ("x,y,w,h") or a place "x,y" as `face`; `on_progress` gets (steps done, steps in
+    all) of what takes long. `joined` names the photos, by path and sha256, whose codes are in
+    `out`/latents.safetensors.
     """
 
     editor: Editor
@@ -52,45 +59,53 @@ class InversionJob:
     face: str = "largest"
     refine: Sequence[str] = ()
     overwrite: bool = False
+    alone: bool = False
+    landmarks: Path | None = None
+    box: str | None = None
+    on_progress: Callable[[int, int], None] = ignore_progress
+    place: Place = field(init=False)
     settings: Mapping[str, Any] = field(init=False)
     joined: frozenset[tuple[str | None, str | None]] = field(init=False)
 
     def __post_init__(self) -> None:
         name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
         object.__setattr__(self, "inverter", name)
-        require_any_photos_face(self.face)
+        object.__setattr__(self, "place", find_place(self.face, self.landmarks, self.box, self.alone))
         settings = inversion_settings(self.editor, "+".join([name, *self.refine]), self.options)
-        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "settings", {**settings, **self.place.settings})
         joined = _load_joined(self)
         rows = joined.provenance if joined else ()
         object.__setattr__(self, "joined", frozenset((row.photo, row.photo_sha256) for row in rows))
 
     def base(self, item: Item) -> Path:
         """The beginning of the paths of all results of a photo."""
-        return self.out / item.name / item.name.name
+        return item.base(self.out)
 
     def prepare(self, item: Item) -> Row | list[Framed]:
         """Read, locate and crop; the Row of earlier results where they serve."""
         data = read_photo(item.path)
-        sha256 = hashlib.sha256(data).hexdigest()
-        kept = None if self.overwrite else self._kept(item, sha256)
-        if kept is not None:
-            return kept
-        remove_leftovers(self.base(item).parent)
-        return self.editor.frame_all(decode_photo(data, item.path), self.face)
+        if not self.overwrite:
+            sha256 = hashlib.sha256(data).hexdigest()
+            require_photo(with_end(self.base(item), ".json"), sha256)
+            kept = self._kept(item, sha256)
+            if kept is not None:
+                return kept
+        if not self.alone:
+            remove_leftovers(self.base(item).parent)
+        return self.place.frame(self.editor, decode_photo(data, item.path))
 
     def compute(self, prepared: Sequence[list[Framed]]) -> Sequence[list[Inverted]]:
         """Codes and reconstructions of a batch of photos."""
-        return invert_photos(self.editor, prepared, self.inverter, self.options, self.refine)
+        return invert_photos(self.editor, prepared, self.inverter, self.options, self.refine, self.on_progress)
 
     def finish(self, item: Item, result: list[Inverted]) -> Row:
         """Write crop, reconstruction, side by side, latents and description of each subject."""
+        results = []
         for one in result:
-            base = subject_base(self.base(item), one.number)
             warn_if_unusual(self.editor.weights, one.metrics, item.path)
-            save_latents_tuning(one.latents, base.parent)
-            replace_files(inversion_files(base, one, describe_inversion(self.editor, one, self.settings)))
-        return done_row(item, self.base(item), result)
+            files = write_inversion(self.editor, self.base(item), one, self.settings, self.alone, self.overwrite)
+            results.append(Result(files, one.metrics, _summary(one.metrics)))
+        return done_row(item, self.base(item), result, results)
 
     def latent_files(self, item: Item) -> list[Path]:
         """The latent files of a photo that was inverted."""
@@ -109,19 +124,69 @@ class InversionJob:
         return [subject_base(self.base(item), number) for number in range(1, (count or 1) + 1)]
 
     def _kept(self, item: Item, sha256: str) -> Row | None:
-        known = []
+        if not self.place.is_number:
+            return None
+        known, results = [], []
         for base in self._bases(item):
             *others, description = inversion_paths(base)
             if (str(item.path.absolute()), sha256) in self.joined:
                 others.remove(with_end(base, LATENTS_SUFFIX))
-            known.append(earlier_results(description, others, sha256, self.settings))
-        return None if None in known else kept_row(item, self.base(item), [one for one in known if one])
+            one = earlier_results(description, others, sha256, self.settings)
+            if one is None:
+                return None
+            known.append(one)
+            metrics = one.get("metrics", {})
+            results.append(Result((*others, description), metrics, _summary(metrics)))
+        return kept_row(item, self.base(item), known, results)
 
 
-def require_any_photos_face(face: str) -> None:
-    """Raise UsageError unless `face` chooses in any photo: "largest", "all" or a number."""
-    if face not in ("largest", "all") and not (face.isdecimal() and int(face) > 0):
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Which subjects of a photo are meant, as `Editor.frame_all` takes it; `settings` say so in a description."""
+
+    face: str
+    landmarks: np.ndarray | None
+    box: Box | None
+    settings: Mapping[str, Any]
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the subjects' numbers are known before the photo is looked at."""
+        return self.face in ("largest", "all") or (self.face.isdecimal() and int(self.face) > 0)
+
+    def frame(self, editor: Editor, photo: Photo) -> list[Framed]:
+        """The chosen subjects, cut out. Raises SubjectError, UsageError."""
+        return editor.frame_all(photo, self.face, self.landmarks, self.box)
+
+
+def find_place(face: str, landmarks: Path | None, box: str | None, alone: bool) -> Place:
+    """Where to look, from what `stkit invert` takes. Raises UsageError for what says nothing about any photo."""
+    if not alone and (landmarks is not None or box is not None):
+        raise UsageError("--landmarks and --box are for one photo; name it alone")
+    points = None if landmarks is None else read_landmarks(landmarks)
+    settings: dict[str, Any] = {} if points is None else {"landmarks": points.tolist()}
+    corners = None if box is None else parse_box(box)
+    if corners is not None:
+        settings["box"] = list(corners)
+    place = Place(face, points, corners, settings)
+    if not alone and not place.is_number:
         raise UsageError(f"--face '{face}' is for one photo; for many give largest, all or a number from 1")
+    return place
+
+
+def write_inversion(
+    editor: Editor, base: Path, one: Inverted, settings: Mapping[str, Any], alone: bool, overwrite: bool
+) -> tuple[Path, ...]:
+    """Write all about one subject of the photo whose results begin with `base`; the paths. Raises OutputError."""
+    base = subject_base(base, one.number)
+    files = inversion_files(base, one, describe_inversion(editor, one, settings))
+    save_latents_tuning(one.latents, base.parent)
+    write_results(files, alone, overwrite)
+    return tuple(files)
+
+
+def _summary(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.upper()} {value:.4f}" for name, value in metrics.items())
 
 
 def invert_photos(
@@ -130,26 +195,44 @@ def invert_photos(
     inverter: str | None,
     options: Mapping[str, Any],
     refine: Sequence[str],
+    on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> list[list[Inverted]]:
     """The subjects of each photo: all in one batch, or photo by photo where codes are refined or generators tuned."""
-    if refine or editor.registry.inverter_for(editor.weights, inverter).tunes:
-        return [editor.invert_framed(framed, inverter, options, refine) for framed in prepared]
+    if len(prepared) == 1 or refine or editor.registry.inverter_for(editor.weights, inverter).tunes:
+        return [editor.invert_framed(framed, inverter, options, refine, on_progress) for framed in prepared]
     inverted = iter(editor.invert_framed([one for framed in prepared for one in framed], inverter, options))
     return [[next(inverted) for _ in framed] for framed in prepared]
 
 
-def done_row(item: Item, base: Path, inverted: Sequence[Inverted]) -> Row:
-    """The Row of new results; its MSE is the mean of the subjects'."""
+def done_row(item: Item, base: Path, inverted: Sequence[Inverted], results: Sequence[Result]) -> Row:
+    """The Row of new results; its errors are the means of the subjects'."""
     first = inverted[0].framed
-    mse = sum(one.metrics["mse"] for one in inverted) / len(inverted)
-    return Row(str(item.path), "ok", "", str(base.parent), first.subjects_found, mse, first.sha256)
+    return Row(
+        str(item.path),
+        "ok",
+        folder=str(base.parent),
+        subjects_found=first.subjects_found,
+        **_errors([one.metrics for one in inverted]),
+        sha256=first.sha256,
+        results=tuple(results),
+    )
 
 
-def kept_row(item: Item, base: Path, known: Sequence[Mapping[str, Any]]) -> Row:
+def kept_row(item: Item, base: Path, known: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> Row:
     """The Row of results that an earlier run described as `known`, one description a subject."""
-    errors = [one.get("metrics", {}).get("mse") for one in known]
-    mse = None if None in errors else sum(errors) / len(errors)
-    return Row(str(item.path), "kept", "", str(base.parent), known[0].get("subjects_found"), mse, known[0]["sha256"])
+    return Row(
+        str(item.path),
+        "kept",
+        folder=str(base.parent),
+        subjects_found=known[0].get("subjects_found"),
+        **_errors([one.get("metrics", {}) for one in known]),
+        sha256=known[0]["sha256"],
+        results=tuple(results),
+    )
+
+
+def _errors(metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    return {name: mean_metric(metrics, name) for name in ("mse", "lpips")}
 
 
 def join_folder(job: InversionJob, items: Iterable[Item]) -> Path:
@@ -182,8 +265,13 @@ def _load_joined(job: InversionJob) -> Latents | None:
     path = job.out / JOINED
     if not path.is_file():
         return None
-    latents = load_latents(path)
-    if latents.generator != job.editor.weights.fingerprint and job.overwrite:
+    try:
+        latents = load_latents(path)
+    except LatentsError:
+        if job.alone:  # which only looks whether its codes are there
+            return None
+        raise
+    if latents.generator != job.editor.weights.fingerprint and (job.overwrite or job.alone):
         return None
     latents.require_generator(job.editor.weights.fingerprint, job.editor.weights.name)
     return latents
@@ -192,9 +280,11 @@ def _load_joined(job: InversionJob) -> Latents | None:
 __all__ = [
     "JOINED",
     "InversionJob",
+    "Place",
     "done_row",
+    "find_place",
     "invert_photos",
     "join_folder",
     "kept_row",
-    "require_any_photos_face",
+    "write_inversion",
 ]

@@ -8,12 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stkit.errors import OutputError, UsageError, WeightsError
+from stkit.errors import OutputError, WeightsError
 from stkit.files import safe_name, write_all
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
     from stkit.editor.results import Edit, Inverted
+
+
+class TakenError(OutputError):
+    """The folder of a photo's results is about another photo of that name (exit code 2, as for wrong usage)."""
+
+    exit_code = 2
+
 
 LATENTS_SUFFIX = ".latents.safetensors"
 PAIR_SUFFIX = ".side-by-side.png"
@@ -115,6 +122,20 @@ def replace_files(files: Mapping[Path, bytes]) -> None:
     write_all(files, overwrite=True)
 
 
+def write_results(files: Mapping[Path, bytes], alone: bool, overwrite: bool) -> None:
+    """Write `files`, whose last one describes the others and is only there when it says the same. Raises OutputError.
+
+    Without a description, what is there of one of many photos was left by a run that was killed, and is replaced. Of a
+    photo that is `alone` nothing else is replaced unless `overwrite`.
+    """
+    if alone and not overwrite:
+        *others, description = files
+        write_all({path: files[path] for path in others})
+        write_all({description: files[description]}, overwrite=True)
+    else:
+        replace_files(files)
+
+
 def discard(paths: Sequence[Path]) -> None:
     """Remove files, which need not be there. Raises OutputError."""
     for path in paths:
@@ -142,14 +163,9 @@ def earlier_results(
 
     None when there are none or they are not complete. Raises OutputError when others are in their place.
     """
-    known = read_description(description)
+    known = require_photo(description, sha256)
     if known is None:
         return None
-    if known.get("sha256") != sha256:
-        raise OutputError(
-            f"{description.parent} is about another photo of that name; choose another folder with --out, or give "
-            "--overwrite"
-        )
     if known.get("settings") != settings:
         raise OutputError(
             f"{description.parent} was made with another model or other options; choose another folder with --out, or "
@@ -161,22 +177,32 @@ def earlier_results(
 def photo_base(out: Path, photo: Path, sha256: str, overwrite: bool = False) -> Path:
     """OUT/STEM/STEM, the beginning of the names of all files about a photo, whatever it is called.
 
-    Raises UsageError when that folder is about another photo of the same name, unless it may be overwritten.
+    Raises TakenError when that folder is about another photo of the same name, unless it may be overwritten.
     """
     name = safe_name(photo.stem)
-    folder = out / name
-    known = read_description(folder / f"{name}.json")
-    if known is not None and known.get("sha256") != sha256 and not overwrite:
-        raise UsageError(
-            f"{folder} is about another photo of that name; choose another folder with --out, or give --overwrite"
+    base = out / name / name
+    if not overwrite:
+        require_photo(with_end(base, ".json"), sha256)
+    return base
+
+
+def require_photo(description: Path, sha256: str) -> dict[str, Any] | None:
+    """What is known at `description`, None when nothing is. Raises TakenError when it is about another photo."""
+    known = read_description(description)
+    if known is not None and known.get("sha256") != sha256:
+        raise TakenError(
+            f"{description.parent} is about another photo of that name; choose another folder with --out, or give "
+            "--overwrite"
         )
-    return folder / name
+    return known
 
 
 __all__ = [
     "BEFORE_AFTER_SUFFIX",
     "LATENTS_SUFFIX",
     "PAIR_SUFFIX",
+    "TakenError",
+    "crop_files",
     "describe_inversion",
     "description_bytes",
     "discard",
@@ -187,7 +213,9 @@ __all__ = [
     "photo_base",
     "read_description",
     "replace_files",
+    "require_photo",
     "rounded",
     "subject_base",
     "with_end",
+    "write_results",
 ]

@@ -31,10 +31,14 @@ def subject_view(edit: Edit, image: Image.Image, side: int = _VIEW) -> Image.Ima
     return view
 
 
-def before_after(edit: Edit) -> Image.Image:
-    """Unedited beside edited: the photo around the subject where there is a photo, otherwise the aligned crops."""
+def before_after(edit: Edit, crop: Image.Image | None = None) -> Image.Image:
+    """Unedited beside edited: the photo around the subject where there is a photo, otherwise the aligned crops.
+
+    `crop` is that of the photo, to go before them.
+    """
     if edit.photo is None:
-        return side_by_side([edit.unedited, edit.crop], ["before", "after"])
+        crops = [*([] if crop is None else [crop]), edit.unedited, edit.crop]
+        return side_by_side(crops, ["photo", "reconstruction", "edited"][-len(crops) :])
     views = [subject_view(edit, image) for image in (edit.photo.image, edit.image)]
     return side_by_side(views, ["before", "after"])
 

@@ -1,4 +1,4 @@
-"""Many photos through one model: read and located in threads, computed in batches, written in threads.
+"""One photo or many through one model; many are read and located in threads, computed in batches, written in threads.
 
 Threads serve: dlib's detector, Pillow's decoders and torch all run without Python's lock. What a step hands on is the
 crop, not the photo, and a bounded number of photos is on its way, so memory does not grow with the folder.
@@ -8,52 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import csv
 import dataclasses
 import errno
-import io
 import itertools
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError
-from stkit.files import remove_leftovers, write_text
+from stkit.files import remove_leftovers
+from stkit.jobs.report import REPORT, Row, printable, write_report
 from stkit.jobs.sources import LOCK, Item
 
 PreparedT = TypeVar("PreparedT")
 ResultT = TypeVar("ResultT")
-
-REPORT = "report.csv"
 
 # These say the same of every photo: the batch ends with them.
 _FATAL = (UsageError, WeightsError, MissingPackageError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _notes: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("notes", default=None)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one photo: a line of report.csv.
-
-    `status` is "ok", "kept" (done by an earlier run), "failed" or "not reached"; `reason` says why it failed, `notes`
-    what was remarkable, `folder` where the results are; `mse` is of the reconstruction, images in [-1, 1].
-    """
-
-    photo: str
-    status: Literal["ok", "kept", "failed", "not reached"]
-    reason: str = ""
-    folder: str = ""
-    subjects_found: int | None = None
-    mse: float | None = None
-    sha256: str = ""
-    notes: str = ""
 
 
 class Job(Protocol, Generic[PreparedT, ResultT]):
@@ -76,6 +54,17 @@ class FolderJob(Job[PreparedT, ResultT], Protocol):
         """What to show of an item that is done."""
 
 
+def run_one(item: Item, job: Job[PreparedT, ResultT]) -> Row:
+    """The row of an item that is alone, in this thread: what goes wrong is raised, what is logged is told as well."""
+    notes: list[str] = []
+    with _filtered(_NoteFilter(tell=True)), _noting(notes):
+        prepared = job.prepare(item)
+        if isinstance(prepared, Row):
+            return _noted(prepared, notes)
+        (result,) = job.compute([prepared])
+        return _noted(job.finish(item, result), notes)
+
+
 def run_batch(
     items: Iterable[Item], job: Job[PreparedT, ResultT], batch_size: int = 8, workers: int | None = None
 ) -> Iterator[Row]:
@@ -90,9 +79,8 @@ def run_batch(
     preparing: deque[tuple[Item, Future[_Outcome]]] = deque()
     writing: deque[Future[_Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stkit-batch")
-    logger = logging.getLogger("stkit")
-    note_filter = _NoteFilter()
-    logger.addFilter(note_filter)
+    filtered = contextlib.ExitStack()
+    filtered.enter_context(_filtered(_NoteFilter()))
     try:
         while True:
             batch: list[tuple[Item, PreparedT, list[str]]] = []
@@ -120,7 +108,7 @@ def run_batch(
             yield _noted(*writing.popleft().result())
     finally:
         pool.shutdown(cancel_futures=True)
-        logger.removeFilter(note_filter)
+        filtered.close()
 
 
 _Outcome = tuple  # (result or Row, notes)
@@ -175,13 +163,27 @@ def _noted(row: Row, notes: Iterable[str]) -> Row:
 
 
 class _NoteFilter(logging.Filter):
-    """What is logged about one photo goes into its row instead of to the terminal."""
+    """What is logged about one photo goes into its row instead of to the terminal; to both with `tell`."""
+
+    def __init__(self, tell: bool = False) -> None:
+        super().__init__()
+        self._tell = tell
 
     def filter(self, record: logging.LogRecord) -> bool:
         notes = _notes.get()
         if notes is not None:
             notes.append(record.getMessage())
-        return notes is None
+        return self._tell or notes is None
+
+
+@contextlib.contextmanager
+def _filtered(note_filter: _NoteFilter) -> Iterator[None]:
+    logger = logging.getLogger("stkit")
+    logger.addFilter(note_filter)
+    try:
+        yield
+    finally:
+        logger.removeFilter(note_filter)
 
 
 @contextlib.contextmanager
@@ -210,21 +212,4 @@ def locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def write_report(rows: Iterable[Row], path: Path) -> None:
-    """Write report.csv: UTF-8, one line a row, in the given order. Raises OutputError."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = dataclasses.asdict(row)
-        values["mse"] = "" if row.mse is None else f"{row.mse:.6f}"
-        writer.writerow({key: printable(value) if isinstance(value, str) else value for key, value in values.items()})
-    write_text(path, text.getvalue())
-
-
-def printable(text: str) -> str:
-    """`text` as UTF-8 can hold it: bytes of a file name that are no UTF-8 as \\udcXX."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-__all__ = ["REPORT", "FolderJob", "Job", "Row", "locked", "printable", "run_batch", "write_report"]
+__all__ = ["REPORT", "FolderJob", "Job", "Row", "locked", "printable", "run_batch", "run_one", "write_report"]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from stkit.errors import LatentsError, PhotoError, UsageError
 from stkit.files import marked_name, name_key, safe_name
 from stkit.photo.archives import open_archive
-from stkit.photo.suffixes import IMAGE_SUFFIXES
+from stkit.photo.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from stkit.latents.latents import Latents
 
 LOCK = ".stkit.lock"
 """The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
-_OWN = re.compile(r"report\.csv|latents\.safetensors|contact-sheet(-\d+)?\.jpg", re.IGNORECASE)
+_OWN = re.compile(r"report\.(csv|json)|latents\.safetensors|contact-sheet(-\d+)?\.jpg", re.IGNORECASE)
 """What a batch itself writes to its output folder."""
 _MAX_NAME = 1000  # bytes of an item's name, folders included
 
@@ -30,21 +30,31 @@ _MAX_NAME = 1000  # bytes of an item's name, folders included
 class Item:
     """One photo of a batch: where it is, and its results' folder and first part of their names below the output.
 
-    With `latents`, the codes of one photo's subjects, which stand for it; `path` then says where they are.
+    With `latents`, the codes of one photo's subjects, which stand for it; `path` then says where they are. The results
+    of a `beside` item have no folder of their own.
     """
 
     path: Path
     name: PurePosixPath
     latents: Latents | None = None
+    beside: bool = False
+
+    def base(self, out: Path) -> Path:
+        """The beginning of the paths of all results below `out`."""
+        return out / self.name if self.beside else out / self.name / self.name.name
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos in order of their names, the number of files left aside, and (path, reason) of what cannot be read."""
+    """The photos in order of their names, the number of files left aside, and (path, reason) of what cannot be read.
+
+    `alone` is one photo that was named itself, the latents of one, or a clip.
+    """
 
     items: tuple[Item, ...]
     ignored: int = 0
     problems: tuple[tuple[str, str], ...] = ()
+    alone: bool = False
 
 
 LATENT_SUFFIX = ".safetensors"
@@ -58,6 +68,35 @@ def is_batch(sources: Sequence[str]) -> bool:
     if path.is_dir():
         return True
     return path.suffix.lower() == ".zip" or (glob.has_magic(sources[0]) and not os.path.lexists(path))
+
+
+def is_clip(sources: Sequence[str]) -> bool:
+    """Whether `sources` are one video."""
+    path = Path(sources[0])
+    return len(sources) == 1 and path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+
+
+def is_one_photo(sources: Sequence[str]) -> bool:
+    """Whether `sources` are one photo, or the latents of one. Raises as `list_photos` for latents."""
+    return not is_batch(sources) and not is_clip(sources) and list_sources(sources, Path(), with_latents=True).alone
+
+
+def list_sources(sources: Sequence[str], out: Path, with_latents: bool) -> Listing:
+    """What `sources` name: one photo or clip, whatever it is called; latents if `with_latents`; or `list_photos`.
+
+    Raises as `list_photos`; a photo or clip that is named alone need not be there.
+    """
+    if is_batch(sources):
+        return list_photos(sources, out)
+    path = Path(sources[0])
+    if with_latents and sources[0].endswith(LATENT_SUFFIX):
+        listing = list_photos(sources, Path())
+        if len(listing.items) > 1:
+            return listing
+        name = PurePosixPath(safe_name(path.name.removesuffix(LATENT_SUFFIX).removesuffix(".latents")))
+        (item,) = listing.items
+        return Listing((Item(path, name, item.latents, beside=True),), alone=True)
+    return Listing((Item(path, PurePosixPath(safe_name(path.stem))),), alone=True)
 
 
 def list_photos(sources: Sequence[str], out: Path) -> Listing:
@@ -226,4 +265,14 @@ def _safe(parts: Sequence[str]) -> PurePosixPath:
     return name if len(os.fsencode(name)) <= _MAX_NAME else PurePosixPath(safe_name("/".join(parts)))
 
 
-__all__ = ["LATENT_SUFFIX", "LOCK", "Item", "Listing", "is_batch", "list_photos"]
+__all__ = [
+    "LATENT_SUFFIX",
+    "LOCK",
+    "Item",
+    "Listing",
+    "is_batch",
+    "is_clip",
+    "is_one_photo",
+    "list_photos",
+    "list_sources",
+]

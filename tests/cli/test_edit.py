@@ -173,7 +173,7 @@ def test_flags_for_photos_beside_latents(cli: Cli, flag: tuple[str, str], tiny_w
 def test_wrong_edits_are_told_before_the_inversion(
     cli: Cli, portrait: Path, tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Editor, "invert_all", lambda *_, **__: pytest.fail("inverted"))
+    monkeypatch.setattr(Editor, "invert_framed", lambda *_, **__: pytest.fail("inverted"))
     for wrong, says in (
         (("--method", "ganspace", "--attribute", "pc999"), "pc999"),
         (("--edit", "ganspace:pc999=1"), "pc999"),

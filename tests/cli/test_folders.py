@@ -63,7 +63,7 @@ def report(out: str = "out") -> dict[str, dict[str, str]]:
 
 
 def results(out: str = "out") -> dict[str, float]:
-    return {str(path): path.stat().st_mtime for path in sorted(Path(out).rglob("[!.]*.json"))}
+    return {str(path): path.stat().st_mtime for path in sorted(Path(out).glob("*/**/[!.]*.json"))}
 
 
 def test_a_folder_with_broken_files(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
@@ -126,7 +126,7 @@ def test_one_photo_by_other_settings_is_refused_before_the_work(
 ) -> None:
     one = ("invert", photos / "x.jpg", "--weights", tiny_weights.folder)
     assert cli(*one).code == 0
-    monkeypatch.setattr("stkit.cli.invert.invert_photo", lambda *_: pytest.fail("the work was done"))
+    monkeypatch.setattr("stkit.jobs.invert.invert_photos", lambda *_: pytest.fail("the work was done"))
     refused = cli(*one, "--refine", "optimize:3")
     assert refused.code == 1 and "other options; choose another folder with --out" in error_line(refused)
 

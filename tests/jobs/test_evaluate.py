@@ -54,6 +54,17 @@ def test_errors_are_those_of_the_reconstructions_and_of_the_mean(tiny_weights: W
     assert json.loads(json.dumps(result)) == result
 
 
+def test_without_lpips_the_mse_is_shown_as_of_single_photos(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_set(2)
+    known = evaluate_reconstruction(tiny_weights, data, mean_image(data), CPU)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = evaluate_reconstruction(tiny_weights, data, mean_image(data), CPU)
+    assert result["reconstruction"] == {"mse": known["reconstruction"]["mse"]}
+    assert [set(entry) for entry in result["worst"]] == [{"file", "mse"}] * 2
+
+
 def test_without_an_embedder_there_is_no_identity(tiny_weights: Weights) -> None:
     data = make_set(2)
     result = evaluate_reconstruction(tiny_weights, data, mean_image(data), CPU)

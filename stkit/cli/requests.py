@@ -1,0 +1,184 @@
+"""`stkit invert` and `stkit edit`: their flags become a request, and what became of it is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import inspect
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from stkit.cli.common import (
+    BoxFlag,
+    DeviceFlag,
+    DomainFlag,
+    FaceFlag,
+    InverterFlag,
+    LandmarksFlag,
+    OptionFlag,
+    OverwriteFlag,
+    QualityFlag,
+    RefineFlag,
+    WeightsFlag,
+    console,
+    errors,
+    print_error,
+)
+from stkit.options import split_pairs
+
+if TYPE_CHECKING:
+    from stkit.jobs.report import Report, Row
+    from stkit.jobs.request import Request
+
+FAILED = 3
+"""The exit code when photos failed and the others are done."""
+_SHOWN = 50
+
+SHARED: Mapping[str, Any] = {
+    "domain": DomainFlag,
+    "weights": WeightsFlag,
+    "inverter": InverterFlag,
+    "options": OptionFlag,
+    "quality": QualityFlag,
+    "refine": RefineFlag,
+    "face": FaceFlag,
+    "landmarks": LandmarksFlag,
+    "box": BoxFlag,
+    "overwrite": OverwriteFlag,
+    "device": DeviceFlag,
+    "batch_size": Annotated[
+        int, typer.Option("--batch-size", min=1, help="Photos of a folder that go through together.")
+    ],
+    "sheet": Annotated[bool, typer.Option("--sheet", help="For many photos: all results as contact sheets.")],
+}
+"""The flags of the fields of `stkit.jobs.request.Request`."""
+
+
+def takes(
+    request: type[Request], sources: str, flags: Mapping[str, Any], **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a typer command of a function that takes a request, and by keyword the flags that are no fields of it.
+
+    `flags` has the type of each flag, annotated for typer, by its field's name, in the order of `--help`; the argument
+    is called `sources`. A flag's default is its field's, that of the function's keyword, or in `defaults`.
+    """
+    fields = {field.name: field for field in dataclasses.fields(request)}
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function).parameters
+
+        def parameter(name: str, flag: Any) -> inspect.Parameter:
+            default = defaults.get(name, fields[name].default if name in fields else None)
+            if name == sources:
+                default = inspect.Parameter.empty
+            elif name in own:
+                default = own[name].default
+            elif default in ((), dataclasses.MISSING):
+                default = None  # of a flag that may be repeated
+            return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=flag)
+
+        @functools.wraps(function)
+        def command(**given: Any) -> None:
+            asked: dict[str, Any] = {"sources": given.pop(sources)}
+            if given.get("options"):
+                given["options"] = split_pairs(given["options"])
+            for name in [name for name in given if name in fields]:
+                value = given.pop(name)
+                if value is not None:
+                    asked[name] = value.value if isinstance(value, enum.Enum) else value
+            function(request(**asked), **given)
+
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter(name, flag) for name, flag in flags.items()]
+        )
+        command.__annotations__ = dict(flags)
+        return command
+
+    return decorate
+
+
+def run_request(request: Request) -> Report:
+    """Do what `request` says with bars on stderr, and print what became of it."""
+    from stkit.jobs.run import run
+
+    started = time.monotonic()
+    try:
+        with _bars() as tell:
+            report = run(request, tell)
+    except KeyboardInterrupt as interrupt:
+        print_error(str(interrupt) or "interrupted")
+        raise typer.Exit(130) from None
+    if not report.alone:
+        _summary(report, time.monotonic() - started)
+    return report
+
+
+def print_files(row: Row) -> None:
+    """What one photo gave, and where it is."""
+    for result in row.results:
+        if result.summary:
+            console.print(result.summary)
+        for path in result.files:
+            console.print(str(path))
+
+
+def end(report: Report) -> None:
+    """The exit code of what failed."""
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for each thing that is told; none where stderr is no terminal."""
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total or None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield tell
+
+
+def _summary(report: Report, seconds: float) -> None:
+    from rich.table import Table
+
+    from stkit.jobs.report import printable
+
+    for row in report.failed[:_SHOWN]:
+        # Most reasons begin with the path.
+        text = row.reason if row.photo in row.reason else f"{row.photo}: {row.reason}"
+        console.print(Text.assemble(("failed:", "red"), f" {printable(text)}"))
+    if len(report.failed) > _SHOWN:
+        console.print(f"... and {len(report.failed) - _SHOWN} more in the report")
+    counts = Counter(row.status for row in report.rows)
+    table = Table(show_header=False)
+    table.add_row("done", str(counts["ok"]))
+    table.add_row("kept from an earlier run", str(counts["kept"]))
+    table.add_row("failed", str(counts["failed"]))
+    table.add_row("other files, left aside", str(report.ignored))
+    for label, found in (
+        ("mean MSE (images in [-1, 1])", [row.mse for row in report.rows if row.mse is not None]),
+        ("mean LPIPS", [row.lpips for row in report.rows if row.lpips is not None]),
+    ):
+        if found:
+            table.add_row(label, f"{sum(found) / len(found):.4f}")
+    rate = f" ({counts['ok'] / seconds:.2f} photos/s)" if counts["ok"] else ""
+    table.add_row("time", f"{seconds:.0f} s{rate}")
+    console.print(table)
+    for path in [*report.made, report.path]:
+        console.print(str(path))
+
+
+__all__ = ["FAILED", "SHARED", "end", "print_files", "run_request", "takes"]

@@ -1,0 +1,157 @@
+"""What became of the photos of a job: rows, and report.csv and report.json in the output folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stkit.files import write_all
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+logger = logging.getLogger("stkit")
+
+REPORT = "report.csv"
+COLUMNS = ("photo", "status", "reason", "folder", "subjects_found", "mse", "lpips", "sha256", "notes")
+"""Of report.csv; fields of `Row`."""
+_FORMAT = "stkit-report-1"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One thing that a photo gave: the inversion of a subject, an edit, an edited clip.
+
+    `files` are its files, what it is mainly about first; `metrics` what was measured, `summary` that as people read it.
+    `view` is what to show of it in little room, where a photo was alone and is new.
+    """
+
+    files: tuple[Path, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    summary: str = ""
+    view: Image.Image | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one photo, or of one clip: a line of report.csv.
+
+    `status` is "ok", "kept" (done by an earlier run), "failed" or "not reached"; `reason` says why it failed, `notes`
+    what was remarkable, `folder` where the results are; `mse` (images in [-1, 1]) and `lpips`, where that is installed,
+    are of the reconstruction, means over the subjects.
+    """
+
+    photo: str
+    status: Literal["ok", "kept", "failed", "not reached"]
+    reason: str = ""
+    folder: str = ""
+    subjects_found: int | None = None
+    mse: float | None = None
+    lpips: float | None = None
+    sha256: str = ""
+    notes: str = ""
+    results: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a job did: a row for each photo, in the order of the sources; what cannot be read comes first.
+
+    `out` is the folder with report.csv and report.json, `made` what was made of all photos together (contact sheets,
+    joined latents), `ignored` the number of files that were left aside. `alone` says that one photo was named, and not
+    a folder.
+    """
+
+    rows: tuple[Row, ...]
+    out: Path
+    made: tuple[Path, ...] = ()
+    ignored: int = 0
+    alone: bool = False
+
+    @property
+    def failed(self) -> list[Row]:
+        """The rows of what failed."""
+        return [row for row in self.rows if row.status == "failed"]
+
+    @property
+    def path(self) -> Path:
+        """Where report.csv is."""
+        return self.out / REPORT
+
+
+def mean_metric(metrics: Iterable[Mapping[str, float]], name: str) -> float | None:
+    """The mean of one metric; None unless all have it."""
+    values = [one.get(name) for one in metrics]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def write_report(rows: Iterable[Row], path: Path) -> None:
+    """Write report.csv at `path` (UTF-8, one line a row, in the given order), and report.json. Raises OutputError."""
+    _write([_as_dict(row) for row in rows], path)
+
+
+def add_to_report(rows: Sequence[Row], path: Path) -> None:
+    """Write `rows` into the report at `path`, in the place of those of the same photos; the others there stay.
+
+    What is called so and is no report of stkit stays as it is. Raises OutputError.
+    """
+    earlier = _read(path.with_suffix(".json"))
+    if earlier is None and path.exists():
+        logger.info("%s is there already and no report of this version; it stays as it is", path)
+        return
+    own = [_as_dict(row) for row in rows]
+    photos = {one["photo"] for one in own}
+    _write([one for one in earlier or [] if one["photo"] not in photos] + own, path)
+
+
+def printable(text: str) -> str:
+    """`text` as UTF-8 can hold it: bytes of a file name that are no UTF-8 as \\udcXX."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(row, name) for name in COLUMNS}
+    for name in ("mse", "lpips"):
+        values[name] = None if values[name] is None else round(values[name], 6)
+    values = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
+    results = [
+        {
+            "files": [printable(str(path)) for path in one.files],
+            "metrics": {name: round(value, 6) for name, value in one.metrics.items()},
+        }
+        for one in row.results
+    ]
+    return {**values, "results": results}
+
+
+def _write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        errors = {name: "" if row[name] is None else f"{row[name]:.6f}" for name in ("mse", "lpips")}
+        writer.writerow({**row, **errors})
+    data = json.dumps({"format": _FORMAT, "photos": rows}, indent=1, ensure_ascii=False) + "\n"
+    files = {path: text.getvalue().encode(), path.with_suffix(".json"): data.encode()}
+    write_all(files, overwrite=True)
+
+
+def _read(path: Path) -> list[dict[str, Any]] | None:
+    """The rows of a report.json; None where there is none, or something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != _FORMAT:
+            return None
+        return [{**{name: None for name in COLUMNS}, **row, "photo": str(row["photo"])} for row in data["photos"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+__all__ = ["COLUMNS", "REPORT", "Report", "Result", "Row", "add_to_report", "mean_metric", "printable", "write_report"]

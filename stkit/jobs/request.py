@@ -1,0 +1,108 @@
+"""What can be asked for: photos, folders, ZIP archives, latents or a video to invert or to edit, and how.
+
+One photo is a folder of one. `stkit.run` does what is asked, and `stkit invert` and `stkit edit` make these of their
+flags: fields and flags are called alike and mean the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from stkit.editor.steps import EditStep
+
+
+@dataclass(frozen=True)
+class Request:
+    """What inverting and editing share.
+
+    `sources` are photos, folders, patterns like "*.jpg", ZIP archives, or latent files. `weights` (name or folder) are
+    by default those of `domain`, and `domain` is by default what the weights are for, else faces. `options` are the
+    inverter's, or the editing method's in an `EditRequest`. `refine` names refinements ("optimize:100") in the place
+    of those of `quality`. `face` is "largest", "all", a number, or for one photo a place "x,y"; `landmarks` (a JSON
+    file) and `box` ("x,y,w,h") say in one photo where the subject is. What is there already with other content is kept
+    unless `overwrite`. Of many photos `batch_size` go through together, and `sheet` puts them on contact sheets.
+    """
+
+    sources: str | Path | Sequence[str | Path]
+    out: Path | None = None
+    domain: str | None = None
+    weights: str | None = None
+    inverter: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    quality: str = "fast"
+    refine: Sequence[str] = ()
+    face: str = "largest"
+    landmarks: Path | None = None
+    box: str | None = None
+    overwrite: bool = False
+    device: str = "auto"
+    batch_size: int = 8
+    sheet: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.names))
+        object.__setattr__(self, "face", str(self.face))
+        for name in ("out", "landmarks"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        if not self.sources:
+            raise UsageError("there is nothing to work on; name a photo or a folder")
+        if self.batch_size < 1:
+            raise UsageError(f"batch size {self.batch_size} is none; give 1 or more")
+
+    @property
+    def names(self) -> list[str]:
+        """The sources as text."""
+        sources = [self.sources] if isinstance(self.sources, (str, Path)) else self.sources
+        return [os.fspath(source) for source in sources]
+
+
+@dataclass(frozen=True)
+class InvertRequest(Request):
+    """Invert the subjects of photos into OUT/PHOTO/ (out/PHOTO/ by default).
+
+    `latents` says how the codes of a folder are kept: "each" photo's in a file, or all in "one".
+    """
+
+    latents: Literal["each", "one"] = "each"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latents not in ("each", "one"):
+            raise UsageError(f"latents '{self.latents}' is not each or one")
+
+
+@dataclass(frozen=True)
+class EditRequest(Request):
+    """Edit photos, latents that stand for their photos, or a video.
+
+    Either one `method` with its `attribute`, `strength` (1 by default) and `options`, or `edits` in order, like
+    "age=+1.5" and "ganspace:pc3=-2". `ref` are reference photos or latent files, `layers` is like "4-7". One photo may
+    be edited by the strengths of a `sweep`, "FIRST:LAST:COUNT", on a strip, with `animate` as a GIF too. `blend`,
+    "residual", "replace" or "poisson", says how an edit gets into its photo; `crop_only` leaves it out. `smooth` is of
+    a video, over time, in seconds. Results go to OUT/PHOTO/, out/PHOTO/ by default; those of one photo's latents to
+    OUT, by default to where the latents are.
+    """
+
+    method: str | None = None
+    attribute: str | None = None
+    strength: float | None = None
+    edits: Sequence[str | EditStep] = ()
+    sweep: str | None = None
+    animate: bool = False
+    ref: Sequence[str | Path] = ()
+    layers: str | None = None
+    blend: str = "residual"
+    crop_only: bool = False
+    seed: int = 0
+    smooth: float = 0.08
+
+
+__all__ = ["EditRequest", "InvertRequest", "Request"]

@@ -1,0 +1,213 @@
+"""Do what a request asks for: one photo, many, ZIP archives or a clip, with the same outputs and the same report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stkit.editor.editor import Editor
+from stkit.editor.opening import open_editor
+from stkit.editor.refinement import quality_refinements
+from stkit.editor.steps import EditStep
+from stkit.errors import UsageError
+from stkit.jobs.clip import ClipJob
+from stkit.jobs.edit import EditJob
+from stkit.jobs.invert import InversionJob, find_place, join_folder
+from stkit.jobs.previews import contact_sheets, parse_sweep
+from stkit.jobs.report import REPORT, Report, Row, add_to_report, write_report
+from stkit.jobs.request import EditRequest, InvertRequest, Request
+from stkit.jobs.runner import locked, run_batch, run_one
+from stkit.jobs.sources import LATENT_SUFFIX, Item, Listing, is_clip, list_sources
+from stkit.jobs.video import VideoEdit
+from stkit.latents.latents import Latents, join_latents, load_latents
+from stkit.options import LayerRange, build_options
+from stkit.photo.paste import parse_blend
+from stkit.plugins import load_plugins
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and how many there are (0 when nobody knows)."""
+
+
+def run(request: Request, on_progress: Progress | None = None) -> Report:
+    """Invert or edit what `request` names; files and report are those of `stkit invert` and `stkit edit`.
+
+    What is wrong with one photo that is named alone is raised: PhotoError, SubjectError, OutputError, ... Of many, it
+    fails that photo's row. What would be the same for all (UsageError, WeightsError, a full disk) is always raised.
+    Started again after whatever ended it, the same request goes on where it was. KeyboardInterrupt says how far it
+    came.
+    """
+    tell = on_progress or _ignore
+    if isinstance(request, EditRequest):
+        return _edit(request, tell)
+    if isinstance(request, InvertRequest):
+        return _invert(request, tell)
+    raise UsageError(f"a request is an InvertRequest or an EditRequest, not a {type(request).__name__}")
+
+
+def _invert(request: InvertRequest, tell: Progress) -> Report:
+    out = request.out or Path("out")
+    refine = quality_refinements(request.quality, request.refine)
+    listing = list_sources(request.names, out, with_latents=False)
+    if listing.alone and request.sheet:
+        raise UsageError("--sheet is for many photos; one has its side-by-side picture")
+    if not listing.alone:
+        find_place("largest", request.landmarks, request.box, alone=False)
+        if request.latents == "one":
+            _require_untuned(request.inverter, refine)
+    editor = open_editor(request.domain, request.weights, request.device)
+    inverter = editor.registry.inverter_for(editor.weights, request.inverter)
+    given = build_options(inverter.Options, dict(request.options)).model_dump(exclude_unset=True)
+
+    def job() -> InversionJob:
+        return InversionJob(editor, out, request.inverter, given, **_shared(request, refine, listing, tell))
+
+    finish = join_folder if request.latents == "one" else None
+    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish)
+
+
+def _edit(request: EditRequest, tell: Progress) -> Report:
+    sources = request.names
+    refine = quality_refinements(request.quality, request.refine)
+    blend = parse_blend(request.blend)
+    strengths = parse_sweep(request.sweep) if request.sweep else []
+    if request.animate and not strengths:
+        raise UsageError("--animate shows a sweep; give --sweep FIRST:LAST:COUNT too")
+    out = request.out or Path("out")
+    listing = list_sources(sources, out, with_latents=True)
+    _require_fitting(request, refine, listing)
+    editor = open_editor(request.domain, request.weights, request.device)
+    references = _references(editor, request, tell)
+    steps = edit_steps(editor, request, references)
+    editor.try_steps(steps, references, request.seed)
+    if strengths and len(steps) != 1:
+        raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
+    if is_clip(sources):
+        edit = VideoEdit(steps, references, request.seed, blend, request.smooth, request.inverter)
+        clips = partial(ClipJob, editor, out, edit, request.batch_size, request.overwrite, tell)
+        return _run_job(request, listing, out, clips, 1, tell)
+    if request.out is None and listing.alone and listing.items[0].latents is not None:
+        out = listing.items[0].path.parent
+
+    def job() -> EditJob:
+        shared = _shared(request, refine, listing, tell)
+        edit: dict[str, Any] = {"blend": blend, "crop_only": request.crop_only, "inverter": request.inverter}
+        edit |= {"sweep": strengths, "animate": request.animate}
+        return EditJob(editor, out, steps, references, request.seed, **edit, **shared)
+
+    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell)
+
+
+def edit_steps(editor: Editor, request: EditRequest, references: Latents | None = None) -> list[EditStep]:
+    """What to do, from one method or from `edits`. Raises UsageError."""
+    layers = LayerRange.parse(request.layers) if request.layers else None
+    if request.edits and (request.method or request.attribute):
+        raise UsageError("give either --method and --attribute, or --edit")
+    if request.edits:
+        if request.strength is not None:
+            raise UsageError("--strength goes with --method; an --edit names its own, like --edit age=+1.5")
+        if request.options:
+            raise UsageError("-o goes with a single --method; an --edit takes its method's default options")
+        return [
+            edit if isinstance(edit, EditStep) else editor.parse_step(edit, references, layers)
+            for edit in request.edits
+        ]
+    if request.method is None:
+        raise UsageError("give --method and --attribute, or --edit like --edit age=+1.5; see `stkit methods`")
+    options = build_options(editor.registry.editing_method(request.method).Options, dict(request.options))
+    strength = 1.0 if request.strength is None else request.strength
+    return [EditStep(request.method, request.attribute, strength, layers, options.model_dump(exclude_unset=True))]
+
+
+def _run_job(
+    request: Request,
+    listing: Listing,
+    out: Path,
+    make_job: Callable[[], Any],
+    batch_size: int,
+    tell: Progress,
+    finish: Callable[[Any, list[Item]], Path] | None = None,
+) -> Report:
+    """Run the job on all that is listed, and write the report: of many however it ends, of one when it is done."""
+    if listing.alone:
+        row = run_one(listing.items[0], make_job())
+        add_to_report([row], out / REPORT)
+        return Report((row,), out, alone=True)
+    problems = [Row(path, "failed", reason) for path, reason in listing.problems]
+    done = {str(item.path): Row(str(item.path), "not reached") for item in listing.items}
+    with locked(out):
+        job = make_job()
+        try:
+            tell("photos", 0, len(done))
+            for count, row in enumerate(run_batch(listing.items, job, batch_size), 1):
+                done[row.photo] = row
+                tell("photos", count, len(done))
+            items = [item for item in listing.items if done[str(item.path)].status in ("ok", "kept")]
+            made = [finish(job, items)] if finish and items else []
+            if request.sheet:
+                made += contact_sheets([(str(item.name), job.pictures(item)) for item in items], out / "contact-sheet")
+        except KeyboardInterrupt:
+            reached = sum(row.status != "not reached" for row in done.values())
+            raise KeyboardInterrupt(
+                f"interrupted after {reached} of {len(done)} photos; start the same command again to go on"
+            ) from None
+        finally:
+            write_report([*done.values(), *problems], out / REPORT)
+    return Report((*problems, *done.values()), out, tuple(made), listing.ignored)
+
+
+def _shared(request: Request, refine: Sequence[str], listing: Listing, tell: Progress) -> dict[str, Any]:
+    """What both jobs of photos take."""
+    shared: dict[str, Any] = {"face": request.face, "refine": refine, "overwrite": request.overwrite}
+    if listing.alone:
+        where = {"landmarks": request.landmarks, "box": request.box}
+        shared |= {"alone": True, "on_progress": partial(tell, "inverting"), **where}
+    return shared
+
+
+def _references(editor: Editor, request: EditRequest, tell: Progress) -> Latents | None:
+    """The codes of the reference photos, or of latent files."""
+    found = []
+    for source in map(Path, request.ref):
+        if source.suffix == LATENT_SUFFIX:
+            found.append(load_latents(source))
+        else:
+            found.append(editor.invert(source, request.inverter, on_progress=partial(tell, "inverting")).latents)
+    return join_latents(found) if found else None
+
+
+def _require_fitting(request: EditRequest, refine: Sequence[str], listing: Listing) -> None:
+    """Raise UsageError for what does not go with what is to be edited."""
+    where = request.landmarks is not None or request.box is not None
+    clip = is_clip(request.names)
+    if clip or not listing.alone:
+        if request.sweep:
+            raise UsageError("--sweep, --show and --preview are for one photo; name it alone")
+        if where:
+            raise UsageError("--landmarks and --box are for one photo; name it alone")
+    if clip:
+        if request.crop_only or request.sheet or refine or request.face != "largest":
+            raise UsageError("--crop-only, --sheet, --quality, --refine and --face are for photos, not for a video")
+    elif listing.alone and request.sheet:
+        raise UsageError("--sheet is for many photos; one has its before-after picture")
+    elif listing.alone and listing.items[0].latents is not None and (request.face != "largest" or where or refine):
+        raise UsageError(
+            "--face, --landmarks, --box, --quality and --refine are for photos; these latents are inverted already"
+        )
+
+
+def _require_untuned(inverter: str | None, refine: Sequence[str]) -> None:
+    """Raise UsageError for inverters that tune a generator, where all codes are to go into one file."""
+    known = load_plugins().inverters
+    for name in (inverter or "", *(text.partition(":")[0] for text in refine)):
+        if name in known and known[name].tunes:
+            hint = "which one latent file cannot hold; leave out --latents"
+            raise UsageError(f"{name} tunes a generator for each photo, {hint}")
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    pass
+
+
+__all__ = ["Progress", "edit_steps", "run"]
