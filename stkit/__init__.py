@@ -11,6 +11,7 @@ Names are imported when first used, so that `import stkit` is quick and imports 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,10 @@ _HOME = {
 }
 
 sys.meta_path.append(OldPaths())
+
+# Torch reads it at its first allocation. Large feature maps are given back to the system when they are freed, and most
+# of the time of an elementwise operation would go to getting them again, page by page of 4 kB.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.errors import UsageError
+from stkit.models import mobile_stylegan_ops as ops
 from stkit.models.generators import NoiseMode
+from stkit.models.mobile_stylegan_ops import inverse_haar
 from stkit.models.shapes import MobileStyleGANConfig
-
-_SLOPE = 0.2
 
 
 class Separable(nn.Module):
@@ -37,11 +37,11 @@ class Separable(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.gain = 1 / math.sqrt(in_channels * 9)
 
-    def forward(self, x: Tensor, style: Tensor, noise: NoiseMode) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, noise: NoiseMode, ref: bool = False) -> Tensor:
         """[B, in, H, W] and [B, in] to [B, out, H, W]."""
-        x = x * (style * self.gain).to(x.dtype)[:, :, None, None]
-        x = F.conv2d(x, self.depthwise.to(x.dtype), padding=1, groups=x.shape[1])
-        return _finish(F.conv2d(x, self.pointwise.to(x.dtype)), self, noise)
+        operation = ops.separable_ref if ref else ops.separable
+        grid = _noise(self, noise, x.shape[0])
+        return operation(x, style * self.gain, self.depthwise, self.pointwise, self.bias, grid)
 
 
 class First(nn.Module):
@@ -63,7 +63,8 @@ class First(nn.Module):
         """[B, C] to [B, C, 4, 4]."""
         x = self.const.to(dtype) * (style * self.gain).to(dtype)[:, :, None, None]
         x = x.contiguous(memory_format=torch.channels_last)
-        return _finish(F.conv2d(x, self.weight.to(dtype), padding=1), self, noise)
+        y = F.conv2d(x, self.weight.to(dtype), padding=1)
+        return ops.finish(y, self.bias, _noise(self, noise, y.shape[0]))
 
 
 class Block(nn.Module):
@@ -75,11 +76,11 @@ class Block(nn.Module):
         self.conv1 = Separable(in_channels // 4, out_channels, w_dim, resolution)
         self.conv2 = Separable(out_channels, out_channels, w_dim, resolution)
 
-    def forward(self, x: Tensor, styles: Sequence[Tensor], noise: NoiseMode) -> Tensor:
+    def forward(self, x: Tensor, styles: Sequence[Tensor], noise: NoiseMode, ref: bool = False) -> Tensor:
         """[B, in, H, W] and three styles to [B, out, 2H, 2W]."""
         up, first, second = styles
-        x = inverse_haar(x * up.to(x.dtype)[:, :, None, None])
-        return self.conv2(self.conv1(x, first, noise), second, noise)
+        x = ops.upsample_ref(x, up) if ref else ops.upsample(x, up)
+        return self.conv2(self.conv1(x, first, noise, ref), second, noise, ref)
 
 
 class ToImage(nn.Module):
@@ -92,12 +93,25 @@ class ToImage(nn.Module):
         self.bias = nn.Parameter(torch.zeros(12))
         self.gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, style: Tensor, half: bool) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, half: bool, ref: bool = False) -> Tensor:
         """[B, in, H, W] and [B, in] to float32 [B, 3, 2H, 2W], or with `half` the mean of 2 x 2 pixels of it."""
-        bands = 3 if half else 12
-        x = x * (style * self.gain).to(x.dtype)[:, :, None, None]
-        y = F.conv2d(x, self.weight[:bands].to(x.dtype)).float() + self.bias[:bands, None, None]
-        return y / 2 if half else inverse_haar(y)
+        style = style * self.gain
+        if ref:
+            x = x * style.to(x.dtype)[:, :, None, None]
+            bands = F.conv2d(x, self.weight.to(x.dtype)).float() + self.bias[:, None, None]
+            return bands[:, :3] / 2 if half else inverse_haar(bands)
+        if half:
+            weight, bias = self.weight[:3] / 2, self.bias[:3] / 2
+        else:  # the transform is linear, so it may be part of the weights: what they make are the pixels themselves
+            transform = ops.haar_kernel(3, self.weight).flatten(1).T
+            weight, bias = (transform @ self.weight.flatten(1))[:, :, None, None], transform @ self.bias
+        if x.shape[0] == 1:
+            weight = weight * style[0][:, None, None]
+        else:
+            x = x * style.to(x.dtype)[:, :, None, None]
+        y = F.conv2d(x, weight.to(x.dtype)).to(torch.float32, memory_format=torch.contiguous_format)
+        y = y + bias[:, None, None]
+        return y if half else F.pixel_shuffle(y, 2)
 
 
 class MobileSynthesis(nn.Module):
@@ -133,28 +147,23 @@ class MobileSynthesis(nn.Module):
         return [affine(w) for affine, w in zip(self.affines(), w_plus.unbind(1), strict=True)]
 
     def forward(
-        self, styles: Sequence[Tensor], noise: NoiseMode, dtype: torch.dtype, resolution: int | None = None
+        self,
+        styles: Sequence[Tensor],
+        noise: NoiseMode,
+        dtype: torch.dtype,
+        resolution: int | None = None,
+        *,
+        ref: bool = False,
     ) -> Tensor:
-        """Styles to float32 [B, 3, R, R]; `resolution` is R or R/2. Raises UsageError for another one."""
+        """Styles to float32 [B, 3, R, R]; `resolution` is R or R/2, `ref` the plain twin.
+
+        Raises UsageError for another resolution.
+        """
         half = self.renders_half(resolution)
         x = self.first(styles[0], noise, dtype)
         for i, block in enumerate(self.blocks):
-            x = block(x, styles[1 + 3 * i : 4 + 3 * i], noise)
-        return self.to_image(x, styles[-1], half)
-
-
-def inverse_haar(x: Tensor) -> Tensor:
-    """[B, 4C, H, W] to [B, C, 2H, 2W]: C low bands, then C times (high over rows, high over columns, high over both).
-
-    Orthonormal: half of the low band is the mean of 2 x 2 pixels.
-    """
-    count = x.shape[1] // 4
-    low, details = x[:, :count], x[:, count:].unflatten(1, (count, 3))
-    row, column, both = details.unbind(2)
-    upper, lower = low + row, low - row
-    upper_detail, lower_detail = column + both, column - both
-    phases = [upper + upper_detail, upper - upper_detail, lower + lower_detail, lower - lower_detail]
-    return F.pixel_shuffle(torch.stack(phases, 2).flatten(1, 2) / 2, 2)
+            x = block(x, styles[1 + 3 * i : 4 + 3 * i], noise, ref)
+        return self.to_image(x, styles[-1], half, ref)
 
 
 def _affine(w_dim: int, channels: int) -> nn.Linear:
@@ -164,14 +173,14 @@ def _affine(w_dim: int, channels: int) -> nn.Linear:
     return layer
 
 
-def _finish(y: Tensor, layer: Separable | First, noise: NoiseMode) -> Tensor:
-    offset = layer.bias[:, None, None]
-    if noise != "none":
-        grid = layer.noise_const[None, None]
-        if noise == "random":
-            grid = torch.randn(y.shape[0], 1, *y.shape[2:], device=y.device)
-        offset = offset + grid * layer.noise_strength
-    return F.leaky_relu(y + offset.to(y.dtype), _SLOPE)
+def _noise(layer: Separable | First, mode: NoiseMode, batch: int) -> Tensor | None:
+    """What is added to all channels, [1 or B, 1, H, W]."""
+    if mode == "none":
+        return None
+    grid = layer.noise_const[None, None]
+    if mode == "random":
+        grid = torch.randn(batch, *grid.shape[1:], device=grid.device)
+    return grid * layer.noise_strength
 
 
-__all__ = ["Block", "First", "MobileSynthesis", "Separable", "ToImage", "inverse_haar"]
+__all__ = ["Block", "First", "MobileSynthesis", "Separable", "ToImage"]

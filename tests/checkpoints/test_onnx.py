@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -14,11 +15,14 @@ import torch
 from torch import Tensor
 
 from stkit.checkpoints.exporting import export_weights
+from stkit.contracts.generators import shape_values
 from stkit.errors import MissingPackageError, UsageError
+from stkit.models.mobile_stylegan import MobileStyleGAN
 from stkit.models.psp_encoders import load_psp_encoder
 from stkit.models.registry import load_generator
+from stkit.models.shapes import MobileStyleGANConfig
 from stkit.models.style_transformer import load_style_transformer
-from stkit.weights import Header, Weights, load_header, save_tensors
+from stkit.weights import Header, Weights, find_weights, load_header, save_tensors
 
 
 def run(path: Path, name: str, value: Tensor) -> np.ndarray:
@@ -46,6 +50,28 @@ def test_onnxruntime_agrees_with_torch_at_any_batch_size(kind: str, tiny_weights
                 got = run(path, "photo", value)
         assert got.shape == expected.shape
         assert np.abs(got - expected.numpy()).max() < 1e-4
+
+
+def test_a_mobile_stylegan_agrees_too(tiny_weights: Weights, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    generator = MobileStyleGAN(MobileStyleGANConfig(8, 8, 2, (16, 8, 12))).eval()
+    for name, value in generator.named_parameters():
+        if name.endswith("strength"):
+            torch.nn.init.constant_(value, 0.3)
+    header = dataclasses.replace(
+        load_header(tiny_weights.path("generator")),
+        architecture="mobile-stylegan",
+        generator="",
+        config=dataclasses.asdict(generator.config),
+        shape=shape_values(generator.config),
+    )
+    save_tensors(tmp_path / "weights" / "generator.safetensors", generator.state_dict(), header)
+    path = export_weights(find_weights(str(tmp_path / "weights")), "onnx", tmp_path)
+    for batch in (1, 3):
+        w_plus = torch.randn(batch, generator.config.num_ws, 8)
+        with torch.inference_mode():
+            expected = generator.synthesize(w_plus)
+        assert np.abs(run(path, "w_plus", w_plus) - expected.numpy()).max() < 1e-4
 
 
 def test_what_to_install_is_said(tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from stkit.errors import UsageError
 from stkit.models.mobile_stylegan import MobileStyleGAN
-from stkit.models.mobile_stylegan_synthesis import inverse_haar
+from stkit.models.mobile_stylegan_ops import inverse_haar
 from stkit.models.shapes import MobileStyleGANConfig
 
 CONFIG = MobileStyleGANConfig(16, 16, 2, (16, 16, 8))
