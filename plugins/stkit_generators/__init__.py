@@ -10,6 +10,8 @@ from stkit.contracts.generators import Architecture
 from stkit.models.shapes import MobileStyleGANConfig, StyleGAN2Config
 
 if TYPE_CHECKING:
+    from stkit.checkpoints.layout import Recognised
+    from stkit.checkpoints.reading import Checkpoint
     from stkit.models.generators import Generator
 
 
@@ -41,6 +43,12 @@ class MobileStyleGANArchitecture(Architecture):
         from stkit.models.mobile_stylegan import MobileStyleGAN
 
         return MobileStyleGAN(config)
+
+    def recognise(self, checkpoint: Checkpoint) -> Recognised | None:
+        """The pair of OpenVINO networks that the paper's author published."""
+        from stkit.checkpoints.mobile_stylegan import recognise
+
+        return recognise(checkpoint)
 
 
 @hookimpl

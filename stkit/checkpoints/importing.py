@@ -19,7 +19,7 @@ from stkit.checkpoints.recognise import open_checkpoint
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.contracts.generators import shape_values
 from stkit.errors import OutputError, UsageError, WeightsError
-from stkit.files import file_sha256, remove_leftovers
+from stkit.files import remove_leftovers
 from stkit.models.registry import read_config
 from stkit.plugins import load_plugins
 from stkit.weights import (
@@ -168,7 +168,7 @@ def _header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
         domain=domain.name,
         alignment=AlignmentTemplate("ffhq") if ffhq else domain.template,
         licence=chosen.licence or UNKNOWN_LICENCE,
-        notes={"imported from": checkpoint.path.name, "source sha256": file_sha256(checkpoint.path)},
+        notes={"imported from": checkpoint.path.name, "source sha256": checkpoint.sha256()},
         shape=shape_values(shape),
     )
 
@@ -176,7 +176,7 @@ def _header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
 def _save_parts(
     folder: Path, parts: Mapping[str, Part], generator: Header, checkpoint: Checkpoint, chosen: Chosen
 ) -> None:
-    digest = file_sha256(checkpoint.path)
+    digest = checkpoint.sha256()
     for kind, part in parts.items():
         if kind == "generator":
             continue

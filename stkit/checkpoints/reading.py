@@ -1,12 +1,13 @@
 """Checkpoint files of any kind, opened safely: plain data with `StoredTensor` leaves.
 
-Known containers: torch's zip files and its older format, plain pickles (NVIDIA's), safetensors. `torch.load` is
-never called. Structure comes from `stkit.checkpoints.unpickle`, which runs nothing; numbers are bytes at a place in
-the file whose bounds are checked, read when they are asked for.
+Known containers: torch's zip files and its older format, plain pickles (NVIDIA's), safetensors, OpenVINO's IR.
+`torch.load` is never called. Structure comes from `stkit.checkpoints.unpickle`, which runs nothing; numbers are bytes
+at a place in the file whose bounds are checked, read when they are asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import mmap
@@ -19,11 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from stkit.checkpoints.openvino import is_openvino, read_openvino, source_files
 from stkit.checkpoints.records import Storages, plain
 from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, read_pickle
 from stkit.errors import WeightsError
+from stkit.files import file_sha256
 
+OPENVINO = "OpenVINO IR"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_STRUCTURE = 256 * 2**20  # bytes of a zip's data.pkl: all but the numbers
 
@@ -50,7 +54,7 @@ class Checkpoint:
     """What a file holds: dictionaries, lists, scalars, `StoredTensor`s, and inert `Record`s for all else.
 
     `names` are the classes and functions that it names, `hostile` those among them that belong to
-    Python itself and that no checkpoint needs.
+    Python itself and that no checkpoint needs. `files` are those read, where `path` is not the only one.
     """
 
     path: Path
@@ -58,11 +62,22 @@ class Checkpoint:
     content: Any
     names: tuple[str, ...] = ()
     hostile: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def sha256(self) -> str:
+        """That of the file; of several, that of a list of theirs. Raises OSError."""
+        if not self.files:
+            return file_sha256(self.path)
+        listed = "".join(f"{file_sha256(path)}  {path.name}\n" for path in self.files)
+        return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint without running anything in it. Raises WeightsError."""
     try:
+        if is_openvino(path):
+            files = source_files(path)
+            return Checkpoint(path, OPENVINO, read_openvino(path), files=() if files == [path] else tuple(files))
         with path.open("rb") as file:
             start = file.read(16)
             container, read = _sniff(start, path)
@@ -108,8 +123,8 @@ def _sniff(start: bytes, path: Path) -> tuple[str, Callable[[Path, set[Name]], A
     if start.startswith(b"version https://"):
         raise WeightsError("it is a Git LFS pointer; fetch the file itself with `git lfs pull`")
     raise WeightsError(
-        f"a {path.suffix or 'file'} that is no checkpoint; known are torch files (.pt, .pth), NVIDIA pickles (.pkl) "
-        "and safetensors"
+        f"a {path.suffix or 'file'} that is no checkpoint; known are torch files (.pt, .pth), NVIDIA pickles (.pkl), "
+        "safetensors, and OpenVINO networks (.xml with .bin, or a wheel that holds them)"
     )
 
 
@@ -251,4 +266,4 @@ def _place(path: Path, offset: int, length: int) -> Callable[[], bytes]:
     return lambda: _span(path, offset, length)
 
 
-__all__ = ["Checkpoint", "Storages", "read_checkpoint", "read_pickles", "refuse_hostile"]
+__all__ = ["OPENVINO", "Checkpoint", "Storages", "read_checkpoint", "read_pickles", "refuse_hostile"]

@@ -52,7 +52,8 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
     refuse_hostile(checkpoint)
     raise WeightsError(
         f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.content)}); known are StyleGAN2 "
-        "generators of rosinality and NVIDIA, pSp, e4e, ReStyle, the Style Transformer and stkit's own files"
+        "generators of rosinality and NVIDIA, MobileStyleGAN as OpenVINO IR, pSp, e4e, ReStyle, the Style Transformer "
+        "and stkit's own files"
     )
 
 

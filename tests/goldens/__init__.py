@@ -5,7 +5,8 @@ outputs. No weights are stored: each tensor is drawn from a random generator see
 and its kind says how it is scaled. The networks so filled are untrained; their images look like noise.
 
 `stylegan2_generator_64` is of rosinality/stylegan2-pytorch at bef283a1c2, `style_transformer_1024_codes` of
-sapphire497/style-transformer at 17ad5f0305; CPU, float32, evaluation mode, fixed noise.
+sapphire497/style-transformer at 17ad5f0305; CPU, float32, evaluation mode, fixed noise. `random_face_1024` is of
+another kind: OpenVINO's outputs for the trained generator in a wheel, whose hash it has.
 """
 
 from __future__ import annotations
