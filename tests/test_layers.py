@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {*BASICS, "contracts", "plugins", "weights", "models"},
     "editor": BELOW_EDITOR,
     "jobs": {*BELOW_EDITOR, "editor"},
-    "training": BELOW_EDITOR,
+    "training": {*BELOW_EDITOR, "checkpoints"},
     "testing": BELOW_EDITOR,
     "stkit": {*BELOW_EDITOR, "editor", "jobs", "hookspecs", "moved"},
     "cli": {*BELOW_EDITOR, "stkit", "editor", "jobs", "checkpoints", "cli.train"},

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from stkit.cli.common import EditOutFlag
-from stkit.cli.requests import SHARED, end, print_files, run_request, takes
+from stkit.cli.flags import takes
+from stkit.cli.requests import SHARED, end, print_files, run_request
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import UsageError
 from stkit.jobs.request import EditRequest
@@ -51,7 +52,7 @@ FLAGS = {
 }
 
 
-@takes(EditRequest, "source", FLAGS)
+@takes(EditRequest, FLAGS, {"source": "sources"})
 def run(request: EditRequest, show: bool = False, preview: bool = False) -> None:
     """Edit a photo, or its latents without inverting again; write the edited photo and the edited latents.
 

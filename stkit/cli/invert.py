@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from stkit.cli.common import OutFlag
-from stkit.cli.requests import SHARED, end, print_files, run_request, takes
+from stkit.cli.flags import takes
+from stkit.cli.requests import SHARED, end, print_files, run_request
 from stkit.jobs.request import InvertRequest
 
 COMMAND = "invert"
@@ -36,7 +37,7 @@ FLAGS = {
 }
 
 
-@takes(InvertRequest, "photo", FLAGS, out=Path("out"), latents=LatentFiles.EACH)
+@takes(InvertRequest, FLAGS, {"photo": "sources"}, out=Path("out"), latents=LatentFiles.EACH)
 def run(request: InvertRequest) -> None:
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/.
 

@@ -1,11 +1,7 @@
-"""`stkit invert` and `stkit edit`: their flags become a request, and what became of it is printed."""
+"""What `stkit invert` and `stkit edit` share: the flags of a request, and how what became of it is printed."""
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import functools
-import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +27,6 @@ from stkit.cli.common import (
     errors,
     print_error,
 )
-from stkit.options import split_pairs
 
 if TYPE_CHECKING:
     from stkit.jobs.report import Report, Row
@@ -59,49 +54,6 @@ SHARED: Mapping[str, Any] = {
     "sheet": Annotated[bool, typer.Option("--sheet", help="For many photos: all results as contact sheets.")],
 }
 """The flags of the fields of `stkit.jobs.request.Request`."""
-
-
-def takes(
-    request: type[Request], sources: str, flags: Mapping[str, Any], **defaults: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a typer command of a function that takes a request, and by keyword the flags that are no fields of it.
-
-    `flags` has the type of each flag, annotated for typer, by its field's name, in the order of `--help`; the argument
-    is called `sources`. A flag's default is its field's, that of the function's keyword, or in `defaults`.
-    """
-    fields = {field.name: field for field in dataclasses.fields(request)}
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(function).parameters
-
-        def parameter(name: str, flag: Any) -> inspect.Parameter:
-            default = defaults.get(name, fields[name].default if name in fields else None)
-            if name == sources:
-                default = inspect.Parameter.empty
-            elif name in own:
-                default = own[name].default
-            elif default in ((), dataclasses.MISSING):
-                default = None  # of a flag that may be repeated
-            return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=flag)
-
-        @functools.wraps(function)
-        def command(**given: Any) -> None:
-            asked: dict[str, Any] = {"sources": given.pop(sources)}
-            if given.get("options"):
-                given["options"] = split_pairs(given["options"])
-            for name in [name for name in given if name in fields]:
-                value = given.pop(name)
-                if value is not None:
-                    asked[name] = value.value if isinstance(value, enum.Enum) else value
-            function(request(**asked), **given)
-
-        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter(name, flag) for name, flag in flags.items()]
-        )
-        command.__annotations__ = dict(flags)
-        return command
-
-    return decorate
 
 
 def run_request(request: Request) -> Report:
@@ -181,4 +133,4 @@ def _summary(report: Report, seconds: float) -> None:
         console.print(str(path))
 
 
-__all__ = ["FAILED", "SHARED", "end", "print_files", "run_request", "takes"]
+__all__ = ["FAILED", "SHARED", "end", "print_files", "run_request"]

@@ -142,9 +142,8 @@ def test_all_photos_of_an_archive(cli: Cli, portrait: Path, tiny_weights: Weight
     rows = report()
     assert len({row["sha256"] for row in rows}) == len({row["folder"].casefold() for row in rows}) == len(names)
     assert all(OUT in Path(row["folder"]).parents for row in rows)
-    assert {json.loads(path.read_text())["sha256"] for path in OUT.glob("*/**/*.json")} == {
-        row["sha256"] for row in rows
-    }
+    described = {json.loads(path.read_text())["sha256"] for path in OUT.glob("*/**/*.json")}
+    assert described == {row["sha256"] for row in rows}
     assert outside() == around
 
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.cli.train.common import origin
 from stkit.models.registry import load_generator
+from stkit.training.runs import origin
 from stkit.weights import find_weights, load_header, verify_weights
 
 TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "3", "--channel-base", "256", "--channel-max", "32"]

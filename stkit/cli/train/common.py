@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stkit.cli.common import console, progress_bar
+from stkit.cli.common import DeviceFlag, console, progress_bar
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
+from stkit.training import runs
+from stkit.training.config import Voice
+from stkit.training.runs import (
+    copy_beside,
+    copy_part,
+    feature_dtype,
+    is_first_process,
+    require_one_process,
+    require_room,
+    run_notes,
+    training_device,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from stkit.datasets.codes import LabelledCodes
     from stkit.datasets.images import ImageSet
-    from stkit.models.shapes import StyleGAN2Config
     from stkit.training.loop import LoopConfig
     from stkit.weights import Weights
 
@@ -45,11 +55,34 @@ LayersFlag = Annotated[int, typer.Option("--mapping-layers", help="Layers of the
 BaseFlag = Annotated[int, typer.Option("--channel-base", help="Channels are this over the resolution, ...")]
 MaxFlag = Annotated[int, typer.Option("--channel-max", help="... but at most this.")]
 
-DEFAULT_SHAPE = {"img_resolution": 128, "w_dim": 256, "mapping_layers": 4, "channel_base": 6144, "channel_max": 256}
-_SHAPE_FLAGS = ("--resolution", "--w-dim", "--mapping-layers", "--channel-base", "--channel-max")
-
 ImagesFlag = Annotated[Path, typer.Option("--images", help="A zip or a folder of images.")]
 OwnWeightsFlag = Annotated[str, typer.Option("--weights", help="Weights whose generator and inverter to use.")]
+
+
+VOICE = Voice(console.print, progress_bar)
+"""The command line's: lines on stdout, bars on stderr."""
+
+IMAGE_RUN: Mapping[str, Any] = {
+    "domain": OwnDomainFlag,
+    "licence": OwnLicenceFlag,
+    "resume": ResumeFlag,
+    "seed": SeedFlag,
+    "precision": PrecisionFlag,
+    "compile": CompileFlag,
+    "save_seconds": SaveFlag,
+    "sample_seconds": SampleFlag,
+    "device": DeviceFlag,
+}
+"""The flags that trainings of generators end with."""
+
+SHAPE: Mapping[str, Any] = {
+    "resolution": ResolutionFlag,
+    "w_dim": WDimFlag,
+    "mapping_layers": LayersFlag,
+    "channel_base": BaseFlag,
+    "channel_max": MaxFlag,
+}
+"""The flags of a generator's shape."""
 
 
 def loop_config(
@@ -60,82 +93,9 @@ def loop_config(
     return LoopConfig(out, steps, batch, seed, resume, save_seconds, sample_seconds)
 
 
-def feature_dtype(precision: str, device: torch.device) -> torch.dtype:
-    import torch
-
-    from stkit.devices import fast_dtype
-
-    names = {"auto": fast_dtype(device), "bf16": torch.bfloat16, "fp32": torch.float32}
-    if precision not in names:
-        raise UsageError(f"precision '{precision}' is not auto, bf16 or fp32")
-    return names[precision]
-
-
 def image_sets(data: Path, resolution: int, domain: str) -> tuple[ImageSet, ImageSet]:
-    """The splits train and val, in the picture part of the domain's squares; see `load_train_val`."""
-    from stkit.datasets.images import load_train_val
-
-    output_crop = load_plugins().domain(domain).output_crop
-    with progress_bar("reading images") as on_progress:
-        train_set, val_set = load_train_val(data, resolution, on_progress, output_crop)
-    broken = len(train_set.broken) + len(val_set.broken)
-    console.print(f"{len(train_set)} images to train, {len(val_set)} to validate, {broken} could not be read")
-    return train_set, val_set
-
-
-def require_room(out: Path, kind: str, weights: Weights | None = None) -> None:
-    """Raise UsageError when a run cannot write a file of `kind` to `out`.
-
-    There is one that no run has left there, or `out` belongs to another generator than `weights`.
-    """
-    from stkit.weights import load_header
-
-    path, generator = out / f"{kind}.safetensors", out / "generator.safetensors"
-    if path.exists() and not (out / "checkpoint.pt").exists():
-        raise UsageError(f"{path} is there already; choose another --out, or move it away")
-    if weights and generator.exists() and load_header(generator).fingerprint != weights.fingerprint:
-        raise UsageError(f"{out} holds another generator than weights '{weights.name}'; choose another --out")
-
-
-def require_same_shape(asked: StyleGAN2Config, first: StyleGAN2Config, init: str) -> None:
-    """Raise UsageError when flags ask for another shape of generator than that of --init; defaults ask for nothing."""
-    for (name, default), flag in zip(DEFAULT_SHAPE.items(), _SHAPE_FLAGS, strict=True):
-        value, theirs = getattr(asked, name), getattr(first, name)
-        if value not in (theirs, default):
-            raise UsageError(f"{flag} {value} does not fit --init {init}, which has {theirs}; leave out {flag}")
-
-
-def copy_beside(weights: Weights, out: Path, kind: str) -> None:
-    """Copy all files of `weights` but that of `kind` to `out`, so that `out` is weights itself."""
-    for other in weights.kinds():
-        if other != kind:
-            copy_part(weights, out, other)
-
-
-def carry_over(weights: Weights, out: Path, generator: str, leave_out: tuple[str, ...] = ()) -> None:
-    """Write all that `weights` have beside their generator to `out`, for the one of the fingerprint `generator` there.
-
-    Files of the kinds in `leave_out` stay behind. It must take the same codes. The usual errors of the inverter were
-    another generator's and are left out.
-    """
-    from stkit.measure.usual import USUAL_ERRORS
-    from stkit.weights import load_tensors, save_tensors
-
-    for kind in sorted(weights.kinds(), key=lambda kind: kind == "inverter"):  # last: it says that all is there
-        if kind not in ("generator", *leave_out):
-            header, tensors = load_tensors(weights.path(kind))
-            notes = {name: value for name, value in header.notes.items() if name != USUAL_ERRORS}
-            save_tensors(out / f"{kind}.safetensors", tensors, replace(header, generator=generator, notes=notes))
-
-
-def copy_part(weights: Weights, out: Path, kind: str) -> None:
-    """Copy the file of `kind` to `out`, unless one is there."""
-    from stkit.files import atomic_path
-
-    target = out / f"{kind}.safetensors"
-    if not target.exists():
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(weights.path(kind).read_bytes())
+    """The splits train and val, in the picture part of the domain's squares; how many they are is printed."""
+    return runs.image_sets(data, resolution, domain, VOICE)
 
 
 def inverted(
@@ -179,50 +139,14 @@ def attribute_columns(text: str) -> list[tuple[str, str | None]]:
     return columns
 
 
-def origin(domain: str | None, licence: str | None, first: Weights | None) -> Mapping[str, Any]:
-    """Domain, alignment and licence of new weights, by default those of the weights `first` that they start from."""
-    if domain is None:
-        domain = first.domain if first else "faces"
-    template = load_plugins().domain(domain).template
-    alignment = first.alignment if first and domain == first.domain else template
-    if licence is None:
-        licence = first.header.licence if first else "unknown"
-    return {"domain": domain, "alignment": alignment, "licence": licence}
-
-
-def run_notes(data: Path, train_set: ImageSet, loop: LoopConfig) -> dict[str, Any]:
-    return {"data": data.name, "images": len(train_set), "steps": loop.steps, "batch": loop.batch}
-
-
-def training_device(name: str) -> torch.device:
-    """The device to train on; under torchrun the processes join here."""
-    from stkit.devices import resolve_device
-    from stkit.training import parallel
-
-    device = resolve_device(name)
-    parallel.start(device)
-    return device
-
-
-def require_one_process(command: str) -> None:
-    """Raise UsageError under torchrun."""
-    import os
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(f"`train {command}` is one process; start it without torchrun")
-
-
-def is_first_process() -> bool:
-    from stkit.training import parallel
-
-    return parallel.rank() == 0
-
-
 def tell_done(out: Path) -> None:
     console.print(f"done; use it with --weights {out}")
 
 
 __all__ = [
+    "IMAGE_RUN",
+    "SHAPE",
+    "VOICE",
     "BaseFlag",
     "BatchFlag",
     "CompileFlag",
@@ -244,7 +168,6 @@ __all__ = [
     "StepsFlag",
     "WDimFlag",
     "attribute_columns",
-    "carry_over",
     "copy_beside",
     "copy_part",
     "feature_dtype",
@@ -252,7 +175,6 @@ __all__ = [
     "inverted",
     "is_first_process",
     "loop_config",
-    "origin",
     "require_one_process",
     "require_room",
     "run_notes",

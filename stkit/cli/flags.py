@@ -1,0 +1,65 @@
+"""Commands whose flags are the fields of a frozen dataclass: what Python users give, the command line parses."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stkit.options import split_pairs
+
+
+def takes(
+    config: type, flags: Mapping[str, Any], renamed: Mapping[str, str] | None = None, **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a typer command of a function that takes a `config`, and by keyword the flags that are no fields of it.
+
+    `flags` has the type of each flag, annotated for typer, by its field's name, or by the name that `renamed` says is
+    the field's, in the order of `--help`. A flag's default is in `defaults`, or its field's, or the keyword's; one
+    without is required. Where the default is None or empty, a flag that is not given is left to the dataclass. The
+    texts KEY=VALUE of a field `options` become a dictionary.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    homes = {name: (renamed or {}).get(name, name) for name in flags}
+
+    def default_of(name: str, own: Mapping[str, inspect.Parameter]) -> Any:
+        if name in defaults:
+            return defaults[name]
+        if homes[name] not in fields:
+            return own[name].default
+        field = fields[homes[name]]
+        if field.default is dataclasses.MISSING:
+            return inspect.Parameter.empty if field.default_factory is dataclasses.MISSING else None
+        return None if field.default == () else field.default
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def command(**given: Any) -> None:
+            if given.get("options"):
+                given["options"] = split_pairs(given["options"])
+            asked = {}
+            for name in [name for name in given if homes[name] in fields]:
+                value = given.pop(name)
+                if value is not None:
+                    asked[homes[name]] = value.value if isinstance(value, enum.Enum) else value
+            function(config(**asked), **given)
+
+        kind = inspect.Parameter.KEYWORD_ONLY
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(name, kind, default=default_of(name, own), annotation=flag)
+                for name, flag in flags.items()
+            ]
+        )
+        command.__annotations__ = dict(flags)
+        return command
+
+    return decorate
+
+
+__all__ = ["takes"]
