@@ -2,7 +2,8 @@
 
 A weights folder holds `generator.safetensors`, usually `inverter.safetensors`, and whatever else
 belongs to the generator. Each file's header says what it is (`Header`). Shipped folders are listed
-with their hashes in `manifest.toml` beside them. Reading headers needs no torch.
+with their hashes in `manifest.toml` beside them. Of `DOWNLOADS` the generator is fetched into the
+user's folder, and the shipped folder of that name has the other parts. Reading headers needs no torch.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 _FORMAT = "stkit-weights-1"
 
+DOWNLOADS: Mapping[str, str] = {"ffhq": "38 MB"}
+"""Weights whose generator `stkit weights download` fetches, and how much that is."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -73,11 +77,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights folder: one file a kind (`generator`, `inverter`, ...), and what was loaded from it so far."""
+    """A weights folder: one file a kind (`generator`, `inverter`, ...), and what was loaded from it so far.
+
+    `shipped` is a folder of stkit's with more parts for the same generator, which is not in it.
+    """
 
     name: str
     folder: Path
     header: Header
+    shipped: Path | None = None
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -110,13 +118,39 @@ class Weights:
         """Width of w."""
         return self.header.shape["w_dim"]
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where parts are: the folder, then that of shipped ones, if any."""
+        return (self.folder,) if self.shipped is None else (self.folder, self.shipped)
+
     def path(self, kind: str) -> Path:
-        """Where the file of `kind` is, or would be."""
+        """Where the file of `kind` is, or would be: in the folder, or else among the shipped parts."""
+        own = self.own_path(kind)
+        shipped = None if own.exists() else self._shipped_path(kind)
+        return own if shipped is None else shipped
+
+    def own_path(self, kind: str) -> Path:
+        """Where a new file of `kind` belongs; shipped parts stay as they are, and give way to it."""
         return self.folder / f"{kind}.safetensors"
 
     def kinds(self) -> list[str]:
         """The kinds of file that are there."""
-        return sorted(path.stem for path in self.folder.glob("*.safetensors") if not path.name.startswith("."))
+        found = {path.stem for folder in self.folders for path in folder.glob("[!.]*.safetensors")}
+        return sorted(kind for kind in found if self.own_path(kind).exists() or self._shipped_path(kind) is not None)
+
+    def _shipped_path(self, kind: str) -> Path | None:
+        """A shipped part, unless its header says that it belongs to another generator of the same name."""
+        path = None if self.shipped is None else self.shipped / f"{kind}.safetensors"
+        if path is None or not path.exists():
+            return None
+
+        def belongs() -> bool:
+            try:
+                return self.fits(load_header(path))
+            except WeightsError:
+                return True  # a damaged file is told when it is opened
+
+        return path if self.keep((path, path.stat().st_mtime_ns), belongs) else None
 
     def keep(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, made once for each `key` and kept as long as these weights."""
@@ -204,9 +238,13 @@ class Weights:
             notes=notes or {},
         )
 
+    def fits(self, header: Header) -> bool:
+        """Whether a file with that header belongs to this generator."""
+        return header.generator == self.fingerprint
+
     def require_generator(self, header: Header, path: Path) -> None:
         """Raise WeightsError unless the file at `path` belongs to this generator."""
-        if header.generator != self.fingerprint:
+        if not self.fits(header):
             raise WeightsError(
                 f"{path} belongs to generator {header.generator[:12]}, but weights '{self.name}' have generator "
                 f"{self.fingerprint[:12]}; make it again with these weights"
@@ -307,26 +345,34 @@ def find_weights(name: str) -> Weights:
     folder = Path(name)
     if not (folder / "generator.safetensors").is_file():
         names = weights_names()
+        if name not in names and name in DOWNLOADS:
+            raise WeightsError(
+                f"weights '{name}' are not downloaded yet; `stkit weights download {name}` ({DOWNLOADS[name]}) gets "
+                "them"
+            )
         if name not in names:
-            raise UnknownNameError("weights", name, names)
+            raise UnknownNameError("weights", name, dict.fromkeys([*names, *DOWNLOADS]))
         folder = names[name]
     header = load_header(folder / "generator.safetensors")
     if header.kind != "generator":
         raise WeightsError(f"{folder / 'generator.safetensors'} is a {header.kind}, not a generator")
-    return Weights(Path(os.path.abspath(folder)).name, folder, header)
+    name = Path(os.path.abspath(folder)).name
+    shipped = shipped_folder() / name
+    return Weights(name, folder, header, shipped if folder.parent == user_folder() and shipped.is_dir() else None)
 
 
 def verify_weights(weights: Weights) -> dict[str, str]:
     """For each file "ok", or what is wrong: hash against the manifest where it is listed, fingerprint in any case."""
-    listed = _manifest(weights.folder.parent).get(weights.name, {})
+    listed = {folder / name: sha256 for folder in weights.folders for name, sha256 in _listed(folder).items()}
+    there = {path for folder in weights.folders for path in folder.glob("[!.]*.safetensors")}
     report = {}
-    for kind in sorted({*weights.kinds(), *(Path(name).stem for name in listed)}):
-        path = weights.path(kind)
+    for path in sorted({*listed, *there}):
+        if path.parent != weights.folder and weights.own_path(path.stem).exists():
+            continue  # a shipped part that has given way
         if not path.exists():
             report[path.name] = "missing: it is in the manifest, but not there"
             continue
-        expected = listed.get(path.name)
-        if expected is not None and file_sha256(path) != expected:
+        if path in listed and file_sha256(path) != listed[path]:
             report[path.name] = "damaged: its hash is not the one in the manifest"
             continue
         try:
@@ -341,7 +387,7 @@ def verify_weights(weights: Weights) -> dict[str, str]:
 def write_manifest(root: Path) -> Path:
     """Write `manifest.toml` for all weights folders under `root`: sha256 of each file. Raises OutputError."""
     lines = ["# sha256 of every file of the weights folders beside this file, written by `python -m stkit.weights`."]
-    for folder in sorted(path.parent for path in root.glob("*/generator.safetensors")):
+    for folder in sorted({path.parent for path in root.glob("[!.]*/*.safetensors")}):
         lines += ["", f"[{folder.name}]"]
         lines += [f'"{path.name}" = "{file_sha256(path)}"' for path in sorted(folder.glob("*.safetensors"))]
     with atomic_path(root / "manifest.toml") as temporary:
@@ -349,17 +395,19 @@ def write_manifest(root: Path) -> Path:
     return root / "manifest.toml"
 
 
-def _manifest(root: Path) -> dict[str, dict[str, str]]:
-    path = root / "manifest.toml"
+def _listed(folder: Path) -> dict[str, str]:
+    """The files of a weights folder that the manifest beside it lists, and their sha256."""
+    path = folder.parent / "manifest.toml"
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return dict(tomllib.loads(path.read_text(encoding="utf-8")).get(folder.name, {}))
     except (OSError, ValueError) as error:
         raise WeightsError(f"cannot read {path}: {error}") from error
 
 
 __all__ = [
+    "DOWNLOADS",
     "Header",
     "Weights",
     "cache_folder",

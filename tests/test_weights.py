@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stkit.checkpoints.download import load_official
+from stkit.checkpoints.importing import remove_weights
 from stkit.errors import UnknownNameError, WeightsError
 from stkit.models.registry import load_generator
 from stkit.models.shapes import StyleGAN2Config
@@ -16,6 +18,7 @@ from stkit.models.style_transformer import load_style_transformer
 from stkit.models.stylegan2 import StyleGAN2
 from stkit.testing import make_tiny_weights
 from stkit.weights import (
+    DOWNLOADS,
     Weights,
     find_weights,
     load_header,
@@ -144,6 +147,14 @@ def test_shipped_weights_are_what_the_manifest_says() -> None:
         assert total < 120e6
 
 
+def test_shipped_parts_are_for_the_generator_that_is_downloaded() -> None:
+    official = load_official()
+    for name in DOWNLOADS:
+        for path in (shipped_folder() / name).glob("*.safetensors"):
+            assert path.name != "generator.safetensors"
+            assert load_header(path).generator == official[name].fingerprint, path
+
+
 def test_headers_need_no_model(tiny_weights: Weights) -> None:
     header = load_header(tiny_weights.path("generator"))
     assert header.generator == header.fingerprint
@@ -179,3 +190,73 @@ def test_models_first_loaded_in_inference_mode_can_still_be_optimised_through(fo
     codes = torch.zeros(1, weights.num_ws, weights.w_dim, requires_grad=True)
     load_generator(weights).synthesize(codes, dtype=torch.float32).sum().backward()
     assert codes.grad is not None
+
+
+@pytest.fixture
+def completed(tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+    """Weights of a name whose generator lies in the user's folder, all else in the shipped one."""
+    shipped, own = tmp_path / "shipped" / "ffhq", user_folder() / "ffhq"
+    shutil.copytree(tiny_weights.folder, shipped)
+    own.mkdir(parents=True)
+    (shipped / "generator.safetensors").rename(own / "generator.safetensors")
+    monkeypatch.setattr("stkit.weights.shipped_folder", lambda: shipped.parent)
+    write_manifest(shipped.parent)
+    return find_weights("ffhq")
+
+
+def test_weights_that_come_in_two_places_are_one(completed: Weights, tiny_weights: Weights) -> None:
+    assert completed.kinds() == tiny_weights.kinds()
+    assert completed.inverters() == tiny_weights.inverters()
+    assert completed.folder == user_folder() / "ffhq" and completed.shipped is not None
+    assert completed.path("inverter") == completed.shipped / "inverter.safetensors"
+    assert (
+        completed.path("classifier") == completed.own_path("classifier") == completed.folder / "classifier.safetensors"
+    )
+    load_style_transformer(completed)
+    assert set(verify_weights(completed).values()) == {"ok"}
+    assert weights_names() == {"ffhq": completed.folder}
+    completed.path("inverter").write_bytes(b"damaged")
+    assert "damaged" in verify_weights(find_weights("ffhq"))["inverter.safetensors"]
+    with pytest.raises(WeightsError, match="cannot read weights from"):
+        load_style_transformer(find_weights("ffhq"))
+    completed.path("inverter").unlink()
+    assert "missing" in verify_weights(find_weights("ffhq"))["inverter.safetensors"]
+
+
+def test_the_users_own_part_goes_before_a_shipped_one(completed: Weights) -> None:
+    header, tensors = load_tensors(completed.path("inverter"))
+    before = completed.path("inverter").read_bytes()
+    save_tensors(completed.own_path("inverter"), {**tensors, "z": tensors["z"] + 1}, header)
+    found = find_weights("ffhq")
+    assert found.path("inverter") == found.own_path("inverter")
+    assert set(verify_weights(found).values()) == {"ok"}
+    assert found.shipped is not None and (found.shipped / "inverter.safetensors").read_bytes() == before
+
+
+def test_shipped_parts_for_another_generator_of_that_name_are_left_out(completed: Weights, tmp_path: Path) -> None:
+    other = make_tiny_weights(tmp_path / "other", seed=7)
+    shutil.copy(other.path("generator"), completed.own_path("generator"))
+    found = find_weights("ffhq")
+    assert found.kinds() == ["generator"]
+    assert not found.path("inverter").exists()
+    assert "belongs to generator" in verify_weights(found)["inverter.safetensors"]
+
+
+def test_a_generator_that_is_not_downloaded_yet_is_told(completed: Weights) -> None:
+    completed.path("generator").unlink()
+    assert weights_names() == {}
+    with pytest.raises(WeightsError, match=r"not downloaded yet; `stkit weights download ffhq` \(38 MB\) gets them"):
+        find_weights("ffhq")
+    with pytest.raises(UnknownNameError, match="did you mean ffhq"):
+        find_weights("fhq")
+
+
+def test_removing_them_leaves_what_is_shipped(completed: Weights) -> None:
+    assert remove_weights("ffhq") == completed.folder
+    assert not completed.folder.exists() and completed.shipped is not None and list(completed.shipped.iterdir())
+
+
+def test_shipped_folders_without_a_generator_are_in_the_manifest(completed: Weights) -> None:
+    assert completed.shipped is not None
+    listed = (completed.shipped.parent / "manifest.toml").read_text()
+    assert "[ffhq]" in listed and "inverter.safetensors" in listed and "generator.safetensors" not in listed

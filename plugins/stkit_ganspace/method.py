@@ -99,7 +99,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
         """Fit the components of w and keep them as the weights' own file."""
         from stkit_ganspace.components import STORED, fit_components
 
-        STORED.save(weights.path(STORED.kind), fit_components(weights), weights)
+        STORED.save(weights.own_path(STORED.kind), fit_components(weights), weights)
 
     def _basis(self, name: str, options: GANSpaceOptions, context: EditContext) -> tuple[Tensor, Tensor, Tensor]:
         """Directions [K, w_dim], units [K] and mean [w_dim] of the components that `name` is one of."""

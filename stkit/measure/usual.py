@@ -65,8 +65,8 @@ def store_usual_errors(weights: Weights, errors: Mapping[str, Tensor]) -> Path:
 
     The tensors and their fingerprint stay as they are. Raises WeightsError, OutputError.
     """
-    path = weights.path("inverter")
-    header, tensors = load_tensors(path)
+    path = weights.own_path("inverter")
+    header, tensors = load_tensors(weights.path("inverter"))
     note: dict[str, Any] = {"images": len(errors["mse"])}
     for name, values in errors.items():
         note[name] = {f"p{q}": round(float(values.float().quantile(q / 100)), 5) for q in (50, 90, 99)}
