@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
@@ -84,8 +83,8 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
         else:
             name = channel_name(layers, channel)
             logger.warning("channel %s is steered by layer %d, which is not in --layers", name, layer.w_layer)
-        edited = latents.replace(latents.codes.clone(), edit=f"stylespace:{label}={context.strength:+g}")
-        return dataclasses.replace(edited, style_offsets=offsets)
+        edit = f"stylespace:{label}={context.strength:+g}"
+        return latents.replace(latents.codes.clone(), edit, style_offsets=offsets)
 
     def _channel(self, context: EditContext, options: StyleSpaceOptions) -> tuple[int, float, str]:
         """Place of the channel, signed size of one unit of strength, and the channel's label."""

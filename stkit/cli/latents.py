@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from stkit.errors import UsageError
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
+
+logger = logging.getLogger("stkit")
 
 app = typer.Typer(help="Show, mix, average and export latent files.", no_args_is_help=True)
 
@@ -92,7 +95,7 @@ def export(
     import numpy as np
 
     from stkit.files import atomic_path
-    from stkit.latents.latents import load_latents
+    from stkit.latents.latents import beside_codes, load_latents
 
     latents = load_latents(file)
     require_free(npz, overwrite)
@@ -102,6 +105,8 @@ def export(
     np.savez(data, codes=latents.codes.numpy(), space=space, generator=generator, provenance=np.array(rows, dtype=str))
     with atomic_path(npz) as temporary:
         temporary.write_bytes(data.getvalue())
+    if left := beside_codes(latents):
+        logger.warning("%s has the codes without %s; their pictures are others", npz, " and ".join(left))
     console.print(str(npz))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from stkit.errors import UnknownNameError, UsageError
 from stkit.options import LatentSpace, LayerRange, Options, OptionsT
@@ -56,8 +57,19 @@ class EditingMethod(ABC, Generic[OptionsT]):
     paper: ClassVar[str]
     """Where the method comes from: authors, title, venue."""
     space: ClassVar[LatentSpace] = LatentSpace.W_PLUS
+    """Deprecated, w_plus with the next version: a method of w edits no photo, whose codes are w_plus."""
     needs_reference: ClassVar[bool] = False
     Options: type[Options] = Options
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.space is LatentSpace.W:
+            warnings.warn(
+                f"{cls.__name__} edits codes of w, and those of photos are w_plus; give codes of w_plus, with the next "
+                "version all methods do",
+                DeprecationWarning,
+                stacklevel=2,
+            )
 
     @abstractmethod
     def attributes(self, context: EditContext) -> list[Attribute]:

@@ -148,7 +148,7 @@ class Editor:
         name = "+".join([inverter, *refine])
         rows = tuple(self.provenance(one.path, one.sha256, one.transform, name) for one in framed)
         # On the CPU, as those from files are: they are joined and mixed with each other.
-        latents = dataclasses.replace(latents, codes=latents.codes.cpu(), provenance=rows)
+        latents = dataclasses.replace(latents.to("cpu"), provenance=rows)
         output = self.generate(latents)
         errors = self.errors(output, pixels)
         return [
@@ -207,13 +207,11 @@ class Editor:
     def generate(self, latents: Latents) -> torch.Tensor:
         """Images [B, 3, R, R] of `latents`, on the CPU, about [-1, 1]. Raises LatentsError for another generator's."""
         latents.require_generator(self.weights.fingerprint, self.weights.name)
-        codes = latents.codes.to(self.device)
-        if latents.space is LatentSpace.W:
-            codes = load_generator(self.weights, self.device).broadcast(codes)
+        latents = latents.broadcast(self.weights.num_ws).to(self.device)
         renderer = self._renderer(latents.tuning)
-        styles = renderer.styles(codes)
+        styles = renderer.styles(latents.codes)
         if latents.style_offsets is not None:
-            styles = add_style_offsets(styles, latents.style_offsets.to(self.device))
+            styles = add_style_offsets(styles, latents.style_offsets)
         parts = zip(*(style.split(_TOGETHER) for style in styles), strict=True)
         return torch.cat([renderer.render(list(part)).cpu() for part in parts])
 
@@ -283,10 +281,8 @@ class Editor:
 
     def try_steps(self, steps: Sequence[EditStep], references: Latents | None = None, seed: int = 0) -> None:
         """Edit the mean w by `steps`: raises what is wrong with them before an inversion takes its time."""
-        space = self.registry.editing_method(steps[0].method).space
         w_avg = load_generator(self.weights, self.device).w_avg.cpu()[None]
-        codes = w_avg if space is LatentSpace.W else w_avg[:, None].repeat(1, self.weights.num_ws, 1)
-        self.apply(Latents(codes.clone(), self.weights.fingerprint, space), steps, references, seed)
+        self.apply(Latents(w_avg.clone(), self.weights.fingerprint, LatentSpace.W), steps, references, seed)
 
     def render(
         self,

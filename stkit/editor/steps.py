@@ -16,7 +16,7 @@ import torch
 from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.errors import StkitError, UsageError
 from stkit.files import marked_name, safe_name
-from stkit.options import LayerRange, build_options
+from stkit.options import LatentSpace, LayerRange, build_options
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
@@ -118,14 +118,17 @@ def apply_steps(
 ) -> Latents:
     """The codes of all rows after `steps`, in order; the edits are noted in their provenance.
 
-    Raises UsageError, LatentsError, WeightsError; nothing is computed before every step has been checked.
+    Methods edit w_plus: codes of w are taken there, where they give the same images. Raises UsageError, LatentsError,
+    WeightsError; nothing is computed before every step has been checked.
     """
     latents.require_generator(weights.fingerprint, weights.name)
     checked = []
+    space = latents.space
     for step in steps:
         method = registry.editing_method(step.method)
-        if latents.space is not method.space:
-            raise UsageError(f"method '{step.method}' edits {method.space} codes, and these are {latents.space}")
+        if space is LatentSpace.W_PLUS and method.space is LatentSpace.W:
+            raise UsageError(f"method '{step.method}' edits {method.space} codes, and these are {space}")
+        space = method.space
         if method.needs_reference and references is None:
             raise UsageError(f"method '{step.method}' needs a reference photo; give one with --ref")
         if step.layers:
@@ -137,6 +140,8 @@ def apply_steps(
         _warn_outside_safe_range(method, context)
         checked.append((method, options, context))
     for method, options, context in checked:
+        if method.space is LatentSpace.W_PLUS:
+            latents = latents.broadcast(weights.num_ws)
         latents = method.edit(latents, options, context)
         if not torch.isfinite(latents.codes).all():
             raise StkitError(f"method '{method.name}' gave codes that are not finite; try a smaller strength")

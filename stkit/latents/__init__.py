@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stkit.latents.latents import (
+        COLUMNS,
+        Column,
         Latents,
         Provenance,
         average,
+        beside_codes,
         encode_latents,
         interpolate,
         join_latents,
@@ -27,9 +30,12 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "COLUMNS",
+    "Column",
     "Latents",
     "Provenance",
     "average",
+    "beside_codes",
     "encode_latents",
     "interpolate",
     "join_latents",

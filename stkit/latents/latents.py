@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -38,23 +39,48 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Column:
+    """What is to be known of one tensor by row besides the codes; `noun` is what people call it.
+
+    `missing(latents, like)` is what the rows of latents without it count as, where other rows have `like`. A column
+    that `is_edit` is an edit itself, and `unedited` leaves it out. One that is `history` tells of the rows that were
+    there, and new rows made of several (`average`, `interpolate`) are without it. Other columns go where the codes go.
+    """
+
+    noun: str
+    missing: Callable[[Latents, torch.Tensor], torch.Tensor]
+    is_edit: bool = False
+    history: bool = False
+
+
+def _no_offsets(latents: Latents, like: torch.Tensor) -> torch.Tensor:
+    return like.new_zeros(len(latents), *like.shape[1:])
+
+
+_STYLE_OFFSETS = Column("style offsets (StyleSpace)", _no_offsets, is_edit=True)
+_BASE = Column("codes before the edits", lambda latents, like: latents.codes, history=True)
+
+
+@dataclass(frozen=True)
 class Latents:
-    """A batch of latent codes of one generator.
+    """A batch of latent codes of one generator: a table of tensors, one row a subject, with their provenance.
 
     `codes` is float32, [B, num_ws, w_dim] in w_plus and [B, w_dim] in w; `generator` is the
     fingerprint of the generator; `provenance` has one entry a row, or none at all. `style_offsets`,
     float32 [B, channels of all style layers], is added to the styles that the codes give (StyleSpace,
     Wu et al. 2021), in the order of `SynthesisNetwork.styles`; None is no offset. `base`, of the
     shape of `codes`, is what the codes were before the first edit; None when they are not edited.
-    `tuning` is what PTI changed in the generator for them.
+    `tuning` is what PTI changed in the generator for them, for all rows.
+
+    A further tensor by row is a field with a `Column`: rows, joining, averaging, interpolating and files go by those.
     """
 
     codes: torch.Tensor
     generator: str
     space: LatentSpace = LatentSpace.W_PLUS
     provenance: tuple[Provenance, ...] = ()
-    style_offsets: torch.Tensor | None = None
-    base: torch.Tensor | None = None
+    style_offsets: torch.Tensor | None = field(default=None, metadata={"column": _STYLE_OFFSETS})
+    base: torch.Tensor | None = field(default=None, metadata={"column": _BASE})
     tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +89,12 @@ class Latents:
             raise LatentsError(f"{self.space} codes need {dims} dimensions, got {tuple(self.codes.shape)}")
         if self.provenance and len(self.provenance) != len(self.codes):
             raise LatentsError(f"{len(self.codes)} codes but {len(self.provenance)} provenance entries")
-        if self.style_offsets is not None and self.style_offsets.shape[:-1] != self.codes.shape[:1]:
+        for name, values in self.table.items():
+            if not values.ndim or len(values) != len(self.codes):
+                raise LatentsError(
+                    f"{len(self.codes)} codes but {name.replace('_', ' ')} of shape {tuple(values.shape)}"
+                )
+        if self.style_offsets is not None and self.style_offsets.ndim != 2:
             raise LatentsError(f"{len(self.codes)} codes but style offsets of shape {tuple(self.style_offsets.shape)}")
         if self.base is not None and self.base.shape != self.codes.shape:
             raise LatentsError(f"codes {tuple(self.codes.shape)}, but before the edits {tuple(self.base.shape)}")
@@ -71,27 +102,53 @@ class Latents:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @property
+    def table(self) -> dict[str, torch.Tensor]:
+        """The tensors by row that are there, by name: "codes" and those of `COLUMNS`."""
+        values = {name: getattr(self, name) for name in ("codes", *COLUMNS)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def with_table(self, table: Mapping[str, torch.Tensor], provenance: tuple[Provenance, ...] = ()) -> Latents:
+        """The rows of another table, of the same generator, space and tuning; columns that are not in it are gone."""
+        columns: dict[str, Any] = {name: table.get(name) for name in COLUMNS}
+        return dataclasses.replace(self, codes=table["codes"], provenance=provenance, **columns)
+
     def row(self, index: int) -> Latents:
         """The row `index` alone, with its provenance."""
         rows = slice(index, index + 1)
-        offsets, base = (None if part is None else part[rows].clone() for part in (self.style_offsets, self.base))
-        provenance = self.provenance[rows]
-        return Latents(self.codes[rows].clone(), self.generator, self.space, provenance, offsets, base, self.tuning)
+        return self.with_table({name: part[rows].clone() for name, part in self.table.items()}, self.provenance[rows])
 
-    def replace(self, codes: torch.Tensor, edit: str | None = None) -> Latents:
-        """The same rows with other codes; `edit` is noted in each row's provenance, and the first codes are kept."""
+    def to(self, device: torch.device | str) -> Latents:
+        """The same rows on another device."""
+        return self.with_table({name: part.to(device) for name, part in self.table.items()}, self.provenance)
+
+    def broadcast(self, num_ws: int) -> Latents:
+        """Codes of w as codes of w_plus, [B, num_ws, w_dim], which give the same images; others as they are."""
+        if self.space is LatentSpace.W_PLUS:
+            return self
+        table = self.table
+        for name in {"codes", "base"} & table.keys():
+            table[name] = table[name][:, None].repeat(1, num_ws, 1)
+        return dataclasses.replace(self, space=LatentSpace.W_PLUS, **table)  # type: ignore[arg-type]
+
+    def replace(self, codes: torch.Tensor, edit: str | None = None, **columns: Any) -> Latents:
+        """The same rows with other codes, and `columns` like `style_offsets`.
+
+        `edit` is noted in each row's provenance, and the first codes are kept.
+        """
         if edit is None:
-            return dataclasses.replace(self, codes=codes)
+            return dataclasses.replace(self, codes=codes, **columns)
         rows = self.provenance or (Provenance(),) * len(codes)
         provenance = tuple(dataclasses.replace(row, edits=(*row.edits, edit)) for row in rows)
-        base = self.codes if self.base is None else self.base
-        return dataclasses.replace(self, codes=codes, provenance=provenance, base=base)
+        columns = {"base": self.codes if self.base is None else self.base, **columns}
+        return dataclasses.replace(self, codes=codes, provenance=provenance, **columns)
 
     def unedited(self) -> Latents:
         """The same rows as they were before any edit."""
         rows = tuple(dataclasses.replace(row, edits=()) for row in self.provenance)
-        codes = self.codes if self.base is None else self.base
-        return Latents(codes, self.generator, self.space, rows, tuning=self.tuning)
+        kept = {name: value for name, value in self.table.items() if name == "codes" or not COLUMNS[name].is_edit}
+        codes = kept.pop("base", self.codes)
+        return self.with_table({**kept, "codes": codes}, rows)
 
     def require_generator(self, fingerprint: str, name: str) -> None:
         """Raise LatentsError unless these codes belong to the generator `name`."""
@@ -102,6 +159,12 @@ class Latents:
             )
 
 
+COLUMNS: Mapping[str, Column] = {
+    known.name: known.metadata["column"] for known in dataclasses.fields(Latents) if "column" in known.metadata
+}
+"""The tensors by row that latents may have beside their codes, by the names of their fields and in files."""
+
+
 def join_latents(parts: Sequence[Latents]) -> Latents:
     """The rows of all `parts` in one batch. Raises LatentsError unless they share generator, tuning and space."""
     first = parts[0]
@@ -110,18 +173,16 @@ def join_latents(parts: Sequence[Latents]) -> Latents:
     if any((part.generator, part.space) != (first.generator, first.space) for part in parts):
         raise LatentsError("latents of several generators or spaces cannot be joined; invert the photos with one")
     rows = [row for part in parts for row in part.provenance or (Provenance(),) * len(part)]
-    base = None
-    if any(part.base is not None for part in parts):
-        base = torch.cat([part.codes if part.base is None else part.base for part in parts])
-    codes = torch.cat([part.codes for part in parts])
-    offsets = None
-    given = [part.style_offsets for part in parts if part.style_offsets is not None]
-    if given:
-        none = given[0].new_zeros(given[0].shape[1:])
-        offsets = torch.cat(
-            [none.expand(len(part), -1) if part.style_offsets is None else part.style_offsets for part in parts]
-        )
-    return Latents(codes, first.generator, first.space, tuple(rows), offsets, base, first.tuning)
+    tables = [part.table for part in parts]
+    table = {}
+    for name in ("codes", *COLUMNS):
+        like = next((one[name] for one in tables if name in one), None)
+        if like is not None:
+            both = zip(parts, tables, strict=True)
+            table[name] = torch.cat(
+                [one[name] if name in one else COLUMNS[name].missing(part, like) for part, one in both]
+            )
+    return first.with_table(table, tuple(rows))
 
 
 def _tuned(latents: Latents) -> str | None:
@@ -143,8 +204,9 @@ def mix(first: Latents, second: Latents, amount: float = 0.5, layers: LayerRange
         raise LatentsError(f"{len(second)} codes do not mix with {len(first)}; give one, or as many")
     if layers and first.space is LatentSpace.W:
         raise UsageError("w codes have no layers; leave --layers out")
-    if first.style_offsets is not None or second.style_offsets is not None:
-        raise LatentsError("codes that were edited in StyleSpace do not mix; mix those from before that edit")
+    for name in {**first.table, **second.table}:
+        if name != "codes" and not COLUMNS[name].history:
+            raise LatentsError(f"codes with {COLUMNS[name].noun} do not mix; mix those from before that edit")
     codes = first.codes.clone()
     rows = slice(None) if layers is None else slice(layers.first, layers.indices(codes.shape[1]).stop)
     codes[:, rows] = torch.lerp(codes[:, rows], second.codes.expand_as(codes)[:, rows], amount)
@@ -157,11 +219,7 @@ def average(latents: Latents) -> Latents:
         raise LatentsError("there are no codes to average; give at least one")
     weights = {row.weights for row in latents.provenance}
     row = Provenance(weights=weights.pop() if len(weights) == 1 else None, edits=(f"average of {len(latents)}",))
-    offsets = latents.style_offsets
-    mean = None if offsets is None else offsets.mean(0, keepdim=True)
-    return Latents(
-        latents.codes.mean(0, keepdim=True), latents.generator, latents.space, (row,), mean, tuning=latents.tuning
-    )
+    return latents.with_table({name: part.mean(0, keepdim=True) for name, part in _made_anew(latents)}, (row,))
 
 
 def interpolate(keys: Latents, count: int) -> Latents:
@@ -178,8 +236,18 @@ def interpolate(keys: Latents, count: int) -> Latents:
         share = (place - left).reshape(-1, *[1] * (values.ndim - 1))
         return torch.lerp(values[left], values[left + 1], share)
 
-    offsets = None if keys.style_offsets is None else between(keys.style_offsets)
-    return Latents(between(keys.codes), keys.generator, keys.space, style_offsets=offsets, tuning=keys.tuning)
+    return keys.with_table({name: between(part) for name, part in _made_anew(keys)})
+
+
+def _made_anew(latents: Latents) -> list[tuple[str, torch.Tensor]]:
+    """The columns that rows made of several have."""
+    return [(name, part) for name, part in latents.table.items() if name == "codes" or not COLUMNS[name].history]
+
+
+def beside_codes(latents: Latents) -> list[str]:
+    """What decides the pictures of `latents` besides the codes, as people call it."""
+    nouns = [COLUMNS[name].noun for name, _ in _made_anew(latents) if name != "codes"]
+    return nouns + (["the generator tuned for them (PTI)"] if latents.tuning is not None else [])
 
 
 def save_latents(latents: Latents, path: Path | str) -> None:
@@ -207,12 +275,9 @@ def encode_latents(latents: Latents) -> bytes:
     }
     if latents.tuning is not None:
         header["tuning"] = latents.tuning.fingerprint
-    tensors = {"codes": latents.codes}
-    if latents.style_offsets is not None:
-        tensors["style_offsets"] = latents.style_offsets
-    if latents.base is not None:
-        tensors["base"] = latents.base
-    stored = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in tensors.items()}
+    stored = {}
+    for name, value in latents.table.items():  # copies: codes that an edit left alone are their own base
+        stored[name] = value.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
     return _sorted_header(safetensors.torch.save(stored, metadata=header))
 
 
@@ -234,20 +299,19 @@ def load_latents(path: Path | str) -> Latents:
             header = file.metadata() or {}
             if header.get("format") != _FORMAT:
                 raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
-            codes = file.get_tensor("codes")
-            names = set(file.keys())
-            offsets = file.get_tensor("style_offsets") if "style_offsets" in names else None
-            base = file.get_tensor("base") if "base" in names else None
+            table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if unknown := table.keys() - {"codes", *COLUMNS}:
+                raise LatentsError(f"{path} holds {', '.join(sorted(unknown))}, which this version of stkit cannot use")
             rows = [_provenance(row) for row in json.loads(header["provenance"])]
             generator, space, tuned = header["generator"], LatentSpace(header["space"]), header.get("tuning")
             tuning = load_tuning(path.parent, tuned, generator) if tuned else None
-            latents = Latents(codes, generator, space, tuple(rows), offsets, base, tuning)
+            latents = Latents(generator=generator, space=space, provenance=tuple(rows), tuning=tuning, **table)
     except LatentsError:
         raise
     except Exception as error:  # a damaged header is any JSON at all, and fails in as many ways
         raise LatentsError(f"cannot read latents from {path}: {error}; invert the photo again") from error
-    for tensor in (codes, offsets, base):
-        if tensor is not None and (tensor.dtype != torch.float32 or not torch.isfinite(tensor).all()):
+    for tensor in latents.table.values():
+        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
             raise LatentsError(f"{path} holds codes that are not finite float32; invert the photo again")
     return latents
 
@@ -263,9 +327,12 @@ def _provenance(row: dict) -> Provenance:
 
 
 __all__ = [
+    "COLUMNS",
+    "Column",
     "Latents",
     "Provenance",
     "average",
+    "beside_codes",
     "encode_latents",
     "interpolate",
     "join_latents",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 import json
@@ -24,6 +25,8 @@ from stkit.latents.latents import (
     mix,
     save_latents,
 )
+from stkit.latents.tuning import tuning_between
+from stkit.models.registry import load_generator
 from stkit.options import LatentSpace, LayerRange
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights
@@ -119,6 +122,23 @@ def test_export(cli: Cli, files: list[Path], tiny_weights: Weights) -> None:
         assert np.array_equal(data["codes"], load_latents(files[0]).codes.numpy())
         assert str(data["generator"]) == tiny_weights.fingerprint and str(data["space"]) == "w_plus"
         assert json.loads(str(data["provenance"][1]))["photo"] == "photo1.jpg"
+
+
+def test_export_says_what_it_leaves_out(cli: Cli, tiny_weights: Weights) -> None:
+    latents = random_latents(tiny_weights, 1)
+    save_latents(dataclasses.replace(latents, base=latents.codes), "plain.latents.safetensors")
+    assert cli("latents", "export", "plain.latents.safetensors", "--npz", "plain.npz").err == ""
+    edited = dataclasses.replace(latents, style_offsets=torch.ones(1, 4))
+    base = load_generator(tiny_weights)
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        next(tuned.parameters()).add_(1.0)
+    save_latents(
+        dataclasses.replace(edited, tuning=tuning_between(base, tuned, tiny_weights)), "both.latents.safetensors"
+    )
+    told = cli("latents", "export", "both.latents.safetensors", "--npz", "both.npz").err
+    (line,) = set(told.splitlines())  # each call of `cli` adds a handler
+    assert "without style offsets (StyleSpace) and the generator tuned for them (PTI)" in line
 
 
 def test_latents_of_two_generators(cli: Cli, files: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 import stkit
+from stkit.contracts.editing import Attribute, EditContext, EditingMethod
+from stkit.editor.steps import EditStep
 from stkit.errors import LatentsError, StkitError, UsageError
 from stkit.latents.latents import Latents
 from stkit.models.registry import load_generator
-from stkit.options import LatentSpace, LayerRange
+from stkit.options import LatentSpace, LayerRange, Options
 from stkit.photo.images import to_tensor
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights
@@ -51,6 +54,37 @@ def test_w_and_w_plus_give_the_same_image(editor: stkit.Editor) -> None:
     w_plus = in_w.codes[:, None].expand(-1, editor.weights.num_ws, -1)
     in_w_plus = Latents(w_plus, editor.weights.fingerprint)
     assert torch.allclose(editor.generate(in_w), editor.generate(in_w_plus), atol=1e-5)
+
+
+def test_codes_of_w_are_edited_in_w_plus(editor: stkit.Editor) -> None:
+    in_w = random_latents(editor.weights, 2, space=LatentSpace.W)
+    edited, again = (
+        editor.edit(latents, "ganspace", "pc1", layers=LayerRange(1, 2)).latents
+        for latents in (in_w, in_w.broadcast(editor.weights.num_ws))
+    )
+    assert torch.equal(edited.codes, again.codes) and edited.provenance == again.provenance
+    assert torch.equal(edited.unedited().codes, in_w.broadcast(editor.weights.num_ws).codes)
+
+
+def test_a_method_of_w_is_deprecated_and_edits_codes_of_w_alone(editor: stkit.Editor) -> None:
+    with pytest.warns(DeprecationWarning, match="InW edits codes of w, and those of photos are w_plus"):
+
+        class InW(EditingMethod[Options]):
+            name, description, paper, space = "in-w", "moves w", "none", LatentSpace.W
+
+            def attributes(self, context: EditContext) -> list[Attribute]:
+                return []
+
+            def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
+                return latents.replace(latents.codes + context.strength, "in-w")
+
+    registry = dataclasses.replace(editor.registry, editing_methods={**editor.registry.editing_methods, "in-w": InW()})
+    mine = stkit.Editor(editor.weights, registry, editor.device)
+    in_w = random_latents(editor.weights, 1, space=LatentSpace.W)
+    edited = mine.edit(in_w, edits=[EditStep("in-w"), EditStep("sefa", "eig1")]).latents
+    assert edited.space is LatentSpace.W_PLUS and edited.provenance[0].edits[1] == "in-w"
+    with pytest.raises(UsageError, match="method 'in-w' edits w codes, and these are w_plus"):
+        mine.edit(in_w, edits=[EditStep("sefa", "eig1"), EditStep("in-w")])
 
 
 def test_samples_depend_on_the_seed_alone(editor: stkit.Editor) -> None:

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stkit.errors import LatentsError, OutputError
-from stkit.latents.latents import Latents, Provenance, load_latents, save_latents
+from stkit.latents.latents import (
+    COLUMNS,
+    Latents,
+    Provenance,
+    average,
+    beside_codes,
+    interpolate,
+    join_latents,
+    load_latents,
+    save_latents,
+)
 from stkit.options import LatentSpace
 
 letters = st.characters(codec="utf-8")
@@ -187,3 +197,68 @@ def test_an_unwritable_place_is_an_output_error(tmp_path: Path) -> None:
     blocker.touch()
     with pytest.raises(OutputError, match="cannot write"):
         save_latents(Latents(torch.zeros(1, 2, 3), "a"), blocker / "x.safetensors")
+
+
+@pytest.fixture
+def full() -> Latents:
+    """Three rows with every column."""
+    rows = tuple(Provenance(f"{number}.jpg") for number in range(3))
+    codes = torch.arange(18.0).reshape(3, 2, 3)
+    return Latents(codes, "a", provenance=rows, style_offsets=torch.arange(12.0).reshape(3, 4), base=codes + 1)
+
+
+def test_every_column_comes_along(full: Latents, tmp_path: Path) -> None:
+    """A column that is added later is checked here without being named: give `full` one, too."""
+    assert set(full.table) == {"codes", *COLUMNS}
+    save_latents(full, tmp_path / "full.safetensors")
+    loaded = load_latents(tmp_path / "full.safetensors")
+    joined = join_latents([full.row(number) for number in range(3)])
+    for other in (loaded, joined, full.to("cpu")):
+        assert other.provenance == full.provenance
+        assert set(other.table) == set(full.table)
+        assert all(torch.equal(other.table[name], part) for name, part in full.table.items())
+    for name, part in full.table.items():
+        for made, expected in ((average(full), part.mean(0, keepdim=True)), (interpolate(full, 3), part)):
+            if name != "codes" and COLUMNS[name].history:
+                assert name not in made.table
+            else:
+                assert torch.allclose(made.table[name], expected)
+
+
+def test_rows_without_a_column_join_those_with_it(full: Latents) -> None:
+    plain = Latents(torch.ones(1, 2, 3), "a")
+    for parts, row in (([plain, full], 0), ([full, plain], 3)):
+        joined = join_latents(parts)
+        assert joined.style_offsets is not None and joined.base is not None
+        assert not joined.style_offsets[row].any() and joined.base[row].equal(plain.codes[0])
+        assert joined.row(row).unedited().codes.equal(plain.codes)
+    assert set(join_latents([plain, plain]).table) == {"codes"}
+
+
+def test_unedited_rows_have_neither_edits_nor_history(full: Latents) -> None:
+    assert full.base is not None
+    before = full.replace(full.codes * 2, "more", style_offsets=torch.ones(3, 4)).unedited()
+    assert set(before.table) == {"codes"} and before.codes.equal(full.base)
+    assert before.provenance == full.provenance
+
+
+def test_codes_of_w_become_codes_of_w_plus() -> None:
+    w = Latents(torch.arange(6.0).reshape(2, 3), "a", LatentSpace.W, base=torch.zeros(2, 3))
+    w_plus = w.broadcast(4)
+    assert w_plus.space is LatentSpace.W_PLUS and w_plus.codes.shape == (2, 4, 3)
+    assert all(torch.equal(w_plus.codes[:, layer], w.codes) for layer in range(4))
+    assert w_plus.base is not None and w_plus.base.shape == (2, 4, 3)
+    assert w_plus.broadcast(4) is w_plus
+
+
+def test_what_this_version_does_not_know_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "newer.safetensors"
+    tensors = {"codes": torch.zeros(1, 2, 3), "residual": torch.zeros(1, 5)}
+    safetensors.torch.save_file(tensors, path, metadata=GOOD)
+    with pytest.raises(LatentsError, match="holds residual, which this version"):
+        load_latents(path)
+
+
+def test_what_decides_the_pictures_beside_the_codes(full: Latents) -> None:
+    assert beside_codes(full) == ["style offsets (StyleSpace)"]
+    assert beside_codes(Latents(full.codes, "a", base=full.codes)) == []
