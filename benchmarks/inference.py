@@ -1,4 +1,4 @@
-"""Speed of the frozen networks beside their `ref` twins: `python -m benchmarks.inference [--rounds N] [--json FILE]`.
+"""Speed of the frozen networks beside their `ref` twins: `python -m benchmarks.inference [--openvino DIR] ...`.
 
 Weights are random, batch 1. The paths of a network run in turn, round after round, so that a busy machine slows
 all of them; a time is the median over rounds, a speed-up the median of the rounds' ratios. With `--threads 1` the
@@ -27,7 +27,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from stkit.models.inference import freeze_style_transformer
-from stkit.models.shapes import StyleGAN2Config
+from stkit.models.mobile_stylegan import MobileStyleGAN
+from stkit.models.shapes import MobileStyleGANConfig, StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import StyleGAN2
 
@@ -35,6 +36,7 @@ Paths = Mapping[str, Callable[[], Tensor]]
 """Ways to the same output: the twin under "ref", then the fast ones by their dtype."""
 
 _DTYPES = (torch.float32, torch.bfloat16)
+_OPENVINO = "OpenVINO"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,55 @@ def inverter_paths(config: StyleTransformerConfig) -> Paths:
     return {"ref": lambda: model(image, ref=True), **fast}
 
 
+def mobile_paths(openvino: Path | None) -> Paths:
+    """From w_plus [1, num_ws, w_dim] to an image, constant noise; OpenVINO on the network in that folder as well."""
+    generator, w_plus = _mobile()
+    network = generator.synthesis
+    frozen = {_name(dtype): generator.freeze(dtype) for dtype in _DTYPES}
+    fast = {name: lambda model=model: model.synthesize(w_plus) for name, model in frozen.items()}
+    rival = {_OPENVINO: openvino_path(openvino, w_plus[:, 0])} if openvino else {}
+    return {"ref": lambda: network(network.styles(w_plus), "const", torch.float32, ref=True), **rival, **fast}
+
+
+def step_paths() -> Paths:
+    """From w_plus to its gradient, through an image at half size: a step of optimisation without its loss."""
+    generator, w_plus = _mobile()
+    generator.requires_grad_(False)
+    network = generator.synthesis
+
+    def step(dtype: torch.dtype, ref: bool = False) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            codes = w_plus.clone().requires_grad_()
+            image = network(network.styles(codes), "const", dtype, network.img_resolution // 2, ref=ref)
+            return torch.autograd.grad(image.square().mean(), codes)[0]
+
+    fast = {_name(dtype): lambda dtype=dtype: step(dtype) for dtype in _DTYPES}
+    return {"ref": lambda: step(torch.float32, ref=True), **fast}
+
+
+def _mobile() -> tuple[MobileStyleGAN, Tensor]:
+    torch.manual_seed(0)
+    generator = MobileStyleGAN(MobileStyleGANConfig()).eval()
+    for name, strength in generator.synthesis.named_parameters():
+        if name.endswith("noise_strength"):
+            nn.init.constant_(strength, 0.1)
+    with torch.no_grad():
+        return generator, generator.map(torch.randn(1, generator.config.z_dim)).contiguous()
+
+
+def openvino_path(folder: Path, w: Tensor) -> Callable[[], Tensor]:
+    """`SynthesisNetwork.xml` in `folder`, from w [1, w_dim] to an image in float32, on as many threads as torch."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = openvino.Core().compile_model(folder / "SynthesisNetwork.xml", "CPU", settings).create_infer_request()
+    return lambda: torch.from_numpy(next(iter(request.infer([w.numpy()]).values())))
+
+
 @torch.inference_mode()
 def compare(network: str, paths: Paths, rounds: int) -> list[Row]:
     """Rows of `paths` in their order, after one run of each to warm up."""
@@ -93,7 +144,7 @@ def compare(network: str, paths: Paths, rounds: int) -> list[Row]:
             statistics.median(seconds[name]),
             statistics.median(ratios[name]),
             peaks[name],
-            _psnr(outputs[name], outputs["ref"]),
+            math.nan if name == _OPENVINO else _psnr(outputs[name], outputs["ref"]),  # it has other weights
         )
         for name in paths
     ]
@@ -129,7 +180,7 @@ def _table(rows: Sequence[Row], title: str) -> Table:
     table = Table("network", "path", "time", "speed-up", "peak memory", "PSNR", title=title)
     for row in rows:
         memory = "" if row.peak_mib is None else f"{row.peak_mib:.0f} MiB"
-        accuracy = "" if row.path == "ref" else f"{row.psnr:.1f} dB"
+        accuracy = "" if row.path in ("ref", _OPENVINO) else f"{row.psnr:.1f} dB"
         table.add_row(row.network, row.path, f"{row.seconds * 1000:.0f} ms", f"{row.speedup:.2f}", memory, accuracy)
         if row.path == _name(_DTYPES[-1]):
             table.add_section()
@@ -144,13 +195,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="runs of each path (default 7)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--openvino", type=Path, metavar="DIR", help="OpenVINO as well, on the SynthesisNetwork there")
+    parser.add_argument("--only", default="", metavar="WORD", help="networks with that in their name")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = [
-        *compare("generator 256 px", generator_paths(StyleGAN2Config(256)), args.rounds),
-        *compare("generator 1024 px", generator_paths(StyleGAN2Config(1024)), args.rounds),
-        *compare("inverter 256 px", inverter_paths(StyleTransformerConfig()), args.rounds),
-    ]
+    networks: dict[str, Callable[[], Paths]] = {
+        "generator 256 px": lambda: generator_paths(StyleGAN2Config(256)),
+        "generator 1024 px": lambda: generator_paths(StyleGAN2Config(1024)),
+        "MobileStyleGAN 1024 px": lambda: mobile_paths(args.openvino),
+        "MobileStyleGAN W+ step 512 px": step_paths,
+        "inverter 256 px": lambda: inverter_paths(StyleTransformerConfig()),
+    }
+    rows = [row for name, paths in networks.items() if args.only in name for row in compare(name, paths(), args.rounds)]
     capability = torch.backends.cpu.get_cpu_capability()
     title = (
         f"torch {torch.__version__}, {args.threads} threads, {platform.machine()} {capability}, {args.rounds} rounds"

@@ -1,4 +1,4 @@
-"""The MobileStyleGAN synthesis frozen for inference."""
+"""The MobileStyleGAN synthesis frozen for inference: a copy that keeps no link to what it was made of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stkit.models.generators import NoiseMode, Renderer
+from stkit.models.mobile_stylegan_cpu import StripRenderer, runs_in_strips
 from stkit.models.mobile_stylegan_synthesis import MobileSynthesis
 
 
@@ -31,8 +32,11 @@ class FrozenMobileStyleGAN(Renderer):
         return torch.cat([self.network(row, noise, self.dtype, resolution) for row in rows])
 
 
-def freeze_synthesis(network: MobileSynthesis, dtype: torch.dtype = torch.float32) -> FrozenMobileStyleGAN:
+def freeze_synthesis(network: MobileSynthesis, dtype: torch.dtype = torch.float32) -> Renderer:
     """`network` for inference, on its device, with features in `dtype`."""
+    if runs_in_strips(network.to_image.weight.device, dtype):
+        with torch.no_grad():
+            return StripRenderer.of(network, dtype)
     return FrozenMobileStyleGAN(copy.deepcopy(network).eval().requires_grad_(False), dtype)
 
 

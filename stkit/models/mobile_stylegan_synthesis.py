@@ -100,11 +100,7 @@ class ToImage(nn.Module):
             x = x * style.to(x.dtype)[:, :, None, None]
             bands = F.conv2d(x, self.weight.to(x.dtype)).float() + self.bias[:, None, None]
             return bands[:, :3] / 2 if half else inverse_haar(bands)
-        if half:
-            weight, bias = self.weight[:3] / 2, self.bias[:3] / 2
-        else:  # the transform is linear, so it may be part of the weights: what they make are the pixels themselves
-            transform = ops.haar_kernel(3, self.weight).flatten(1).T
-            weight, bias = (transform @ self.weight.flatten(1))[:, :, None, None], transform @ self.bias
+        weight, bias = self.pixels(half)
         if x.shape[0] == 1:
             weight = weight * style[0][:, None, None]
         else:
@@ -112,6 +108,13 @@ class ToImage(nn.Module):
         y = F.conv2d(x, weight.to(x.dtype)).to(torch.float32, memory_format=torch.contiguous_format)
         y = y + bias[:, None, None]
         return y if half else F.pixel_shuffle(y, 2)
+
+    def pixels(self, half: bool) -> tuple[Tensor, Tensor]:
+        """Weight [3 or 12, in, 1, 1] and bias [3 or 12] that make no bands but pixels of 2 x 2, which are as linear."""
+        if half:
+            return self.weight[:3] / 2, self.bias[:3] / 2
+        transform = ops.haar_kernel(3, self.weight).flatten(1).T
+        return (transform @ self.weight.flatten(1))[:, :, None, None], transform @ self.bias
 
 
 class MobileSynthesis(nn.Module):

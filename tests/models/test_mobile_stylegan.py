@@ -69,6 +69,62 @@ def test_frozen_equals_plain(generator: MobileStyleGAN, noise: str, resolution: 
     torch.testing.assert_close(frozen, plain, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [(64, 32), (12, 20, 8), (128, 64, 4, 8, 16)])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("half", [False, True])
+def test_strips_give_the_same_image(
+    channels: tuple[int, ...], threads: int, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    config = MobileStyleGANConfig(8, 8, 2, channels)
+    made = MobileStyleGAN(config).eval()
+    for name, value in made.synthesis.named_parameters():
+        if name.endswith(("strength", "bias")):
+            torch.nn.init.normal_(value)
+    w_plus = torch.randn(3, config.num_ws, 8)
+    resolution = config.img_resolution // 2 if half else None
+    network = made.synthesis
+    want = network(network.styles(w_plus), "const", torch.float32, resolution, ref=True)
+    monkeypatch.setattr("stkit.models.mobile_stylegan_cpu._STRIP_BYTES", 4096)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        frozen = made.freeze()
+        with torch.inference_mode():
+            got = frozen.synthesize(w_plus, resolution=resolution)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+def test_without_onednn_the_image_is_the_same(generator: MobileStyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = generator.synthesize(codes())
+    monkeypatch.setattr("stkit.models.mobile_stylegan_cpu._fuses", lambda dtype: False)
+    torch.testing.assert_close(generator.freeze().synthesize(codes()), want, atol=1e-5, rtol=1e-5)
+
+
+def test_a_frozen_one_is_a_copy(generator: MobileStyleGAN) -> None:
+    frozen = generator.freeze()
+    want = frozen.synthesize(codes())
+    for value in generator.parameters():
+        value.add_(1)
+    assert torch.equal(frozen.synthesize(codes()), want)
+
+
+def test_random_noise_has_the_strength_of_the_fixed_one(generator: MobileStyleGAN) -> None:
+    w_plus = codes(1).expand(200, -1, -1)
+    plain, frozen = (source.synthesize(w_plus, "random") for source in (generator, generator.freeze()))
+    torch.testing.assert_close(frozen.std(0).mean(), plain.std(0).mean(), rtol=0.05, atol=0)
+    assert float((frozen.mean(0) - plain.mean(0)).abs().mean()) < 0.2 * float(plain.std(0).mean())
+
+
+def test_frozen_bfloat16_is_close(generator: MobileStyleGAN) -> None:
+    exact, near = generator.synthesize(codes()), generator.freeze(torch.bfloat16).synthesize(codes())
+    assert near.dtype == torch.float32
+    assert float((exact - near).abs().mean() / exact.abs().mean()) < 0.02
+
+
 def test_noise_matters_and_is_told(generator: MobileStyleGAN) -> None:
     assert len(generator.noise_maps()) == 5
     assert not torch.equal(generator.synthesize(codes()), generator.synthesize(codes(), "none"))
