@@ -79,7 +79,7 @@ def measure(
         def pictures(codes: Tensor) -> Iterator[Tensor]:
             nonlocal seen
             for part in codes.split(_BATCH):
-                images = editor.generate(Latents(part, editor.weights.fingerprint))
+                images = editor.generate(Latents(part, editor.weights.space))
                 yield picture_part(images, editor.domain.output_crop)
                 seen += len(part)
                 on_progress(seen, total)
@@ -101,7 +101,7 @@ def measure(
             for name, column in classes.items()
         }
         scores = {name: judge.decision_function(original) for name, judge in judges.items()}
-        latents = Latents(data.codes[chosen], editor.weights.fingerprint)
+        latents = Latents(data.codes[chosen], editor.weights.space)
         rows = []
         for name, column in classes.items():
             shifts = {}
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     args = parser.parse_args()
     try:
-        editor = stkit.load(args.weights, args.device)
+        editor = stkit.load(stkit.find_weights(args.weights), args.device)
         specs = [AttributeSpec.parse(text) for text in args.attributes]
         rows = measure(editor, args.data, args.labels, specs, args.strengths, args.limit)
     except StkitError as error:

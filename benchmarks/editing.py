@@ -202,7 +202,7 @@ def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[Imag
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what `args` ask for, write the grid, and give the report (see docs/editing.md)."""
-    editor = stkit.load(args.weights, args.device)
+    editor = stkit.load(stkit.find_weights(args.weights), args.device)
     require_template(editor.weights.alignment, editor.weights.name)
     jobs, notes = find_jobs(editor, args.methods, args.attributes, args.strengths)
     if not jobs:

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     args = parser.parse_args()
     try:
-        editor = stkit.load(args.weights, args.device)
+        editor = stkit.load(stkit.find_weights(args.weights), args.device)
         grid = draw(editor, args.data, args.faces, args.reference, args.edits, not args.no_photos)
         with atomic_path(args.out) as temporary:
             temporary.write_bytes(encode_image(grid, args.out, quality=args.quality))

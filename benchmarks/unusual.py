@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--weights", default="faces")
     parser.add_argument("--images", type=int, default=80)
     given = parser.parse_args()
-    editor = stkit.load(given.weights)
+    editor = stkit.load(stkit.find_weights(given.weights))
     usual = usual_errors(editor.weights)
     if usual is None:
         raise SystemExit(f"'{given.weights}' has no usual errors; `stkit evaluate-quick --calibrate` measures them")

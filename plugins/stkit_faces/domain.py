@@ -26,6 +26,7 @@ class FacesDomain(Domain):
     description = "human faces: dlib HOG detector, 68 landmarks"
     noun = "face"
     default_weights = "faces"
+    preferred_weights = ("ffhq",)
     template = FACES_TEMPLATE
     resolution = 128
 

@@ -47,7 +47,7 @@ def name_component(
         description=f"component {'-' if flip else ''}{number}" + (f" in layers {layers}" if layers else ""),
         vector=-vector if flip else vector,
         space=LatentSpace.W,
-        generator=weights.fingerprint,
+        generator=weights.space,
         unit=float(unit),
         safe_range=(-high, -low) if flip else (low, high),
         layers=layers,

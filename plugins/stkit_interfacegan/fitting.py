@@ -118,7 +118,7 @@ def fit_direction(
         "orthogonal to": sorted(removed),
     }
     text = f"{attribute}: {projected}" + (f", orthogonal to {', '.join(sorted(removed))}" if removed else "")
-    direction = Direction(name, text, vector, space, weights.fingerprint, unit, safe_range, layers, notes)
+    direction = Direction(name, text, vector, space, weights.space, unit, safe_range, layers, notes)
     return Fit(direction, positives, negatives, plain, projected, {o: float(normal @ v) for o, v in removed.items()})
 
 

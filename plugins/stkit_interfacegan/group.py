@@ -189,7 +189,7 @@ def _foreign(
         description=f"imported from {path.name}",
         vector=vector,
         space=LatentSpace.W if vector.ndim == 1 else LatentSpace.W_PLUS,
-        generator=weights.fingerprint,
+        generator=weights.space,
         unit=unit,
         safe_range=safe_range,
         layers=layers,

@@ -74,7 +74,7 @@ class Optimize(Inverter[OptimizeOptions]):
             else:
                 rows.append(_optimize_w_plus(generator, objective, starts[i : i + 1], options, on_step))
         tuning = context.start.tuning if context.start else None
-        return Latents(torch.cat(rows).contiguous(), context.weights.fingerprint, tuning=tuning)
+        return Latents(torch.cat(rows).contiguous(), context.weights.space, tuning=tuning)
 
 
 def _optimize_w_plus(

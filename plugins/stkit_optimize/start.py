@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext
-from stkit.latents.tuning import tuned_generator
+from stkit.latents.tuning import require_base, tuned_generator
 from stkit.models.generators import Generator
 from stkit.models.registry import load_generator
 from stkit.options import LatentSpace
@@ -25,6 +25,7 @@ def starting_generator(context: InversionContext) -> Generator:
     generator = load_generator(context.weights, context.device)
     if context.start is None or context.start.tuning is None:
         return generator
+    require_base(context.start.tuning, context.weights)
     return tuned_generator(generator, context.start.tuning)
 
 

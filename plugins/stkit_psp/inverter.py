@@ -30,7 +30,7 @@ class PSP(Inverter[Options]):
         encoder = load_psp_encoder(context.weights, "psp", context.device)
         with torch.inference_mode():
             codes = encoder(resize_batch(crops.to(context.device), encoder.config.input_resolution))
-        return Latents(codes.clone(), context.weights.fingerprint)
+        return Latents(codes.clone(), context.weights.space)
 
 
 __all__ = ["PSP"]

@@ -59,7 +59,7 @@ class ReferenceEditing(EditingMethod[Options]):
         references = context.references
         if references is None or not len(references):
             raise UsageError("method 'reference' needs a photo to take the attribute from; give one with --ref")
-        references.require_generator(context.weights.fingerprint, context.weights.name)
+        references.require_generator(context.weights.space, context.weights.name)
         if references.space is not LatentSpace.W_PLUS:
             raise UsageError(f"method 'reference' takes w_plus references, and these are {references.space}")
         block = load_reference_block(context.weights, context.device)

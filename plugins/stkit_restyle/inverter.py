@@ -47,7 +47,7 @@ class ReStyle(Inverter[ReStyleOptions]):
         images = resize_batch(crops.to(device), encoder.config.input_resolution)
         with torch.inference_mode():
             passes = encode_iteratively(encoder, load_generator(weights, device), images, options.iterations)
-        return Latents(passes[-1].clone(), weights.fingerprint)
+        return Latents(passes[-1].clone(), weights.space)
 
 
 __all__ = ["ReStyle", "ReStyleOptions"]

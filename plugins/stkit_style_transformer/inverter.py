@@ -34,7 +34,7 @@ class StyleTransformerInverter(Inverter[Options]):
         network = weights.keep("frozen inverter", lambda: freeze_style_transformer(model)) if on_cpu else model
         with torch.inference_mode():
             codes = network(resize_batch(crops.to(context.device), model.config.input_resolution))
-        return Latents(codes.clone(), weights.fingerprint)
+        return Latents(codes.clone(), weights.space)
 
 
 __all__ = ["StyleTransformerInverter"]

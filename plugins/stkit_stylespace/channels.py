@@ -131,7 +131,7 @@ def load_ranking(weights: Weights, name: str) -> tuple[Ranking, Header]:
 
     def read() -> tuple[Ranking, Header]:
         header, tensors = load_tensors(path)
-        weights.require_generator(header, path)
+        weights.require_pictures(header, path)
         total = sum(layer.width for layer in style_layers(weights))
         try:
             ranking = Ranking(**tensors)

@@ -181,10 +181,10 @@ def _save_parts(
     for kind, part in parts.items():
         if kind == "generator":
             continue
-        if part.header is not None and part.header.generator != generator.fingerprint:
+        if part.header is not None and part.header.code_space != generator.code_space:
             raise WeightsError(
-                f"{checkpoint.path} belongs to generator {part.header.generator[:12]}, and these weights have "
-                f"{generator.fingerprint[:12]}"
+                f"{checkpoint.path} belongs to generator {part.header.code_space[:12]}, and these weights have "
+                f"{generator.code_space[:12]}"
             )
         header = dataclasses.replace(
             generator,

@@ -117,7 +117,7 @@ def editor_of(latents: Latents, weights: str | None, device: str, domain: str | 
     """
     known = next((row.weights for row in latents.provenance if row.weights), None)
     editor = open_editor(domain, weights or known, device)
-    latents.require_generator(editor.weights.fingerprint, editor.weights.name)
+    latents.require_generator(editor.weights.space, editor.weights.name)
     return editor
 
 

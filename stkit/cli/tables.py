@@ -13,6 +13,7 @@ from stkit.errors import StkitError, UnknownNameError
 from stkit.plugins import PluginInfo, load_plugins
 
 if TYPE_CHECKING:
+    from stkit.contracts.domains import Domain
     from stkit.options import Options
 
 
@@ -111,9 +112,11 @@ def _show_inverter(name: str) -> None:
 
 def _domains() -> None:
     domains = load_plugins().domains.values()
-    print_table(
-        ("domain", "what it is", "default weights"), [(d.name, d.description, d.default_weights) for d in domains]
-    )
+    print_table(("domain", "what it is", "default weights"), [(d.name, d.description, _default(d)) for d in domains])
+
+
+def _default(domain: Domain) -> str:
+    return ", else ".join((*domain.preferred_weights, domain.default_weights))
 
 
 def _show_domain(name: str) -> None:
@@ -122,7 +125,7 @@ def _show_domain(name: str) -> None:
         {
             "domain": name,
             "what it is": domain.description,
-            "default weights": domain.default_weights,
+            "default weights": _default(domain),
             "training crops": f"{domain.resolution} px, alignment by {domain.template.kind}",
         }
     )

@@ -49,6 +49,8 @@ class Domain(ABC):
     noun: ClassVar[str]
     """What one subject is called in messages: "face", "car"."""
     default_weights: ClassVar[str]
+    preferred_weights: ClassVar[tuple[str, ...]] = ()
+    """Better ones, best first, which not everybody has: the first that is there, with an inverter, is the default."""
     template: ClassVar[AlignmentTemplate]
     """The framing of this domain's own training data; weights may carry another one."""
     resolution: ClassVar[int]

@@ -17,12 +17,13 @@ from stkit.contracts.domains import Domain, Subject
 from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.devices import resolve_device
+from stkit.editor.defaults import default_weights
 from stkit.editor.refinement import refine_latents
 from stkit.editor.results import Edit, Framed, Inversion, Inverted
 from stkit.editor.steps import EditStep, apply_steps, parse_step
 from stkit.errors import StkitError, UsageError
 from stkit.latents.latents import Latents, Provenance, join_latents
-from stkit.latents.tuning import Tuning, tuned_generator
+from stkit.latents.tuning import Tuning, require_base, tuned_generator
 from stkit.measure.lpips import LPIPS, find_lpips
 from stkit.measure.paired import paired_errors, picture_errors
 from stkit.measure.usual import warn_if_unusual
@@ -206,7 +207,7 @@ class Editor:
     @torch.inference_mode()
     def generate(self, latents: Latents) -> torch.Tensor:
         """Images [B, 3, R, R] of `latents`, on the CPU, about [-1, 1]. Raises LatentsError for another generator's."""
-        latents.require_generator(self.weights.fingerprint, self.weights.name)
+        latents.require_generator(self.weights.space, self.weights.name)
         latents = latents.broadcast(self.weights.num_ws).to(self.device)
         renderer = self._renderer(latents.tuning)
         styles = renderer.styles(latents.codes)
@@ -224,6 +225,7 @@ class Editor:
         if key not in self._ready:
             generator = load_generator(self.weights, self.device)
             if tuning is not None:
+                require_base(tuning, self.weights)
                 generator = tuned_generator(generator, tuning)
                 self._ready = {name: kept for name, kept in self._ready.items() if not name}
             self._ready[key] = generator.freeze() if self.device.type == "cpu" else generator
@@ -237,7 +239,7 @@ class Editor:
         z = torch.stack([torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         w_plus = generator.map(z.to(self.device), truncation_psi)
         rows = (Provenance(weights=self.weights.name),) * len(seeds)
-        return Latents(w_plus.cpu().contiguous(), self.weights.fingerprint, provenance=rows)
+        return Latents(w_plus.cpu().contiguous(), self.weights.space, provenance=rows)
 
     def edit(
         self,
@@ -282,7 +284,7 @@ class Editor:
     def try_steps(self, steps: Sequence[EditStep], references: Latents | None = None, seed: int = 0) -> None:
         """Edit the mean w by `steps`: raises what is wrong with them before an inversion takes its time."""
         w_avg = load_generator(self.weights, self.device).w_avg.cpu()[None]
-        self.apply(Latents(w_avg.clone(), self.weights.fingerprint, LatentSpace.W), steps, references, seed)
+        self.apply(Latents(w_avg.clone(), self.weights.space, LatentSpace.W), steps, references, seed)
 
     def render(
         self,
@@ -316,15 +318,19 @@ def _opened(
     return join_latents([inversion.latents for inversion in inversions]), inversions[0].photo, inversions[0].metrics
 
 
-def load(name: str = "faces", device: str = "auto") -> Editor:
-    """An Editor for a domain's default weights, or for weights by name or folder.
+def load(name: str | Weights = "faces", device: str = "auto") -> Editor:
+    """An Editor for a domain's default weights (see `stkit.editor.defaults`), or for weights by name or folder.
 
     `device` is "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps".
     """
     registry = load_plugins()
-    if name in registry.domains and not Path(name).is_dir():
-        name = registry.domains[name].default_weights
-    return Editor(find_weights(name), registry, resolve_device(device))
+    if isinstance(name, Weights):
+        weights = name
+    elif name in registry.domains and not Path(name).is_dir():
+        weights = default_weights(registry.domains[name])
+    else:
+        weights = find_weights(name)
+    return Editor(weights, registry, resolve_device(device))
 
 
 __all__ = ["Editor", "load"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stkit.editor.defaults import default_weights
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
 from stkit.weights import Weights, find_weights
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 def open_weights(domain: str | None, weights: str | None) -> Weights:
     """`weights` by name, or the default weights of `domain`. Raises UsageError if both are given and differ."""
-    found = find_weights(_name(domain, weights))
-    if weights:
-        _require_domain(found, domain)
+    chosen = load_plugins().domain(domain or "faces")  # a domain that is none is told in any case
+    if weights is None:
+        return default_weights(chosen)
+    found = find_weights(weights)
+    _require_domain(found, domain)
     return found
 
 
@@ -24,15 +27,7 @@ def open_editor(domain: str | None, weights: str | None, device: str) -> Editor:
     """The editor of `weights`, or of the default weights of `domain`; UsageError if both are given and differ."""
     from stkit.editor.editor import load  # torch, which those who want the weights alone need not wait for
 
-    editor = load(_name(domain, weights), device)
-    if weights:
-        _require_domain(editor.weights, domain)
-    return editor
-
-
-def _name(domain: str | None, weights: str | None) -> str:
-    default = load_plugins().domain(domain or "faces").default_weights  # a domain that is none is told in any case
-    return weights or default
+    return load(open_weights(domain, weights), device)
 
 
 def _require_domain(weights: Weights, domain: str | None) -> None:

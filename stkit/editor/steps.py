@@ -121,7 +121,7 @@ def apply_steps(
     Methods edit w_plus: codes of w are taken there, where they give the same images. Raises UsageError, LatentsError,
     WeightsError; nothing is computed before every step has been checked.
     """
-    latents.require_generator(weights.fingerprint, weights.name)
+    latents.require_generator(weights.space, weights.name)
     checked = []
     space = latents.space
     for step in steps:

@@ -129,7 +129,7 @@ class EditJob:
         if item.latents is None:
             self.editor.registry.inverter_for(self.editor.weights, self.inverter)  # raises where there is none
             return self.place.frame(self.editor, decode_photo(data, item.path))
-        item.latents.require_generator(self.editor.weights.fingerprint, self.editor.weights.name)
+        item.latents.require_generator(self.editor.weights.space, self.editor.weights.name)
         return item.latents
 
     def compute(self, prepared: Sequence[list[Framed] | Latents]) -> Sequence[Edited]:

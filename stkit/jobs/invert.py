@@ -255,7 +255,7 @@ def join_folder(job: InversionJob, items: Iterable[Item]) -> Path:
     if own:
         parts = [part for of_photo in rows.values() for part in of_photo]
         for part in parts:
-            part.require_generator(job.editor.weights.fingerprint, job.editor.weights.name)
+            part.require_generator(job.editor.weights.space, job.editor.weights.name)
         save_latents(join_latents(parts), joined)
         discard(own)
     return joined
@@ -271,9 +271,9 @@ def _load_joined(job: InversionJob) -> Latents | None:
         if job.alone:  # which only looks whether its codes are there
             return None
         raise
-    if latents.generator != job.editor.weights.fingerprint and (job.overwrite or job.alone):
+    if latents.generator != job.editor.weights.space and (job.overwrite or job.alone):
         return None
-    latents.require_generator(job.editor.weights.fingerprint, job.editor.weights.name)
+    latents.require_generator(job.editor.weights.space, job.editor.weights.name)
     return latents
 
 

@@ -150,7 +150,7 @@ def _scores(editor: Editor, method: Any, options: Any, codes: Tensor, path: Path
             logger.warning("a damaged cache file is left out: %s: %s", path, error)
     parts = []
     for batch in codes.split(16):
-        images = editor.generate(Latents(batch, editor.weights.fingerprint, LatentSpace.W)).clamp(-1, 1)
+        images = editor.generate(Latents(batch, editor.weights.space, LatentSpace.W)).clamp(-1, 1)
         parts.append(method.score(images, options))
     scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
     try:

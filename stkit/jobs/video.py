@@ -203,7 +203,7 @@ def _edit(editor: Editor, codes: Mapping[int, torch.Tensor], edit: VideoEdit) ->
     for start in range(0, len(indices), _EDITED_TOGETHER):
         chunk = indices[start : start + _EDITED_TOGETHER]
         rows = (Provenance(inverter=edit.inverter),) * len(chunk)
-        latents = Latents(torch.stack([codes[index] for index in chunk]), editor.weights.fingerprint, provenance=rows)
+        latents = Latents(torch.stack([codes[index] for index in chunk]), editor.weights.space, provenance=rows)
         latents = editor.apply(latents, edit.steps, edit.references, edit.seed)
         edited.update({index: latents.row(row) for row, index in enumerate(chunk)})
     return edited

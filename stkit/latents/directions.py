@@ -33,7 +33,7 @@ class Direction:
 
     `vector` has norm 1: [w_dim] in w, [num_ws, w_dim] in w_plus. Strength 1.0 is a step of `unit` along it: one
     standard deviation of the coordinates of the domain's own latents, of which `safe_range` holds the middle 99%.
-    `layers` are those it was fitted for (None: all), `generator` is the generator's fingerprint, and `notes` say
+    `layers` are those it was fitted for (None: all), `generator` is its code space (`Weights.space`), and `notes` say
     where it comes from: label file, counts, held-out accuracy, ...
     """
 
@@ -74,10 +74,10 @@ class Direction:
 
     def require_fit(self, weights: Weights) -> None:
         """Raise WeightsError, naming both sides, unless this direction belongs to the generator of `weights`."""
-        if self.generator != weights.fingerprint:
+        if self.generator != weights.space:
             raise WeightsError(
                 f"direction '{self.name}' belongs to generator {self.generator[:12]}, but weights '{weights.name}' "
-                f"have generator {weights.fingerprint[:12]}; fit it again with these weights"
+                f"have generator {weights.space[:12]}; fit it again with these weights"
             )
         require_shape(self.name, self.vector, weights)
         if self.layers and self.layers.last >= weights.num_ws:
@@ -131,7 +131,7 @@ def load_direction(path: Path) -> Direction:
             description=config["description"],
             vector=tensors["vector"],
             space=LatentSpace(config["space"]),
-            generator=header.generator,
+            generator=header.code_space,
             unit=float(config["unit"]),
             safe_range=(float(low), float(high)),
             layers=LayerRange.parse(config["layers"]) if config["layers"] else None,

@@ -66,7 +66,7 @@ class Latents:
     """A batch of latent codes of one generator: a table of tensors, one row a subject, with their provenance.
 
     `codes` is float32, [B, num_ws, w_dim] in w_plus and [B, w_dim] in w; `generator` is the
-    fingerprint of the generator; `provenance` has one entry a row, or none at all. `style_offsets`,
+    code space of the generator (`Weights.space`); `provenance` has one entry a row, or none at all. `style_offsets`,
     float32 [B, channels of all style layers], is added to the styles that the codes give (StyleSpace,
     Wu et al. 2021), in the order of `SynthesisNetwork.styles`; None is no offset. `base`, of the
     shape of `codes`, is what the codes were before the first edit; None when they are not edited.
@@ -150,12 +150,12 @@ class Latents:
         codes = kept.pop("base", self.codes)
         return self.with_table({**kept, "codes": codes}, rows)
 
-    def require_generator(self, fingerprint: str, name: str) -> None:
-        """Raise LatentsError unless these codes belong to the generator `name`."""
-        if self.generator != fingerprint:
+    def require_generator(self, space: str, name: str) -> None:
+        """Raise LatentsError unless these codes are of the code space of the generator `name`."""
+        if self.generator != space:
             raise LatentsError(
                 f"the latents belong to generator {self.generator[:12]}, but weights '{name}' have generator "
-                f"{fingerprint[:12]}; choose the weights they were made with, or invert the photo again"
+                f"{space[:12]}; choose the weights they were made with, or invert the photo again"
             )
 
 

@@ -2,7 +2,7 @@
 
 Roich et al., "Pivotal Tuning for Latent-based Editing of Real Images", ACM TOG 2022. Latents that
 carry a `Tuning` still belong to the generator of the weights, as directions do; only the pictures are
-made with the tuned one.
+made with the tuned one. Other generators of the same codes do not take it: it is a difference from one.
 """
 
 from __future__ import annotations
@@ -85,6 +85,16 @@ def tuned_generator(base: GeneratorT, tuning: Tuning) -> GeneratorT:
     return generator
 
 
+def require_base(tuning: Tuning, weights: Weights) -> None:
+    """Raise LatentsError unless `tuning` is a difference from the generator of `weights` itself."""
+    if tuning.header.generator != weights.fingerprint:
+        raise LatentsError(
+            f"the latents need generator {tuning.header.generator[:12]}, which was tuned for them, but weights "
+            f"'{weights.name}' have generator {weights.fingerprint[:12]}; choose the weights they were made with, or "
+            "invert the photo again"
+        )
+
+
 def tuning_filename(fingerprint: str) -> str:
     """The name of the file of a tuning: it follows from its fingerprint, so that all latents share one file."""
     return f"tuning-{safe_name(fingerprint[:16])}.safetensors"
@@ -99,7 +109,7 @@ def save_tuning(tuning: Tuning, folder: Path) -> Path:
 
 
 def load_tuning(folder: Path, fingerprint: str, generator: str) -> Tuning:
-    """The tuning of that fingerprint in `folder`, for the generator of that fingerprint. Raises LatentsError."""
+    """The tuning of that fingerprint in `folder`, for codes of the space `generator`. Raises LatentsError."""
     path = Path(folder) / tuning_filename(fingerprint)
     if not path.is_file():
         raise LatentsError(
@@ -112,9 +122,9 @@ def load_tuning(folder: Path, fingerprint: str, generator: str) -> Tuning:
         raise LatentsError(f"cannot read the tuned generator: {error}; or invert the photo again") from error
     if header.kind != _KIND or header.fingerprint != fingerprint:
         raise LatentsError(f"{path} is not the tuning of these latents; invert the photo again")
-    if header.generator != generator:
+    if header.code_space != generator:
         raise LatentsError(
-            f"{path} belongs to generator {header.generator[:12]}, but the latents to {generator[:12]}; "
+            f"{path} belongs to generator {header.code_space[:12]}, but the latents to {generator[:12]}; "
             "invert the photo again"
         )
     return Tuning(header, deltas)
@@ -130,6 +140,7 @@ def _is_written(path: Path, fingerprint: str) -> bool:
 __all__ = [
     "Tuning",
     "load_tuning",
+    "require_base",
     "save_tuning",
     "tuned_generator",
     "tuning_between",

@@ -119,7 +119,9 @@ def carry_over(weights: Weights, out: Path, generator: str, leave_out: tuple[str
         if kind not in ("generator", *leave_out):
             header, tensors = load_tensors(weights.path(kind))
             notes = {name: value for name, value in header.notes.items() if name != USUAL_ERRORS}
-            save_tensors(out / f"{kind}.safetensors", tensors, replace(header, generator=generator, notes=notes))
+            save_tensors(
+                out / f"{kind}.safetensors", tensors, replace(header, generator=generator, space="", notes=notes)
+            )
 
 
 def origin(domain: str | None, licence: str | None, first: Weights | None) -> Mapping[str, Any]:

@@ -188,7 +188,7 @@ def test_a_sound_method_passes(tiny_weights: Weights) -> None:
         (Shift("gradient"), "the codes carry gradients"),
         (Shift("shape"), r"the codes are \[3, "),
         (Shift("lost"), "the provenance was lost"),
-        (Shift("fingerprint"), "the generator's fingerprint changed"),
+        (Shift("fingerprint"), "the generator of the latents changed"),
         (Shift("provenance"), "the provenance of photo0.jpg changed"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_sound_inverter_passes(tiny_weights: Weights) -> None:
         (Pooled("in place"), "invert changed the crops"),
         (Pooled("infinite"), "the codes are not finite"),
         (Pooled("w"), "the space is w, not w_plus"),
-        (Pooled("fingerprint"), "do not carry the generator's fingerprint"),
+        (Pooled("fingerprint"), "do not carry the weights' space"),
     ],
 )
 def test_a_broken_inverter_is_caught(inverter: Pooled, message: str, tiny_weights: Weights) -> None:

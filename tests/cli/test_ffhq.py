@@ -1,0 +1,64 @@
+"""What is of `faces` and what is of `ffhq`, through the command line: each is refused with the other, both named."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stkit.latents.latents import load_latents, save_latents
+from stkit.latents.tuning import Tuning, save_tuning
+from stkit.weights import Weights, find_weights, shipped_folder, tensors_fingerprint
+from tests.cli.harness import Cli, error_line
+
+
+def require_both(line: str, *weights: Weights) -> None:
+    for one in weights:
+        assert one.fingerprint[:12] in line, line
+
+
+def sample(cli: Cli, name: str) -> Path:
+    """Latents of one sample."""
+    result = cli("sample", "--weights", name, "--seeds", "3", "--out", name)
+    assert result.code == 0, result.err
+    (path,) = Path(name).rglob("*.latents.safetensors")
+    return path
+
+
+def test_samples_have_the_generators_size(cli: Cli, ffhq: Weights) -> None:
+    sample(cli, "ffhq")
+    (picture,) = Path("ffhq").glob("*.png")
+    with Image.open(picture) as image:
+        assert image.width >= 1024
+
+
+@pytest.mark.parametrize(("mine", "other"), [("faces", "ffhq"), ("ffhq", "faces")])
+def test_latents_of_the_other_generator(cli: Cli, ffhq: Weights, mine: str, other: str) -> None:
+    latents = sample(cli, mine)
+    line = error_line(cli("edit", latents, "--method", "ganspace", "--attribute", "pc1", "--weights", other))
+    require_both(line, find_weights(mine), find_weights(other))
+    assert other in line and "choose the weights they were made with" in line
+
+
+def test_directions_of_the_other_generator(cli: Cli, ffhq: Weights) -> None:
+    latents = sample(cli, "ffhq")
+    shutil.copy(shipped_folder() / "faces" / "direction-smile.safetensors", ffhq.folder / "direction-smile.safetensors")
+    result = cli("edit", latents, "--method", "interfacegan", "--attribute", "smile", "--weights", "ffhq")
+    assert result.code == 1
+    require_both(error_line(result), find_weights("faces"), ffhq)
+
+
+@pytest.mark.parametrize(("mine", "other"), [("faces", "ffhq"), ("ffhq", "faces")])
+def test_tunings_of_the_other_generator(cli: Cli, ffhq: Weights, mine: str, other: str) -> None:
+    path = sample(cli, mine)
+    deltas = {"w_avg": torch.zeros(4).half()}
+    header = find_weights(other).part_header("tuning", find_weights(other).header.architecture, {})
+    tuning = Tuning(dataclasses.replace(header, fingerprint=tensors_fingerprint(deltas)), deltas)
+    save_tuning(tuning, path.parent)
+    save_latents(dataclasses.replace(load_latents(path), tuning=tuning), path)
+    line = error_line(cli("edit", path, "--method", "ganspace", "--attribute", "pc1"))
+    require_both(line, find_weights(mine), find_weights(other))
