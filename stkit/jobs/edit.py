@@ -18,7 +18,7 @@ from stkit.editor.results import Edit, Framed, Inverted, find_photo
 from stkit.editor.steps import EditStep, chain_label, files_of
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.jobs.invert import Place, done_row, find_place, invert_photos, kept_row, write_inversion
+from stkit.jobs.invert import Place, done_row, find_place, invert_photos, kept_row, warn_again, write_inversion
 from stkit.jobs.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
@@ -223,7 +223,10 @@ class EditJob:
         files = [base.with_name(name or "none") for name in names]
         if not all(path.is_file() for path in files):
             return None
-        return kept_row(item, base, [known], [Result((*files, description), known.get("metrics", {}))])
+        metrics = known.get("metrics", {})
+        if self.alone and item.latents is None:
+            warn_again(self.editor, metrics, item)
+        return kept_row(item, base, [known], [Result((*files, description), metrics)])
 
     def _row(self, item: Item, base: Path, result: Edited) -> Row:
         if item.latents is not None:

@@ -136,6 +136,8 @@ class InversionJob:
                 return None
             known.append(one)
             metrics = one.get("metrics", {})
+            if self.alone:  # of many, the row of the earlier run said so
+                warn_again(self.editor, metrics, item)
             results.append(Result((*others, description), metrics, _summary(metrics)))
         return kept_row(item, self.base(item), known, results)
 
@@ -183,6 +185,12 @@ def write_inversion(
     save_latents_tuning(one.latents, base.parent)
     write_results(files, alone, overwrite)
     return tuple(files)
+
+
+def warn_again(editor: Editor, metrics: Mapping[str, float], item: Item) -> None:
+    """Tell of earlier results, too, that the reconstruction is unusually bad."""
+    if "mse" in metrics:
+        warn_if_unusual(editor.weights, metrics, item.path)
 
 
 def _summary(metrics: Mapping[str, float]) -> str:
@@ -286,5 +294,6 @@ __all__ = [
     "invert_photos",
     "join_folder",
     "kept_row",
+    "warn_again",
     "write_inversion",
 ]

@@ -300,9 +300,10 @@ def test_unusual_photos_are_warned_of(cli: Cli, portrait: Path, tmp_path: Path) 
     usual = usual_errors(weights)
     assert usual is not None and usual["mse"]["p99"] == pytest.approx(0.00199) and usual["images"] == 101
     assert load_header(weights.path("inverter")).fingerprint == fingerprint
-    result = cli("invert", portrait, "--weights", weights.folder, "--out", "again")
-    assert result.code == 0
-    assert "reconstructed badly" in result.err and "stkit faces" in result.err
+    for command in (("invert",), ("edit", *ONE)) * 2:  # the second time of what is kept
+        result = cli(command[0], portrait, *command[1:], "--weights", weights.folder, "--out", "again")
+        assert result.code == 0
+        assert "reconstructed badly" in result.err and "stkit faces" in result.err
 
 
 def test_preview_is_a_picture_in_text() -> None:
