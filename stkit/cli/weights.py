@@ -40,10 +40,10 @@ def group() -> typer.Typer:
 
 
 def _list() -> None:
-    from stkit.weights import find_weights, weights_names
+    from stkit.weights import DOWNLOADS, find_weights, weights_names
 
-    rows = []
-    for name, folder in weights_names().items():
+    names, rows = weights_names(), []
+    for name, folder in names.items():
         try:
             weights = find_weights(name)
         except StkitError as error:
@@ -51,6 +51,8 @@ def _list() -> None:
             continue
         size = sum(weights.path(kind).stat().st_size for kind in weights.kinds()) / 1e6
         rows.append((name, weights.domain, f"{weights.resolution} px", f"{size:.1f} MB", str(folder)))
+    for name in sorted(DOWNLOADS.keys() - names.keys()):
+        rows.append((name, "", "", DOWNLOADS[name], f"not downloaded yet: stkit weights download {name}"))
     print_table(("weights", "domain", "resolution", "size", "where"), rows)
 
 
@@ -74,7 +76,8 @@ def _show(name: str) -> None:
     rows = []
     for kind in weights.kinds():
         path = weights.path(kind)
-        rows.append((kind, load_header(path).architecture, f"{path.stat().st_size / 1e6:.1f} MB", path.name))
+        where = path.name if path.parent == weights.folder else str(path)
+        rows.append((kind, load_header(path).architecture, f"{path.stat().st_size / 1e6:.1f} MB", where))
     print_table(("kind", "architecture", "size", "file"), rows)
 
 

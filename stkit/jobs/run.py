@@ -25,6 +25,7 @@ from stkit.latents.latents import Latents, join_latents, load_latents
 from stkit.options import LayerRange, build_options
 from stkit.photo.paste import parse_blend
 from stkit.plugins import load_plugins
+from stkit.weights import weights_names
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are (0 when nobody knows)."""
@@ -77,7 +78,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     out = request.out or Path("out")
     listing = list_sources(sources, out, with_latents=True)
     _require_fitting(request, refine, listing)
-    editor = open_editor(request.domain, request.weights, request.device)
+    editor = open_editor(request.domain, request.weights or _weights_of(listing), request.device)
     references = _references(editor, request, tell)
     steps = edit_steps(editor, request, references)
     editor.try_steps(steps, references, request.seed)
@@ -97,6 +98,16 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
         return EditJob(editor, out, steps, references, request.seed, **edit, **shared)
 
     return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell)
+
+
+def _weights_of(listing: Listing) -> str | None:
+    """The weights that the latents were made with, where all sources are latents of the same ones and these are there.
+
+    So codes go on being edited after the domain's default weights have become others.
+    """
+    rows = [item.latents.provenance if item.latents is not None else () for item in listing.items]
+    named = {row.weights for of_item in rows for row in of_item}
+    return named.pop() if all(rows) and len(named) == 1 and named <= weights_names().keys() else None
 
 
 def edit_steps(editor: Editor, request: EditRequest, references: Latents | None = None) -> list[EditStep]:

@@ -62,3 +62,16 @@ def test_tunings_of_the_other_generator(cli: Cli, ffhq: Weights, mine: str, othe
     save_latents(dataclasses.replace(load_latents(path), tuning=tuning), path)
     line = error_line(cli("edit", path, "--method", "ganspace", "--attribute", "pc1"))
     require_both(line, find_weights(mine), find_weights(other))
+
+
+def test_latents_are_edited_with_the_weights_that_they_name(cli: Cli, ffhq: Weights, tiny_weights: Weights) -> None:
+    """Whatever the default is: first faces, since ffhq has no inverter here, then ffhq."""
+    paths = [sample(cli, "ffhq"), sample(cli, "faces")]
+    edit = ("--method", "sefa", "--attribute", "eig1")
+    assert [cli("edit", path, *edit).code for path in paths] == [0, 0]
+    shutil.rmtree(ffhq.folder)
+    shutil.copytree(tiny_weights.folder, ffhq.folder)
+    result = cli("edit", paths[1], *edit, "--strength", "2")
+    assert result.code == 0, result.err
+    mixed = cli("edit", *paths, *edit, "--out", "out")
+    assert mixed.code != 0
