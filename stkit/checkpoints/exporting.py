@@ -26,12 +26,12 @@ class Format:
 
 
 def _rosinality(weights: Weights, kind: str, path: Path) -> None:
-    _only_generator(kind, "rosinality")
+    _only_stylegan2(weights, kind, "rosinality")
     torch.save(export_rosinality_generator(load_tensors(weights.path(kind))[1]), path)
 
 
 def _nvidia_state(weights: Weights, kind: str, path: Path) -> None:
-    _only_generator(kind, "nvidia-state")
+    _only_stylegan2(weights, kind, "nvidia-state")
     torch.save(export_nvidia_generator(load_tensors(weights.path(kind))[1]), path)
 
 
@@ -46,9 +46,10 @@ def _onnx(weights: Weights, kind: str, path: Path) -> None:
     export_onnx(weights, kind, path)
 
 
-def _only_generator(kind: str, format_name: str) -> None:
-    if kind != "generator":
-        raise UsageError(f"format {format_name} is for generators; export the {kind} as safetensors or onnx")
+def _only_stylegan2(weights: Weights, kind: str, format_name: str) -> None:
+    if kind != "generator" or weights.header.architecture != "stylegan2":
+        what = kind if kind != "generator" else f"{weights.header.architecture} generator"
+        raise UsageError(f"format {format_name} is for StyleGAN2 generators; export the {what} as safetensors or onnx")
 
 
 FORMATS = {

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stkit.checkpoints.download import load_official
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
@@ -162,14 +163,16 @@ def new_header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
     shape = read_config(architecture, part.config, checkpoint.path)
     usual = "ffhq" if domain.name == "faces" and shape.img_resolution >= 256 else "domain"
     ffhq = (chosen.alignment or usual) == "ffhq"
+    digest = checkpoint.sha256()
+    known = next((official.licence for official in load_official().values() if official.sha256 == digest), None)
     return Header(
         kind=part.kind,
         architecture=part.architecture,
         config=part.config,
         domain=domain.name,
         alignment=AlignmentTemplate("ffhq") if ffhq else domain.template,
-        licence=chosen.licence or UNKNOWN_LICENCE,
-        notes={"imported from": checkpoint.path.name, "source sha256": checkpoint.sha256()},
+        licence=chosen.licence or known or UNKNOWN_LICENCE,
+        notes={"imported from": checkpoint.path.name, "source sha256": digest},
         shape=shape_values(shape),
     )
 

@@ -170,7 +170,7 @@ def test_exports_overwrite_nothing_and_name_what_there_is(tiny_weights: Weights,
         export_weights(tiny_weights, "rosinalty", tmp_path)
     with pytest.raises(UsageError, match="no part of weights 'tiny' named 'invert'"):
         export_weights(tiny_weights, "onnx", tmp_path, "invert")
-    with pytest.raises(UsageError, match="is for generators"):
+    with pytest.raises(UsageError, match="is for StyleGAN2 generators; export the inverter as safetensors or onnx"):
         export_weights(tiny_weights, "rosinality", tmp_path, "inverter")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
 

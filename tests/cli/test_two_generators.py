@@ -34,6 +34,8 @@ def test_samples_have_the_generators_size(cli: Cli, ffhq: Weights) -> None:
     (picture,) = Path("ffhq").glob("*.png")
     with Image.open(picture) as image:
         assert image.width >= 1024
+    line = error_line(cli("weights", "export", "ffhq", "--format", "rosinality"))
+    assert "is for StyleGAN2 generators; export the mobile-stylegan generator as" in line
 
 
 @pytest.mark.parametrize(("mine", "other"), [("faces", "ffhq"), ("ffhq", "faces")])
