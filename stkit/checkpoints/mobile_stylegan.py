@@ -27,6 +27,7 @@ from stkit.models.shapes import MobileStyleGANConfig
 _NAMES = ("MappingNetwork", "SynthesisNetwork")
 _LR_MUL = 0.01  # of the mapping network's layers
 _SLOPE = 0.2
+_DEEPEST = 8  # layers or blocks; a graph that bites its tail has more
 _SAMPLES = 10_000  # of which w_avg is the mean
 
 _HAAR = {"low": (math.sqrt(0.5), math.sqrt(0.5)), "high": (math.sqrt(0.5), -math.sqrt(0.5))}
@@ -94,7 +95,7 @@ class _Walk:
         """Whether a constant is `wanted`, or a row of it."""
         value = self.take(name)
         pattern = np.atleast_1d(np.asarray(wanted, np.float32))
-        if value.count % pattern.size or value.count > 2**16:
+        if not 0 < value.count <= 2**16 or value.count % pattern.size:
             raise WeightsError(f"{what} of {self.graph.name[:40]} has the shape {value.shape}")
         if not np.allclose(value.load().numpy().reshape(-1, pattern.size), pattern, rtol=1e-5, atol=0):
             raise WeightsError(f"{what} of {self.graph.name[:40]} is not {wanted}; stkit cannot run such a generator")
@@ -104,6 +105,11 @@ class _Walk:
         value = self.graph.layers[name].value
         if value is None or value.count != len(wanted) or value.load().flatten().tolist() != wanted:
             raise WeightsError(f"{self.graph.name[:40]} splits its channels otherwise than MobileStyleGAN")
+
+    def require_depth(self, depth: int) -> None:
+        """Whether a walk may go on after `depth` layers or blocks."""
+        if depth > _DEEPEST:
+            raise WeightsError(f"{self.graph.name[:40]} has more than {_DEEPEST} layers, or goes in a circle")
 
     def finish(self) -> None:
         """Whether all numbers were taken."""
@@ -125,6 +131,7 @@ def _read_mapping(graph: Graph) -> Numbers:
         bias, _ = walk.back(reshaped, "Reshape")
         name, weight = walk.back(product, "MatMul", transpose_a="false", transpose_b="true")
         layers.insert(0, (walk.take(weight), walk.take(bias)))
+        walk.require_depth(len(layers))
     z, normed = walk.back(name, "Multiply")
     walk.back(z, "Parameter", 0)
     one, inverse = walk.back(normed, "Multiply")
@@ -157,6 +164,7 @@ def _read_synthesis(graph: Graph) -> Numbers:
         name, up = _modulated(walk, _haar(walk, name), None)
         affine = {key.replace("affine", "up_affine"): value for key, value in up.items()}
         blocks.insert(0, {"": affine, "conv1.": first, "conv2.": second})
+        walk.require_depth(len(blocks))
     modulated, numbers = taken
     name, style = _modulated(walk, modulated, 9)
     tiled, _ = walk.back(name, "Tile")

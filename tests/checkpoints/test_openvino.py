@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import time
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -80,6 +82,34 @@ def test_networks_that_compute_something_else_are_refused(
     else:
         synthesis = write_synthesis(make_student(), **change)  # type: ignore[arg-type]
     assert said in refusal(write_folder(tmp_path / "other", mapping, synthesis))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_graph_that_goes_in_a_circle(place: int, networks: tuple[Writer, Writer], tmp_path: Path) -> None:
+    """The last layer, or block, takes what comes out of itself."""
+    network = networks[place]
+    path = write_folder(tmp_path / "ir", *networks) / f"{network.name}.xml"
+    active = re.findall(r'<layer id="(\d+)" name="PReLU', network.xml())
+    before, after = (int(active[0]) + 2, int(active[1]) + 2) if place == 0 else (int(active[-3]), int(active[-1]))
+    assert f'from-layer="{before}" from-port="2"' in network.xml()
+    path.write_text(network.xml().replace(f'from-layer="{before}" from-port', f'from-layer="{after}" from-port'))
+    assert "goes in a circle" in refusal(path.parent)
+
+
+def test_random_damage_ends_in_one_line_or_none(networks: tuple[Writer, Writer], tmp_path: Path) -> None:
+    random = Random(0)
+    folder = write_folder(tmp_path / "ir", *networks)
+    for _ in range(150):
+        network = random.choice(networks)
+        data = bytearray(network.xml().encode())
+        for _ in range(random.randrange(1, 4)):
+            at = random.randrange(len(data))
+            data[at : at + random.randrange(3)] = bytes(random.choice(b'<>"/=0123456789 azPM') for _ in range(2))
+        path = folder / f"{network.name}.xml"
+        path.write_bytes(data)
+        with contextlib.suppress(WeightsError):
+            open_checkpoint(folder)[1].parts[0].convert()
+        path.write_text(network.xml())
 
 
 def test_half_a_pair_is_told(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stkit.checkpoints.download import load_official
 from stkit.latents.latents import load_latents, save_latents
 from stkit.latents.tuning import Tuning, save_tuning
 from stkit.weights import Weights, find_weights, shipped_folder, tensors_fingerprint
@@ -77,3 +78,13 @@ def test_latents_are_edited_with_the_weights_that_they_name(cli: Cli, ffhq: Weig
     assert result.code == 0, result.err
     mixed = cli("edit", *paths, *edit, "--out", "out")
     assert mixed.code != 0
+
+
+def test_the_wheel_can_be_imported_under_any_name(cli: Cli, ffhq_wheel: Path) -> None:
+    told = cli("weights", "inspect", ffhq_wheel)
+    assert told.code == 0 and "MobileStyleGAN generator as OpenVINO IR" in told.out
+    done = cli("weights", "import", ffhq_wheel, "--name", "student")
+    assert done.code == 0, done.err
+    assert "generator; 1024 px, faces, aligned by ffhq" in done.out
+    header = find_weights("student").header
+    assert header.fingerprint == load_official()["ffhq"].fingerprint and header.licence.startswith("non-commercial")
