@@ -409,11 +409,16 @@ def verify_weights(weights: Weights) -> dict[str, str]:
 
 
 def write_manifest(root: Path) -> Path:
-    """Write `manifest.toml` for all weights folders under `root`: sha256 of each file. Raises OutputError."""
+    """Write `manifest.toml` for all weights folders under `root`: sha256 of each file that is shipped.
+
+    A generator of `DOWNLOADS` is not, though it may lie there while its parts are made. Raises OutputError.
+    """
     lines = ["# sha256 of every file of the weights folders beside this file, written by `python -m stkit.weights`."]
     for folder in sorted({path.parent for path in root.glob("[!.]*/*.safetensors")}):
         lines += ["", f"[{folder.name}]"]
-        lines += [f'"{path.name}" = "{file_sha256(path)}"' for path in sorted(folder.glob("*.safetensors"))]
+        fetched = {"generator.safetensors"} if folder.name in DOWNLOADS else set()
+        paths = [path for path in sorted(folder.glob("[!.]*.safetensors")) if path.name not in fetched]
+        lines += [f'"{path.name}" = "{file_sha256(path)}"' for path in paths]
     with atomic_path(root / "manifest.toml") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root / "manifest.toml"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stkit.weights import DOWNLOADS
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -30,6 +32,8 @@ def test_the_wheel_holds_all_packages_and_weights(unpacked: Path) -> None:
     for path in (ROOT / "weights").rglob("*.*"):
         assert (unpacked / "stkit" / "_weights" / path.relative_to(ROOT / "weights")).is_file(), path
     assert not (unpacked / "tests").exists()
+    for name in DOWNLOADS:
+        assert not (unpacked / "stkit" / "_weights" / name / "generator.safetensors").exists()
 
 
 def test_the_wheel_finds_its_plugins_and_weights(unpacked: Path, tmp_path: Path) -> None:
