@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stkit.errors import MissingPackageError
 from stkit.measure.lpips import LPIPS, load_lpips
+from stkit.models.generators import Generator
 from stkit.models.precision import autocast, channels_last
 from stkit.photo.images import resize_batch
 
@@ -20,33 +21,42 @@ _log = logging.getLogger("stkit")
 class Objective:
     """`l2` times the mean squared error plus `lpips` times LPIPS-Alex to one crop [1, 3, R, R] in [-1, 1].
 
-    LPIPS sees the images at `size` pixels and needs `network`; without it L2 is all.
+    LPIPS, the mean over its `sizes` in pixels, needs `network`; without it L2 is all.
     """
 
     crop: Tensor
     l2: float
     lpips: float
     network: LPIPS | None
-    size: int
+    sizes: tuple[int, ...]
     dtype: torch.dtype
-    maps: list[Tensor] = field(init=False)
+    maps: list[list[Tensor]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.maps = self._features(self.crop)
+        self.maps = [self._features(self.crop, size) for size in self.sizes]
 
     def __call__(self, image: Tensor) -> Tensor:
         """The loss of `image` [1, 3, R, R], a scalar; gradients flow to it."""
         loss = self.l2 * (image - self.crop).square().mean()
         if self.network is None:
             return loss
-        return loss + self.lpips * self.network.distance(self._features(image), self.maps).mean()
+        for size, maps in zip(self.sizes, self.maps, strict=True):
+            distance = self.network.distance(self._features(image, size), maps).mean()
+            loss = loss + self.lpips / len(self.sizes) * distance
+        return loss
 
-    def _features(self, image: Tensor) -> list[Tensor]:
+    def _features(self, image: Tensor, size: int) -> list[Tensor]:
         if self.network is None:
             return []
         with autocast(image.device, self.dtype):
-            maps = self.network.features(resize_batch(image, self.size))
+            maps = self.network.features(resize_batch(image, size))
         return [value.float() for value in maps]
+
+
+def seen_resolution(generator: Generator) -> int:
+    """Side in pixels at which codes are optimised: half the generator's, where that is cheap and shows enough."""
+    full = generator.config.img_resolution
+    return full // 2 if generator.exact_half and full >= 512 else full
 
 
 def perceptual_size(resolution: int) -> int:
@@ -65,4 +75,4 @@ def load_network(weight: float, device: torch.device) -> LPIPS | None:
         return None
 
 
-__all__ = ["Objective", "load_network", "perceptual_size"]
+__all__ = ["Objective", "load_network", "perceptual_size", "seen_resolution"]

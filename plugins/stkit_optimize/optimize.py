@@ -52,17 +52,20 @@ class Optimize(Inverter[OptimizeOptions]):
 
         from stkit.devices import fast_dtype
         from stkit.latents.latents import Latents
-        from stkit_optimize.objective import Objective, load_network, perceptual_size
+        from stkit.photo.images import resize_batch
+        from stkit_optimize.objective import Objective, load_network, perceptual_size, seen_resolution
         from stkit_optimize.projector import project
         from stkit_optimize.start import starting_codes, starting_generator
 
         generator = starting_generator(context)
         starts = starting_codes(crops, context, encode=options.space is LatentSpace.W_PLUS)  # [B, num_ws, w_dim]
         network = load_network(options.lpips, context.device)
-        dtype, size = fast_dtype(context.device), perceptual_size(context.weights.resolution)
+        dtype, seen = fast_dtype(context.device), seen_resolution(generator)
+        sizes = (perceptual_size(seen),)
         rows = []
         for i, crop in enumerate(crops.split(1)):
-            objective = Objective(crop.to(context.device), options.l2, options.lpips, network, size, dtype)
+            target = resize_batch(crop.to(context.device), seen)
+            objective = Objective(target, options.l2, options.lpips, network, sizes, dtype)
 
             def on_step(done: int, before: int = i * options.steps) -> None:
                 context.on_progress(before + done, len(crops) * options.steps)
@@ -94,7 +97,7 @@ def _optimize_w_plus(
     offset = torch.zeros_like(start).requires_grad_()  # in standard deviations of w
 
     def loss_at(step: int) -> torch.Tensor:
-        image = generator.synthesize(start + std * offset, dtype=objective.dtype)
+        image = generator.synthesize(start + std * offset, dtype=objective.dtype, resolution=objective.crop.shape[-1])
         return objective(image) + options.proximity * offset.square().mean()
 
     descend([offset], options.learning_rate, options.steps, options.patience, loss_at, on_step)

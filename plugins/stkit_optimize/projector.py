@@ -49,7 +49,9 @@ def project(
         left = max(0.0, 1 - step / (_NOISE_RAMP * options.steps))
         shake = size * left**2 * torch.randn(start.shape, generator=random).to(start)
         w = start + std * (offset + shake)
-        image = generator.synthesize(generator.broadcast(w[None]), dtype=objective.dtype)
+        image = generator.synthesize(
+            generator.broadcast(w[None]), dtype=objective.dtype, resolution=objective.crop.shape[-1]
+        )
         return objective(image) + options.noise * noise_regularisation(maps)
 
     # While the random steps last, the loss says little about what is gained.

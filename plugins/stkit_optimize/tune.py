@@ -32,10 +32,9 @@ def tune(crops: Tensor, pivots: Latents, options: PTIOptions, context: Inversion
     tuned = copy.deepcopy(before)
     parameters = [p.requires_grad_() for p in tuned.synthesis.parameters()]
     network, dtype = load_network(options.lpips, device), fast_dtype(device)
-    # Details are what tuning is for: LPIPS sees all of the picture's.
-    size = max(256 if context.weights.resolution > 64 else 2 * context.weights.resolution, context.weights.resolution)
+    sizes = tuning_sizes(context.weights.resolution)
     objectives = [
-        Objective(crop, options.l2, options.lpips, network, size, dtype) for crop in crops.to(device).split(1)
+        Objective(crop, options.l2, options.lpips, network, sizes, dtype) for crop in crops.to(device).split(1)
     ]
     codes = pivots.codes.to(device)
     w_plus = base.broadcast(codes) if pivots.space is LatentSpace.W else codes
@@ -60,6 +59,13 @@ def tune(crops: Tensor, pivots: Latents, options: PTIOptions, context: Inversion
     return tuning_between(base, tuned.requires_grad_(False), context.weights)
 
 
+def tuning_sizes(resolution: int) -> tuple[int, ...]:
+    """Where LPIPS sees the images: details are what tuning is for, so all of a small picture's, up to 512 px."""
+    if resolution > 512:
+        return (256, 512)
+    return (max(256 if resolution > 64 else 2 * resolution, resolution),)
+
+
 def neighbour(pivot: Tensor, other: Tensor, radius: float) -> Tensor:
     """`pivot` [num_ws, w_dim] moved towards w `other` [w_dim] by `radius` in the root mean square of its elements."""
     way = other - pivot
@@ -70,7 +76,7 @@ def _wanted(generator: Generator, codes: Tensor, options: PTIOptions, like: Obje
     """The objective whose crop is what `generator` gives for `codes`."""
     with torch.no_grad():
         image = generator.synthesize(codes, dtype=like.dtype)
-    return Objective(image, options.l2, options.lpips, like.network, like.size, like.dtype)
+    return Objective(image, options.l2, options.lpips, like.network, like.sizes, like.dtype)
 
 
 __all__ = ["neighbour", "tune"]

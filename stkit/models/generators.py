@@ -57,6 +57,8 @@ class Generator(nn.Module, Renderer):
 
     architecture: ClassVar[str]
     """Its name in the headers of weights files."""
+    exact_half: ClassVar[bool] = False
+    """Whether it renders half the resolution directly, exactly as the mean of 2 x 2 pixels of the full image."""
     config: Shape
     mapping: MappingNetwork
     synthesis: nn.Module

@@ -18,6 +18,7 @@ class MobileStyleGAN(Generator):
     """The generator."""
 
     architecture = "mobile-stylegan"
+    exact_half = True
 
     def __init__(self, config: MobileStyleGANConfig) -> None:
         super().__init__()

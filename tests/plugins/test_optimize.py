@@ -112,7 +112,7 @@ def test_w_optimises_noise_maps_of_its_own_and_leaves_the_generators(tmp_path: P
         if name.endswith("noise_strength"):
             value.fill_(0.5)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    wanted = objective.Objective(target(weights), 1.0, 0.0, None, 32, torch.float32)
+    wanted = objective.Objective(target(weights), 1.0, 0.0, None, (32,), torch.float32)
     options = changed(L2, space=LatentSpace.W, steps=3)
     w = project(generator, wanted, generator.w_avg, options, 0, True, lambda done: None)
     assert w.shape == (1, weights.w_dim) and torch.isfinite(w).all()
@@ -155,14 +155,14 @@ def test_without_lpips_weights_l2_is_all_and_it_is_said(
     assert objective.load_network(0.8, CPU) is None
     assert "by L2 alone" in caplog.text and "pip install" in caplog.text
     crop = torch.zeros(1, 3, 16, 16)
-    assert objective.Objective(crop, 2.0, 0.8, None, 32, torch.float32)(crop + 0.5) == pytest.approx(0.5)
+    assert objective.Objective(crop, 2.0, 0.8, None, (32,), torch.float32)(crop + 0.5) == pytest.approx(0.5)
 
 
 def test_the_objective_is_l2_and_lpips() -> None:
     crop, image = torch.zeros(1, 3, 32, 32), torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
     network = objective.load_network(0.8, CPU)
     assert network is not None
-    wanted = objective.Objective(crop, 2.0, 0.8, network, 32, torch.float32)
+    wanted = objective.Objective(crop, 2.0, 0.8, network, (32,), torch.float32)
     expected = 2 * (image - crop).square().mean() + 0.8 * network(image, crop).mean()
     torch.testing.assert_close(wanted(image), expected)
     assert [objective.perceptual_size(side) for side in (16, 128, 256, 1024)] == [32, 256, 256, 256]
