@@ -23,14 +23,30 @@ class OptimizeOptions(Options):
 
     space: LatentSpace = pydantic.Field(default=LatentSpace.W_PLUS, description="w (one code for all layers) or w_plus")
     steps: int = pydantic.Field(default=200, ge=1, description="at most so many")
-    learning_rate: float = pydantic.Field(default=0.05, gt=0, description="of Adam, between its ramps")
+    learning_rate: float | None = pydantic.Field(
+        default=None, gt=0, description="of Adam, between its ramps; by default 0.05, and 0.2 from 512 px on"
+    )
     l2: float = pydantic.Field(default=2.0, ge=0, description="weight of the mean squared error")
-    lpips: float = pydantic.Field(default=0.8, ge=0, description="weight of LPIPS-Alex")
+    lpips: float | None = pydantic.Field(
+        default=None, ge=0, description="weight of LPIPS-Alex; by default 0.8, and 2 from 512 px on"
+    )
     proximity: float = pydantic.Field(
         default=0.02, ge=0, description="w_plus: weight of the squared way from the start"
     )
     noise: float = pydantic.Field(default=1e5, ge=0, description="w: weight of the noise regularisation")
     patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
+
+    def rate(self, resolution: int) -> float:
+        """The learning rate for a generator of that resolution."""
+        return self.learning_rate or (0.2 if self._is_far(resolution) else 0.05)
+
+    def lpips_weight(self, resolution: int) -> float:
+        """The weight of LPIPS for a generator of that resolution."""
+        return (2.0 if self._is_far(resolution) else 0.8) if self.lpips is None else self.lpips
+
+    def _is_far(self, resolution: int) -> bool:
+        # A face of 1024 px has far to go in W+: with the small generators' values 60 steps leave twice the LPIPS.
+        return self.space is LatentSpace.W_PLUS and resolution >= 512
 
 
 class Optimize(Inverter[OptimizeOptions]):
@@ -59,13 +75,14 @@ class Optimize(Inverter[OptimizeOptions]):
 
         generator = starting_generator(context)
         starts = starting_codes(crops, context, encode=options.space is LatentSpace.W_PLUS)  # [B, num_ws, w_dim]
-        network = load_network(options.lpips, context.device)
+        lpips = options.lpips_weight(context.weights.resolution)
+        network = load_network(lpips, context.device)
         dtype, seen = fast_dtype(context.device), seen_resolution(generator)
         sizes = (perceptual_size(seen),)
         rows = []
         for i, crop in enumerate(crops.split(1)):
             target = resize_batch(crop.to(context.device), seen)
-            objective = Objective(target, options.l2, options.lpips, network, sizes, dtype)
+            objective = Objective(target, options.l2, lpips, network, sizes, dtype)
 
             def on_step(done: int, before: int = i * options.steps) -> None:
                 context.on_progress(before + done, len(crops) * options.steps)
@@ -100,7 +117,8 @@ def _optimize_w_plus(
         image = generator.synthesize(start + std * offset, dtype=objective.dtype, resolution=objective.crop.shape[-1])
         return objective(image) + options.proximity * offset.square().mean()
 
-    descend([offset], options.learning_rate, options.steps, options.patience, loss_at, on_step)
+    rate = options.rate(generator.config.img_resolution)
+    descend([offset], rate, options.steps, options.patience, loss_at, on_step)
     return (start + std * offset).detach()
 
 

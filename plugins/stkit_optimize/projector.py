@@ -56,7 +56,8 @@ def project(
 
     # While the random steps last, the loss says little about what is gained.
     patience = 0 if explore else options.patience
-    descend([offset, *maps], options.learning_rate, options.steps, patience, loss_at, on_step)
+    rate = options.rate(generator.config.img_resolution)
+    descend([offset, *maps], rate, options.steps, patience, loss_at, on_step)
     return (start + std * offset).detach()[None]
 
 

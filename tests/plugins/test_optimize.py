@@ -16,7 +16,7 @@ from stkit_optimize.optimize import Optimize, OptimizeOptions
 from stkit_optimize.projector import noise_regularisation, project
 from stkit_optimize.pti import PTI, PTIOptions
 from stkit_optimize.start import w_spread
-from stkit_optimize.tune import neighbour
+from stkit_optimize.tune import neighbour, tuning_sizes
 from torch import Tensor
 
 from stkit.contracts.framing import picture_box
@@ -323,3 +323,18 @@ def test_optimising_after_pti_goes_on_with_the_tuned_generator(editor: Editor, t
     further = Optimize().invert(target(tiny_weights), L2, context)
     assert further.tuning is latents.tuning
     assert error(editor, further, target(tiny_weights)) < error(editor, latents, target(tiny_weights))
+
+
+def test_large_generators_are_optimised_at_half_size_with_longer_steps(ffhq: Weights) -> None:
+    generator = load_generator(ffhq)
+    assert objective.seen_resolution(generator) == 512
+    options = OptimizeOptions()
+    assert (options.rate(1024), options.lpips_weight(1024)) == (0.2, 2.0)
+    assert (options.rate(128), options.lpips_weight(128)) == (0.05, 0.8)
+    assert changed(options, learning_rate=0.01, lpips=0.0).rate(1024) == 0.01
+    assert changed(options, lpips=0.0).lpips_weight(1024) == 0.0
+
+
+@pytest.mark.parametrize("resolution, sizes", [(1024, (256, 512)), (512, (512,)), (128, (256,)), (16, (32,))])
+def test_tuning_sees_details_up_to_512_px(resolution: int, sizes: tuple[int, ...]) -> None:
+    assert tuning_sizes(resolution) == sizes
