@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from stkit.checkpoints.stored import StoredTensor, as_tensor
+from stkit.checkpoints.stored import StoredTensor, as_tensor, require_own_numbers
 from stkit.errors import WeightsError
 from stkit.weights import Header
 
@@ -91,6 +91,7 @@ def take(
     found = {key: tuple(value.shape) for key, value in state.items() if key not in ignored}
     if found != expected:
         raise WeightsError(f"no {what} that stkit knows: {difference(expected, found)}")
+    require_own_numbers(state[key] for key in found)
     out = {}
     for name, entry in layout.items():
         value = as_tensor(state[entry.key])

@@ -6,6 +6,7 @@ walked to through the modules' `_parameters`, `_buffers` and `_modules`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,8 +16,8 @@ from torch import Tensor
 from stkit.checkpoints.generators import check_filters, fir_filter, generator_part, generator_shapes, make_config
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
-from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Record
+from stkit.checkpoints.walk import module_tensors
 from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
 
@@ -32,7 +33,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
         content = content["tensors"]
     network = content.get("G_ema", content.get("G"))
     if isinstance(network, Record):
-        state: State = dict(module_tensors(network))
+        state: State = module_tensors(network, _own_tensors, lambda module: _entries(module, "_modules"), ".")
         source = "G_ema" if "G_ema" in content else "G"
     else:
         state, source = network if isinstance(network, dict) else content, "a state of the generator"
@@ -51,22 +52,6 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
     )
 
 
-def module_tensors(record: Record, prefix: str = "") -> Iterator[tuple[str, StoredTensor]]:
-    """Names and tensors of a pickled torch module, by what its state says. Raises WeightsError."""
-    state = module_state(record)
-    for group in ("_parameters", "_buffers"):
-        for name, value in _entries(state, group):
-            if isinstance(value, StoredTensor):
-                yield prefix + str(name), value
-            elif value is not None:
-                raise WeightsError(f"{prefix}{name} is not a plain tensor")
-    for name, child in _entries(state, "_modules"):
-        if isinstance(child, Record):
-            if prefix.count(".") > 20:
-                raise WeightsError("modules nested deeper than any generator")
-            yield from module_tensors(child, f"{prefix}{name}.")
-
-
 def module_state(record: Record) -> Mapping[str, Any]:
     """The attributes of a pickled object, behind NVIDIA's persistence or not."""
     state = record.state
@@ -75,8 +60,12 @@ def module_state(record: Record) -> Mapping[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _entries(state: Mapping[str, Any], group: str) -> Iterator[tuple[Any, Any]]:
-    entries = state.get(group)
+def _own_tensors(module: Record) -> Iterator[tuple[Any, Any]]:
+    return itertools.chain(_entries(module, "_parameters"), _entries(module, "_buffers"))
+
+
+def _entries(module: Record, group: str) -> Iterator[tuple[Any, Any]]:
+    entries = module_state(module).get(group)
     return iter(entries.items() if isinstance(entries, dict) else ())
 
 
@@ -147,7 +136,6 @@ __all__ = [
     "export_nvidia_generator",
     "infer_nvidia_generator",
     "module_state",
-    "module_tensors",
     "nvidia_layout",
     "recognise",
 ]

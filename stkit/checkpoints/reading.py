@@ -7,12 +7,12 @@ at a place in the file whose bounds are checked, read when they are asked for.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import mmap
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,33 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from stkit.checkpoints.openvino import is_openvino, read_openvino, source_files
+from stkit.checkpoints.budget import Budget
+from stkit.checkpoints.names import is_hostile
+from stkit.checkpoints.openvino import DAMAGED_ZIP, is_openvino, open_zip, read_openvino, source_files
 from stkit.checkpoints.records import Storages, plain
-from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
+from stkit.checkpoints.stored import ITEM_SIZES, Read, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, read_pickle
 from stkit.errors import WeightsError
 from stkit.files import file_sha256
 
 OPENVINO = "OpenVINO IR"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_MAX_HEADER = 16 * 2**20  # bytes of a safetensors file's header
 _MAX_STRUCTURE = 256 * 2**20  # bytes of a zip's data.pkl: all but the numbers
-
-_HARMLESS = {
-    "argparse": {"Namespace"},
-    "collections": {"OrderedDict", "defaultdict", "deque", "Counter"},
-    "copyreg": {"_reconstructor"},
-    "copy_reg": {"_reconstructor"},
-    "_codecs": {"encode"},
-    "pathlib": {"Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"},
-    "datetime": {"date", "datetime", "timedelta"},
-    "types": {"SimpleNamespace"},
-    "enum": {"Enum"},
-    "builtins": {"set", "frozenset", "object", "dict", "list", "tuple", "int", "float", "str", "bool", "bytes",
-                 "bytearray", "complex", "slice", "range"},
-    "__builtin__": {"set", "frozenset", "object", "dict", "list", "tuple", "int", "float", "str", "long", "unicode",
-                    "bytearray"},
-    "__main__": None,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +75,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"cannot read {path}: {error}") from None
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
-    hostile = tuple(sorted(str(name) for name in names if _is_hostile(name)))
+    hostile = tuple(sorted(str(name) for name in names if is_hostile(name)))
     return Checkpoint(path, container, content, tuple(sorted(map(str, names))), hostile)
 
 
@@ -100,13 +86,6 @@ def refuse_hostile(checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} would run {', '.join(checkpoint.hostile[:5])} in programs that load it, which no "
             "honest checkpoint does; nothing of it was run here, delete it"
         )
-
-
-def _is_hostile(name: Name) -> bool:
-    allowed = _HARMLESS.get(name.module, set())
-    root = name.module.partition(".")[0]
-    python = root in sys.stdlib_module_names or root in ("__builtin__", "builtins", "commands", "os", "posix", "nt")
-    return python and allowed is not None and name.name not in allowed
 
 
 def _sniff(start: bytes, path: Path) -> tuple[str, Callable[[Path, set[Name]], Any]]:
@@ -129,8 +108,9 @@ def _sniff(start: bytes, path: Path) -> tuple[str, Callable[[Path, set[Name]], A
 
 
 def _read_zip(path: Path, names: set[Name]) -> Any:
+    size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
             if len(pickles) != 1 or len(entries) != len(archive.infolist()):
@@ -140,42 +120,76 @@ def _read_zip(path: Path, names: set[Name]) -> Any:
                 raise WeightsError(f"its structure alone takes more than {_MAX_STRUCTURE:,} bytes")
             if any(entry.compress_type or entry.flag_bits & 1 for entry in entries.values()):
                 raise WeightsError("compressed or encrypted entries, which torch.save does not write")
+            if sum(entry.file_size for entry in entries.values()) > size:
+                raise WeightsError("entries that lie over each other, or beyond its end; download or copy it again")
             if entries.get(root + "byteorder") and archive.read(root + "byteorder").strip() != b"little":
                 raise WeightsError("it was written on a big-endian machine; write it again on another")
             structure = archive.read(pickles[0])
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error, zlib.error) as error:
+    except DAMAGED_ZIP as error:
         raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
+    readers: dict[str, Read] = {}
 
     def storage(key: str, dtype: str, count: int) -> Storage:
         entry = entries.get(f"{root}data/{key}")
         if entry is None or entry.file_size != count * ITEM_SIZES[dtype]:
             raise WeightsError(f"the numbers of storage {key[:40]} are missing or of another size")
-        return Storage(dtype, count, lambda: _zip_entry(path, entry))
+        return Storage(dtype, count, readers.setdefault(key, _ZipEntry(path, entry).read))
 
-    return plain(read_pickle(io.BytesIO(structure), names), storage)
+    budget = Budget(size)
+    return plain(read_pickle(io.BytesIO(structure), names, budget), budget, storage)
 
 
-def _zip_entry(path: Path, entry: zipfile.ZipInfo) -> bytes:
-    """The bytes of an uncompressed entry, its checksum verified."""
-    with path.open("rb") as file:
-        file.seek(entry.header_offset)
-        header = file.read(30)
-        if len(header) == 30 and header[:4] == b"PK\x03\x04":
-            name, extra = struct.unpack("<HH", header[26:])
-            file.seek(name + extra, io.SEEK_CUR)
-            data = file.read(entry.file_size)
-            if zlib.crc32(data) == entry.CRC:
+class _ZipEntry:
+    """An uncompressed entry, whose checksum is verified before the first part of it is given out."""
+
+    def __init__(self, path: Path, entry: zipfile.ZipInfo) -> None:
+        self.path = path
+        self.entry = entry
+        self._verified = False
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Raises WeightsError when it is damaged."""
+        with self.path.open("rb") as file:
+            start = self._start(file)
+            if length == self.entry.file_size:
+                file.seek(start)
+                data = file.read(length)
+                self._require(zlib.crc32(data))
                 return data
-    raise WeightsError(f"cannot read {path}: damaged at {entry.filename[:60]}; download or copy it again")
+            if not self._verified:
+                file.seek(start)
+                checksum, left = 0, self.entry.file_size
+                while left and (block := file.read(min(left, 2**20))):
+                    checksum, left = zlib.crc32(block, checksum), left - len(block)
+                self._require(checksum)
+            file.seek(start + offset)
+            return file.read(length)
+
+    def _start(self, file: IO[bytes]) -> int:
+        place = self.entry.header_offset
+        if 0 <= place < self.path.stat().st_size:
+            file.seek(place)
+            header = file.read(30)
+            if len(header) == 30 and header[:4] == b"PK\x03\x04":
+                name, extra = struct.unpack("<HH", header[26:])
+                return int(place + 30 + name + extra)
+        raise self._damaged()
+
+    def _require(self, checksum: int) -> None:
+        if checksum != self.entry.CRC:
+            raise self._damaged()
+        self._verified = True
+
+    def _damaged(self) -> WeightsError:
+        return WeightsError(
+            f"cannot read {self.path}: damaged at {self.entry.filename[:60]}; download or copy it again"
+        )
 
 
 def _read_pickle_file(path: Path, names: set[Name]) -> Any:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-
-        def span(offset: int, length: int) -> Callable[[], bytes]:
-            return lambda: _span(path, offset, length)
-
-        return read_pickles(cast("IO[bytes]", data), len(data), span, names)
+        budget = Budget(len(data))
+        return read_pickles(cast("IO[bytes]", data), len(data), functools.partial(_span, path), names, budget)
 
 
 def _span(path: Path, offset: int, length: int) -> bytes:
@@ -184,55 +198,50 @@ def _span(path: Path, offset: int, length: int) -> bytes:
         return file.read(length)
 
 
-def read_pickles(
-    file: IO[bytes],
-    size: int,
-    span: Callable[[int, int], Callable[[], bytes | memoryview]],
-    names: set[Name],
-    nested: bool = False,
-) -> Any:
+def read_pickles(file: IO[bytes], size: int, span: Read, names: set[Name], budget: Budget, nested: bool = False) -> Any:
     """A plain pickle, or a file of torch's format before 1.6: magic number, version, system, object, keys, numbers.
 
-    `span(offset, length)` gives the reader of a part of the file. `nested` is for such a file inside a
-    pickle, which may hold nothing that nests again.
+    `span` reads a part of the file. `nested` is for such a file inside a pickle, which may hold nothing that nests
+    again, and takes from the same `budget`.
     """
-    first = read_pickle(file, names)
+    inside = None if nested else functools.partial(_read_nested, names, budget)
+    first = read_pickle(file, names, budget)
     if first != _LEGACY_MAGIC:
-        return plain(first, None, None if nested else _nested_reader(names))
-    read_pickle(file, names)
-    read_pickle(file, names)
-    content = read_pickle(file, names)
-    keys = read_pickle(file, names)
+        return plain(first, budget, None, inside)
+    read_pickle(file, names, budget)
+    read_pickle(file, names, budget)
+    content = read_pickle(file, names, budget)
+    keys = read_pickle(file, names, budget)
     offset, places = file.tell(), dict[str, int]()
-    requested: dict[str, tuple[str, int]] = {}
+    requested: dict[str, Storage] = {}
 
     def storage(key: str, dtype: str, count: int) -> Storage:
         # The numbers follow in the order of `keys`, with sizes that only the references tell: placed below.
-        if requested.setdefault(key, (dtype, count)) != (dtype, count):
+        known = requested.setdefault(key, Storage(dtype, count, lambda at, length: span(places[key] + at, length)))
+        if (known.dtype, known.count) != (dtype, count):
             raise WeightsError(f"storage {key[:40]} is used as two types")
-        return Storage(dtype, count, lambda: span(places[key], count * ITEM_SIZES[dtype])())
+        return known
 
-    result = plain(content, storage, None if nested else _nested_reader(names))
+    result = plain(content, budget, storage, inside)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(requested) - set(keys):
         raise WeightsError("damaged: storages that the file does not list")
     for key in keys:
         if key not in requested:
             raise WeightsError(f"storage {key[:40]} is listed but not used")
-        dtype, count = requested[key]
+        own = requested[key]
         file.seek(offset)
-        if offset + 8 + count * ITEM_SIZES[dtype] > size or file.read(8) != struct.pack("<q", count):
+        if offset + 8 + own.size > size or file.read(8) != struct.pack("<q", own.count):
             raise WeightsError("damaged or cut short; download or copy it again")
         places[key] = offset + 8
-        offset += 8 + count * ITEM_SIZES[dtype]
+        offset += 8 + own.size
     return result
 
 
-def _nested_reader(names: set[Name]) -> Callable[[bytes], Any]:
-    def read(data: bytes) -> Any:
-        view = memoryview(data)
-        return read_pickles(io.BytesIO(data), len(data), lambda at, length: lambda: view[at : at + length], names, True)
-
-    return read
+def _read_nested(names: set[Name], budget: Budget, data: bytes) -> Any:
+    view = memoryview(data)
+    return read_pickles(
+        io.BytesIO(data), len(data), lambda at, length: view[at : at + length], names, budget, nested=True
+    )
 
 
 def _read_safetensors(path: Path, names: set[Name]) -> Any:
@@ -242,12 +251,14 @@ def _read_safetensors(path: Path, names: set[Name]) -> Any:
     dtypes = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
               "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:  # checks the header and all offsets
-            metadata = dict(file.metadata() or {})
         with path.open("rb") as raw:
             (length,) = struct.unpack("<Q", raw.read(8))
-            header: Mapping[str, Any] = json.loads(raw.read(length))
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
+            if _MAX_HEADER < length < path.stat().st_size:
+                raise WeightsError(f"its header takes more than {_MAX_HEADER:,} bytes")
+            header: Mapping[str, Any] = json.loads(raw.read(min(length, _MAX_HEADER)))
+        with safetensors.safe_open(path, framework="numpy") as file:  # checks the header and all offsets
+            metadata = dict(file.metadata() or {})
+    except (OSError, safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
     tensors: dict[str, StoredTensor] = {}
     for name, entry in header.items():
@@ -257,13 +268,14 @@ def _read_safetensors(path: Path, names: set[Name]) -> Any:
         if dtype is None:
             raise WeightsError(f"tensor {name[:60]} is of type {entry['dtype']}, which stkit does not read")
         start, end = entry["data_offsets"]
-        storage = Storage(dtype, (end - start) // ITEM_SIZES[dtype], _place(path, 8 + length + start, end - start))
+        read = functools.partial(_part, path, 8 + length + start)
+        storage = Storage(dtype, (end - start) // ITEM_SIZES[dtype], read)
         tensors[name] = contiguous(storage, entry["shape"])
     return {"tensors": tensors, "metadata": metadata}
 
 
-def _place(path: Path, offset: int, length: int) -> Callable[[], bytes]:
-    return lambda: _span(path, offset, length)
+def _part(path: Path, start: int, offset: int, length: int) -> bytes:
+    return _span(path, start + offset, length)
 
 
 __all__ = ["OPENVINO", "Checkpoint", "Storages", "read_checkpoint", "read_pickles", "refuse_hostile"]

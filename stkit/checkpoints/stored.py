@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,26 @@ ITEM_SIZES = {
     "uint8": 1, "bool": 1,
 }  # fmt: skip
 
+_MAX_DIMENSIONS = 16
+_MAX_EMPTY = 2**40  # of the sizes of a tensor without numbers, those of 0 aside
+_SHARED = 4
+
+Read = Callable[[int, int], bytes | memoryview]
+"""Gives `length` bytes from `offset` on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """A flat run of numbers: `read()` gives its bytes, low first."""
+    """A flat run of `count` numbers, low byte first; tensors that share them have the same `read`."""
 
     dtype: str
     count: int
-    read: Callable[[], bytes | memoryview]
+    read: Read
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.count * ITEM_SIZES[self.dtype]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +50,17 @@ class StoredTensor:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        numbers = (self.offset, *self.shape, *self.stride)
         plausible = (
-            all(type(x) is int and 0 <= x < 2**48 for x in numbers)
-            and len(self.shape) == len(self.stride) <= 16
+            _plausible_shape(self.shape)
+            and _are_sizes(self.stride)
+            and _are_sizes((self.offset,))
+            and len(self.shape) == len(self.stride)
             and self.storage.dtype in ITEM_SIZES
         )
         if plausible and self.count:
-            last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
-            plausible = self.count <= self.storage.count and last < self.storage.count
+            plausible = self.count <= self.storage.count and self._last < self.storage.count
         if not plausible:
-            raise WeightsError(f"a tensor of shape {str(self.shape)[:60]} that does not fit the data stored for it")
+            raise _misfit(self.shape)
 
     @property
     def dtype(self) -> str:
@@ -60,6 +72,16 @@ class StoredTensor:
         """How many numbers it has."""
         return math.prod(self.shape)
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.count * ITEM_SIZES[self.dtype]
+
+    @property
+    def _last(self) -> int:
+        """The place in the storage of its last number."""
+        return self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+
     def load(self) -> Tensor:
         """The numbers, as a contiguous tensor on the CPU. Raises WeightsError when the file is damaged there."""
         import torch
@@ -67,21 +89,23 @@ class StoredTensor:
         dtype: torch.dtype = getattr(torch, self.dtype)
         if not self.count:
             return torch.empty(self.shape, dtype=dtype)
-        data = bytearray(self.storage.read())
-        if len(data) != self.storage.count * ITEM_SIZES[self.dtype]:
+        width = ITEM_SIZES[self.dtype]
+        length = (self._last + 1 - self.offset) * width
+        data = bytearray(self.storage.read(self.offset * width, length))
+        if len(data) != length:
             raise WeightsError("the file ends inside a tensor")
         flat = torch.frombuffer(data, dtype=dtype)
-        view = flat.as_strided(self.shape, self.stride, self.offset)
-        if self.count == self.storage.count and view.is_contiguous():
+        view = flat.as_strided(self.shape, self.stride)
+        if self.count == len(flat) and view.is_contiguous():
             return flat.view(self.shape)  # not `view`: the steps of dimensions of size 1 may be any
         return view.clone(memory_format=torch.contiguous_format)
 
 
 def contiguous(storage: Storage, shape: Sequence[Any], fortran: bool = False) -> StoredTensor:
     """The whole `storage` in the given shape, the last index running fastest, or the first with `fortran`."""
+    if not _plausible_shape(shape) or math.prod(shape) != storage.count:
+        raise _misfit(shape)
     sizes = tuple(shape)
-    if not all(type(size) is int and 0 <= size < 2**48 for size in sizes) or math.prod(sizes) != storage.count:
-        raise WeightsError(f"a tensor of shape {str(sizes)[:60]} that does not fit the data stored for it")
     stride, steps = 1, []
     for size in sizes if fortran else reversed(sizes):
         steps.append(stride)
@@ -90,8 +114,37 @@ def contiguous(storage: Storage, shape: Sequence[Any], fortran: bool = False) ->
 
 
 def as_tensor(value: StoredTensor | Tensor) -> Tensor:
-    """The numbers of a tensor, wherever it is."""
-    return value.load() if isinstance(value, StoredTensor) else value
+    """The numbers of a tensor, wherever it is. Raises WeightsError for what is none."""
+    if isinstance(value, StoredTensor):
+        return value.load()
+    if not hasattr(value, "detach"):
+        raise WeightsError(f"a {type(value).__name__} where a tensor belongs")
+    return value
 
 
-__all__ = ["ITEM_SIZES", "Storage", "StoredTensor", "as_tensor", "contiguous"]
+def require_own_numbers(tensors: Iterable[StoredTensor | Tensor]) -> None:
+    """Raise WeightsError when tensors that share numbers take much more room once each has its own."""
+    stored = [value for value in tensors if isinstance(value, StoredTensor)]
+    there = {id(value.storage.read): value.storage.size for value in stored}
+    if sum(value.size for value in stored) > _SHARED * sum(there.values()) + 2**26:
+        raise WeightsError(f"{len(stored)} tensors of it share the same numbers, which no checkpoint does")
+
+
+def _are_sizes(values: Any) -> bool:
+    return (
+        isinstance(values, (tuple, list))
+        and len(values) <= _MAX_DIMENSIONS
+        and all(type(value) is int and 0 <= value < 2**48 for value in values)
+    )
+
+
+def _plausible_shape(shape: Any) -> bool:
+    return _are_sizes(shape) and (0 not in shape or math.prod(size or 1 for size in shape) <= _MAX_EMPTY)
+
+
+def _misfit(shape: Any) -> WeightsError:
+    said = f" of shape {tuple(shape)}" if _are_sizes(shape) else ""
+    return WeightsError(f"a tensor{said} that does not fit the data stored for it")
+
+
+__all__ = ["ITEM_SIZES", "Storage", "StoredTensor", "as_tensor", "contiguous", "require_own_numbers"]

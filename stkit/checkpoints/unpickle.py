@@ -9,15 +9,18 @@ allow-list knows (tensors, arrays, dictionaries) into data; all others stay as t
 from __future__ import annotations
 
 import pickletools
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from stkit.checkpoints.budget import Budget
 from stkit.errors import WeightsError
 
-_MAX_OPERATIONS = 1_000_000  # ten times what a checkpoint takes; each can cost a hundred bytes and 20 microseconds
 _MAX_NAMES = 10_000
-_SCALARS = (str, bytes, int, float, bool, type(None))
+_MAX_NAME = 500
+_MAX_BITS = 1_000
+_MAX_KEY = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Record:
     """An object that unpickling would have made by calling `maker` with `args`: nothing but a note of it.
 
@@ -59,16 +62,28 @@ class Persistent:
 
 
 class _OddKey:
-    """Stands for a dictionary key that is not a plain scalar; hashing nested tuples can take forever."""
+    """Stands for a dictionary key that is not a plain scalar."""
 
 
-def read_pickle(file: IO[bytes], names: set[Name]) -> Any:
+def plain_key(key: Any) -> Any:
+    """`key` of a dictionary, or an `_OddKey` for what can make looking things up take forever.
+
+    Nested tuples are hashed again each time, and integers can be made to have one hash.
+    """
+    if isinstance(key, (str, bytes)):
+        usual = len(key) <= _MAX_KEY
+    else:
+        usual = isinstance(key, (float, type(None))) or (isinstance(key, int) and abs(key) < 2**60)
+    return key if usual else _OddKey()
+
+
+def read_pickle(file: IO[bytes], names: set[Name], budget: Budget) -> Any:
     """The object of one pickle in `file`, which is left behind its end; what it names is added to `names`.
 
-    Raises WeightsError for anything that is not a complete, plausible pickle.
+    Raises WeightsError for anything that is not a complete, plausible pickle, and when `budget` is spent.
     """
     try:
-        return _Machine(names).run(pickletools.genops(file))
+        return _Machine(names, budget).run(pickletools.genops(file))
     except WeightsError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError, AttributeError) as error:
@@ -77,18 +92,22 @@ def read_pickle(file: IO[bytes], names: set[Name]) -> Any:
 
 
 class _Machine:
-    def __init__(self, names: set[Name]) -> None:
+    def __init__(self, names: set[Name], budget: Budget) -> None:
         self.names = names
+        self.budget = budget
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, operations: Iterator[tuple[Any, Any, int | None]]) -> Any:
-        for count, (operation, argument, _) in enumerate(operations):
-            if count > _MAX_OPERATIONS:
-                raise WeightsError(f"pickle of more than {_MAX_OPERATIONS:,} operations, which no checkpoint needs")
+        for operation, argument, _ in operations:
+            self.budget.step()
             if operation.name == "STOP":
                 return self.pop()
+            if isinstance(argument, str):
+                self.budget.copy(sys.getsizeof(argument) - len(argument))  # four bytes a letter, if one is rare
+            elif isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+                raise WeightsError(f"pickle with an integer of {argument.bit_length():,} bits")
             self.step(operation.name, argument)
         raise ValueError("no end")
 
@@ -188,7 +207,10 @@ class _Machine:
                 push(Record(maker, tuple(args)))
             case "NEWOBJ_EX":
                 keywords, args, maker = self.pop(), self.pop(), self.pop()
-                push(Record(maker, tuple(args), entries=dict(keywords)))
+                if not isinstance(args, tuple) or not isinstance(keywords, dict):
+                    raise ValueError("arguments that are not a tuple and a dictionary")
+                self.budget.step(len(keywords))
+                push(Record(maker, args, entries=dict(keywords)))
             case "REDUCE" | "NEWOBJ":
                 args, maker = self.pop(), self.pop()
                 if not isinstance(args, tuple):
@@ -203,6 +225,8 @@ class _Machine:
     def name(self, module: Any, name: Any) -> Name:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a global whose name is not text")
+        if len(module) + len(name) > _MAX_NAME:
+            raise WeightsError(f"pickle that names a class in more than {_MAX_NAME} letters")
         found = Name(module, name)
         self.names.add(found)
         if len(self.names) > _MAX_NAMES:
@@ -222,7 +246,7 @@ class _Machine:
         if not isinstance(target, dict) or len(values) % 2:
             raise ValueError("entries for something that is not a dictionary")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            target[key if isinstance(key, _SCALARS) else _OddKey()] = value
+            target[plain_key(key)] = value
 
 
-__all__ = ["Name", "Persistent", "Record", "read_pickle"]
+__all__ = ["Name", "Persistent", "Record", "plain_key", "read_pickle"]

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stkit.checkpoints.budget import Budget
 from stkit.checkpoints.reading import read_checkpoint, read_pickles
 from stkit.checkpoints.stored import ITEM_SIZES, StoredTensor
 from stkit.errors import WeightsError
@@ -142,7 +143,9 @@ def test_many_tensors_with_attributes(save: Save, tmp_path: Path) -> None:
 def test_ordered_dictionaries_of_python_2_keep_what_they_share() -> None:
     """Python 2 writes the pairs as an argument."""
     payload = b"\x80\x02}(U\x05firstccollections\nOrderedDict\n]]q\x01(U\x01a]q\x02K\x01aea\x85RU\x06secondh\x02u."
-    found = read_pickles(io.BytesIO(payload), len(payload), lambda at, length: lambda: payload[at : at + length], set())
+    found = read_pickles(
+        io.BytesIO(payload), len(payload), lambda at, length: payload[at : at + length], set(), Budget(0)
+    )
     assert found == {"first": {"a": [1]}, "second": [1]}
     assert found["first"]["a"] is found["second"]
 

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - names in lines
 """Hostile pickles: each is shown to be live in Python's own unpickler, and to do nothing here."""
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import numpy as np
 import pytest
 import torch
 
+from stkit.checkpoints.budget import Budget
+from stkit.checkpoints.names import is_hostile
 from stkit.checkpoints.reading import read_checkpoint
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.checkpoints.unpickle import Name, Record, read_pickle
 from stkit.errors import WeightsError
+from tests.bombs import LEGACY
 
 MKDIR = b"cos\nmkdir\n"
-LEGACY = [pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
 
 
 def text(value: object) -> bytes:
@@ -166,9 +169,47 @@ def test_honest_files_are_not_hostile(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "a.pt").hostile == ()
 
 
+@pytest.mark.parametrize(
+    "name",
+    """os.system posix.system builtins.eval torch.serialization.os.system torch.load torch.hub.load
+    pip._internal.main pip.main numpy.testing._private.utils.runstring numpy.load numpy.fromfile
+    numpy.f2py.crackfortran.getlincoef torch.utils.collect_env.run
+    torch.fx.graph_module.reduce_graph_module torch.jit.unsupported_tensor_ops.execWrapper
+    torch._inductor.codecache.compile_file dill._dill._eval some.module.os.system some.Thing.__globals__
+    __main__.subprocess.Popen training.misc.shutil.rmtree pandas.read_pickle
+    pandas.io.pickle.read_pickle joblib.load setuptools.sandbox.run_setup""".split(),
+)
+@pytest.mark.parametrize("instruction", ["GLOBAL", "STACK_GLOBAL"])
+def test_names_that_run_something_are_hostile(name: str, instruction: str, tmp_path: Path) -> None:
+    """However a name is divided into a module and what is in it, with dots on either side."""
+    parts = name.split(".")
+    for cut in range(1, len(parts)):
+        module, inside = ".".join(parts[:cut]), ".".join(parts[cut:])
+        named = f"c{module}\n{inside}\n".encode()
+        if instruction == "STACK_GLOBAL":
+            named = b"\x80\x04" + text(module) + text(inside) + b"\x93"
+        checkpoint = read_checkpoint(as_pickle(tmp_path / "model.pkl", b"](" + named + b"e."))
+        assert checkpoint.hostile == (name,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    """torch._utils._rebuild_tensor_v2 torch.FloatStorage torch.cuda.FloatTensor
+    torch.nn.modules.conv.Conv2d torch.nn.parameter.Parameter torch.Size torch.device
+    torch.optim.adam.Adam numpy.float64 numpy._core.multiarray._reconstruct numpy.core.multiarray.scalar
+    numpy.random._pickle.__randomstate_ctor torch.serialization._get_layout
+    torch_utils.persistence._reconstruct_persistent_obj models.psp.pSp dnnlib.tflib.network.Network
+    datasets.images_dataset.ImagesDataset dnnlib.util.EasyDict argparse.Namespace
+    pathlib._local.PosixPath __main__.Config src.code.train.Options""".split(),
+)
+def test_names_of_honest_checkpoints_are_not_hostile(name: str) -> None:
+    module, _, inside = name.rpartition(".")
+    assert not is_hostile(Name(module, inside))
+
+
 def test_foreign_classes_become_records() -> None:
     names: set[Name] = set()
-    record = read_pickle(io.BytesIO(b"csome.module\nThing\n(K\x01K\x02tR}Vk\nK\x03sb."), names)
+    record = read_pickle(io.BytesIO(b"csome.module\nThing\n(K\x01K\x02tR}Vk\nK\x03sb."), names, Budget(0))
     assert isinstance(record, Record)
     assert (record.name, record.args, record.state) == ("some.module.Thing", (1, 2), {"k": 3})
     assert names == {Name("some.module", "Thing")}
@@ -181,7 +222,7 @@ def test_foreign_classes_become_records() -> None:
         (b")" + b"2\x86" * 200 + b".", "no checkpoint that stkit knows"),
         (b"}" + b")" + b"2\x86" * 200 + b"K\x01s.", "no real model"),
         (b"0.", "damaged"),
-        (b"]" * 30_000 + b".", "more than 25,000 operations"),
+        (b"]" * 30_000 + b".", "more steps"),
         (b"]p0\ng0\na.", "no checkpoint that stkit knows"),
         (b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b".", "damaged"),
         (b"\x80\x02\x8b" + struct.pack("<i", -5) + b".", "damaged"),
@@ -200,7 +241,7 @@ def test_foreign_classes_become_records() -> None:
 def test_bombs_and_nonsense_end_in_one_line(
     payload: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stkit.checkpoints.unpickle._MAX_OPERATIONS", 25_000)
+    monkeypatch.setattr("stkit.checkpoints.budget._STEPS", 25_000)
     path = as_zip(tmp_path / "model.pt", payload)
     with pytest.raises(WeightsError, match=reason) as caught:
         open_checkpoint(path)
