@@ -25,6 +25,7 @@ import safetensors
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UnknownNameError, WeightsError
 from stkit.files import atomic_path, file_sha256
+from stkit.storage import as_float32
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -225,8 +226,9 @@ class Weights:
                 raise WeightsError(f"{path} is a {header.architecture} {kind}, not a {architecture} one")
             self.require_generator(header, path)
             model = build(header.config)
+            values = as_float32(tensors)
             try:
-                model.load_state_dict({name: value.float() for name, value in tensors.items()})
+                model.load_state_dict(values)
             except RuntimeError as error:
                 raise WeightsError(
                     f"{path} does not fit its own config: {str(error).splitlines()[-1].strip()}"

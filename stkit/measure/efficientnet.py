@@ -34,7 +34,7 @@ TAPS = (1, 2, 4, 6)
 TAP_CHANNELS = tuple(_STAGES[stage][1] for stage in TAPS)
 
 
-class _Conv(nn.Sequential):
+class ConvNorm(nn.Sequential):
     """Convolution with TensorFlow's SAME padding, batch norm and, unless `linear`, ReLU6."""
 
     def __init__(self, a: int, b: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False) -> None:
@@ -59,8 +59,8 @@ class _Block(nn.Module):
     def __init__(self, expansion: int, a: int, b: int, kernel: int, stride: int) -> None:
         super().__init__()
         wide = a * expansion
-        parts = [_Conv(a, wide, 1)] if expansion > 1 else []
-        parts += [_Conv(wide, wide, kernel, stride, groups=wide), _Conv(wide, b, 1, linear=True)]
+        parts = [ConvNorm(a, wide, 1)] if expansion > 1 else []
+        parts += [ConvNorm(wide, wide, kernel, stride, groups=wide), ConvNorm(wide, b, 1, linear=True)]
         self.parts = nn.Sequential(*parts)
         self.residual = stride == 1 and a == b
 
@@ -68,12 +68,12 @@ class _Block(nn.Module):
         return x + self.parts(x) if self.residual else self.parts(x)
 
 
-class EfficientNetLite0(nn.Module):
-    """The trunk without its classifier. Parameters are frozen; gradients flow to the images."""
+class Lite0Trunk(nn.Module):
+    """The stages. Always in eval mode: the statistics of its batch norms are part of the weights."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _Conv(3, 32, 3, 2)
+        self.stem = ConvNorm(3, 32, 3, 2)
         self.stages = nn.ModuleList()
         width = 32
         for expansion, channels, repeats, stride, kernel in _STAGES:
@@ -81,12 +81,10 @@ class EfficientNetLite0(nn.Module):
             blocks += [_Block(expansion, channels, channels, kernel, 1) for _ in range(repeats - 1)]
             self.stages.append(nn.Sequential(*blocks))
             width = channels
-        self.head = _Conv(width, FEATURES, 1)
-        self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Always in eval mode: the statistics of its batch norms are part of the weights."""
+    def train(self, mode: bool = True) -> Lite0Trunk:
+        """Changes nothing."""
         return super().train(False)
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -97,6 +95,15 @@ class EfficientNetLite0(nn.Module):
             if i in TAPS:
                 found.append(x)
         return found
+
+
+class EfficientNetLite0(Lite0Trunk):
+    """The network without its classifier. Parameters are frozen; gradients flow to the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = ConvNorm(TAP_CHANNELS[-1], FEATURES, 1)
+        self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features [B, 1280] of images [B, 3, H, W] in [-1, 1]."""
@@ -125,4 +132,13 @@ def load_lite0(device: torch.device | str = "cpu") -> EfficientNetLite0:
     return model.to(device)
 
 
-__all__ = ["FEATURES", "INPUT_WIDTH", "TAPS", "TAP_CHANNELS", "EfficientNetLite0", "load_lite0"]
+__all__ = [
+    "FEATURES",
+    "INPUT_WIDTH",
+    "TAPS",
+    "TAP_CHANNELS",
+    "ConvNorm",
+    "EfficientNetLite0",
+    "Lite0Trunk",
+    "load_lite0",
+]

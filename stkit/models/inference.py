@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stkit.models.irse import ResidualUnit, SqueezeExcite
-from stkit.models.style_transformer import StyleTransformer
+from stkit.measure.efficientnet import ConvNorm
+from stkit.models.irse import IRSEBackbone, ResidualUnit, SqueezeExcite
+from stkit.models.style_transformer import Lite0Backbone, StyleTransformer
 from stkit.models.winograd import WinogradConv2d
 
 
@@ -69,12 +70,21 @@ def freeze_style_transformer(model: StyleTransformer, dtype: torch.dtype = torch
     with torch.no_grad():
         queries = model.queries().to(dtype)
         model = copy.deepcopy(model).eval().requires_grad_(False)
-        model.backbone.input_layer = _fold_batch_norms(model.backbone.input_layer)
-        model.backbone.body = nn.ModuleList(_FrozenUnit(unit, dtype) for unit in model.backbone.body)
+        _freeze_backbone(model.backbone, dtype)
         latent_avg = model.latent_avg
         model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
         model.latent_avg = latent_avg
         return FrozenStyleTransformer(model, queries)
+
+
+def _freeze_backbone(backbone: IRSEBackbone | Lite0Backbone, dtype: torch.dtype) -> None:
+    if isinstance(backbone, IRSEBackbone):
+        backbone.input_layer = _fold_batch_norms(backbone.input_layer)
+        backbone.body = nn.ModuleList(_FrozenUnit(unit, dtype) for unit in backbone.body)
+        return
+    for layer in backbone.modules():
+        if isinstance(layer, ConvNorm):
+            layer[0], layer[1] = *_fold_batch_norms(nn.Sequential(layer[0], layer[1])), nn.Identity()
 
 
 class _FrozenUnit(nn.Module):

@@ -156,9 +156,15 @@ def _depthwise(x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
 
 def _unmodulate(u: Tensor, x: Tensor, style: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of x and of style, where they are needed, of the gradient `u` of their product; overwrites `u`."""
-    grad_style = (x * u).sum((2, 3), dtype=style.dtype) if needs[1] else None
+    grad_style = _pixel_sum(x * u).to(style.dtype) if needs[1] else None
     grad_x = u.mul_(style.to(u.dtype)[:, :, None, None]) if needs[0] else None
     return grad_x, grad_style
+
+
+def _pixel_sum(x: Tensor) -> Tensor:
+    """[B, C, H, W] to [B, C], as a matrix product, which adds up in float32 without a copy in it."""
+    rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, HW, C]
+    return torch.bmm(rows.new_ones(len(rows), 1, rows.shape[1]), rows)[:, 0]
 
 
 def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:

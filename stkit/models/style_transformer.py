@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stkit.contracts.generators import Shape
 from stkit.errors import UsageError
+from stkit.measure.efficientnet import TAP_CHANNELS, Lite0Trunk
 from stkit.models.irse import IRSEBackbone
 from stkit.models.mapping import MappingNetwork
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StyleTransformerConfig:
-    """Shape of a Style Transformer; the defaults are the paper's. `num_ws` codes of the `num_queries` are used."""
+    """Shape of a Style Transformer; the defaults are the paper's. `num_ws` codes of the `num_queries` are used.
+
+    `depths` and `widths` are those of the backbone "ir-se". "lite0" is EfficientNet-lite0, whose batch norms keep
+    the statistics that they start with.
+    """
 
     input_resolution: int = 256
     num_ws: int = 18
@@ -33,6 +38,7 @@ class StyleTransformerConfig:
     mapping_layers: int = 8
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    backbone: Literal["ir-se", "lite0"] = "ir-se"
 
     @property
     def architecture(self) -> str:
@@ -67,12 +73,22 @@ class StyleTransformerConfig:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        if self.widths[-1] != self.d_model:
+        if self.backbone not in ("ir-se", "lite0"):
+            raise UsageError(f"a Style Transformer's backbone is ir-se or lite0, not {self.backbone}")
+        if self.backbone == "ir-se" and self.widths[-1] != self.d_model:
             raise UsageError(f"the last backbone width {self.widths[-1]} must equal d_model {self.d_model}")
         if self.d_model % self.heads:
             raise UsageError(f"the width {self.d_model} of w is not a multiple of the {self.heads} attention heads")
         if self.num_ws > self.num_queries:
             raise UsageError(f"{self.num_queries} queries cannot give {self.num_ws} codes")
+
+
+class Lite0Backbone(Lite0Trunk):
+    """EfficientNet-lite0's stages as a backbone."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] in [-1, 1] to maps of TAP_CHANNELS at 1/4, 1/8, 1/16 and 1/32 of their size."""
+        return self.maps(images)
 
 
 class StyleTransformer(nn.Module):
@@ -87,9 +103,12 @@ class StyleTransformer(nn.Module):
         super().__init__()
         self.config = config
         d_model = config.d_model
-        self.backbone = IRSEBackbone(config.depths, config.widths)
-        self.lateral_medium = nn.Conv2d(config.widths[2], d_model, 1)
-        self.lateral_fine = nn.Conv2d(config.widths[1], d_model, 1)
+        lite0 = config.backbone == "lite0"
+        self.backbone = Lite0Backbone() if lite0 else IRSEBackbone(config.depths, config.widths)
+        _, fine, medium, coarse = TAP_CHANNELS if lite0 else config.widths
+        self.lateral_coarse = nn.Conv2d(coarse, d_model, 1) if lite0 else nn.Identity()
+        self.lateral_medium = nn.Conv2d(medium, d_model, 1)
+        self.lateral_fine = nn.Conv2d(fine, d_model, 1)
         self.z = nn.Parameter(torch.randn(1, config.num_queries, d_model))
         self.mapping = MappingNetwork(d_model, d_model, config.mapping_layers)
         self.stages = nn.ModuleList(
@@ -102,9 +121,10 @@ class StyleTransformer(nn.Module):
         """Images [B, 3, H, W] in [-1, 1] to the coarse, medium and fine maps, [B, d_model, ., .] each."""
         add = upsample_add_ref if ref else upsample_add
         _, c1, c2, c3 = self.backbone(x)
-        medium = add(c3, self.lateral_medium(c2))
+        coarse = self.lateral_coarse(c3)
+        medium = add(coarse, self.lateral_medium(c2))
         fine = add(medium, self.lateral_fine(c1))
-        return [c3, medium, fine]
+        return [coarse, medium, fine]
 
     def queries(self) -> Tensor:
         """The starting points in W, [1, num_queries, d_model]."""
@@ -149,4 +169,11 @@ def _resize_matrix(size: int, new_size: int) -> Tensor:
     return (1 - (position - torch.arange(size)).abs()).clamp(min=0)
 
 
-__all__ = ["StyleTransformer", "StyleTransformerConfig", "load_style_transformer", "upsample_add", "upsample_add_ref"]
+__all__ = [
+    "Lite0Backbone",
+    "StyleTransformer",
+    "StyleTransformerConfig",
+    "load_style_transformer",
+    "upsample_add",
+    "upsample_add_ref",
+]

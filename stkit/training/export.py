@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from stkit.errors import WeightsError
+from stkit.storage import as_float16, as_int8
 from stkit.weights import Header, save_tensors
 
 
-def save_module(folder: Path, module: nn.Module, header: Header) -> Header:
-    """Write the state of `module`, floats as float16 and counters as they are, to the file of the header's kind.
+def save_module(folder: Path, module: nn.Module, header: Header, int8: bool = False) -> Header:
+    """Write the state of `module`, in float16 or in `int8`, to the file of the header's kind.
 
     Returns `header` with its fingerprint. Raises WeightsError when a value is not finite or too large for float16,
     OutputError.
     """
-    tensors = {}
-    for name, value in module.state_dict().items():
-        tensors[name] = value.half() if value.is_floating_point() else value
-        if not torch.isfinite(tensors[name]).all():
-            raise WeightsError(f"{name} holds values that float16 cannot; take an earlier checkpoint of this training")
+    tensors = (as_int8 if int8 else as_float16)(module.state_dict())
     return save_tensors(Path(folder) / f"{header.kind}.safetensors", tensors, header)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.inference import compare, generator_paths, inverter_paths
 from stkit.models.generators import NoiseMode
 from stkit.models.inference import freeze_style_transformer
+from stkit.models.irse import IRSEBackbone
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.models.stylegan2 import StyleGAN2
@@ -43,14 +45,18 @@ def generator() -> StyleGAN2:
     return generator.eval().requires_grad_(False)
 
 
-@pytest.fixture
-def inverter() -> StyleTransformer:
+def make_inverter(config: StyleTransformerConfig) -> StyleTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = StyleTransformer(TINY_INVERTER)
+        model = StyleTransformer(config)
         model(seeded(4, 3, 32, 32))  # batch statistics
         model.latent_avg.normal_()
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def inverter() -> StyleTransformer:
+    return make_inverter(TINY_INVERTER)
 
 
 def psnr(got: Tensor, want: Tensor) -> float:
@@ -104,6 +110,13 @@ def test_frozen_inverter_is_the_ref(inverter: StyleTransformer, batch: int) -> N
     torch.testing.assert_close(codes, inverter(x, ref=True), atol=1e-4, rtol=0)
 
 
+def test_frozen_inverter_on_lite0_is_the_ref() -> None:
+    inverter, x = make_inverter(dataclasses.replace(TINY_INVERTER, backbone="lite0")), seeded(2, 3, 64, 64)
+    frozen = freeze_style_transformer(inverter)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.model.modules())
+    torch.testing.assert_close(frozen(x), inverter(x, ref=True), atol=1e-4, rtol=0)
+
+
 def test_frozen_inverter_in_bfloat16(inverter: StyleTransformer) -> None:
     x = seeded(2, 3, 32, 32)
     codes = freeze_style_transformer(inverter, torch.bfloat16)(x)
@@ -133,6 +146,7 @@ def test_frozen_inverter_adds_its_average_in_float32(inverter: StyleTransformer)
 
 def test_frozen_inverter_keeps_only_batch_norms_that_come_first(inverter: StyleTransformer) -> None:
     backbone = freeze_style_transformer(inverter).model.backbone
+    assert isinstance(backbone, IRSEBackbone)
     left = [name for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert left == [f"body.{i}.unit.res_layer.0" for i in range(len(backbone.body))]
 
