@@ -10,7 +10,8 @@ from PIL import Image
 MIN_EYE_DISTANCE = 20.0  # pixels of the photo; the shipped model's crops have 52
 MAX_YAW = 35.0  # degrees; training faces have 15 at most
 MIN_SHARPNESS = 0.005  # see `sharpness`; 60 validation images have 0.0056 or more, half of them 0.020
-MIN_SCORE = 0.15  # of dlib's detector, which gives clear faces 0.5 and more
+MAX_DISAGREEMENT = 0.12  # see `stkit_faces.landmarks.Shape`
+_PROFILE = 55.0  # degrees from which a turned face is called a profile
 
 # Distance of the nose tip from the head's axis, in units of half the jaw's width: fitted to the yaw of 120
 # validation images of faces128 (correlation 0.97).
@@ -18,20 +19,31 @@ _NOSE = 1.4
 _PATCH = 128
 
 
-def face_problems(photo: Image.Image, landmarks: np.ndarray, score: float) -> tuple[str, ...]:
-    """One line for each thing wrong with the face of 68 `landmarks` [68, 2] (photo pixels); empty for a fit one."""
+def face_problems(
+    photo: Image.Image, landmarks: np.ndarray, sure: bool = True, score: float = 1.0, disagreement: float = 0.0
+) -> tuple[str, ...]:
+    """One line for each thing wrong with the face of 68 `landmarks` [68, 2] (photo pixels); empty for a fit one.
+
+    `sure` and `score` are the detector's, `disagreement` is that of a `Shape`.
+    """
     problems = []
     between = eye_distance(landmarks)
     if between < MIN_EYE_DISTANCE:
         problems.append(f"too small: its eyes are {between:.0f} px apart ({MIN_EYE_DISTANCE:.0f} needed)")
     turned = yaw(landmarks)
     if abs(turned) > MAX_YAW:
-        problems.append(f"too turned: by about {abs(turned):.0f} degrees ({MAX_YAW:.0f} at most)")
+        profile = "a profile, " if abs(turned) > _PROFILE else ""
+        problems.append(f"{profile}too turned: by about {abs(turned):.0f} degrees ({MAX_YAW:.0f} at most)")
+    if disagreement > MAX_DISAGREEMENT:
+        problems.append(
+            f"seen with uncertain landmarks, perhaps a profile or covered: they differ by {disagreement:.2f} "
+            f"of the distance of the eyes ({MAX_DISAGREEMENT} at most)"
+        )
     clear = sharpness(photo, landmarks)
     if clear < MIN_SHARPNESS:
         problems.append(f"too blurred: sharpness {clear:.4f} ({MIN_SHARPNESS:g} needed)")
-    if score < MIN_SCORE:
-        problems.append(f"hardly seen, perhaps covered or no face: detector score {score:.2f} ({MIN_SCORE:g} needed)")
+    if not sure:
+        problems.append(f"hardly seen, perhaps covered or no face: detector score {score:.2f}")
     return tuple(problems)
 
 

@@ -29,11 +29,11 @@ class LandmarkScorer(Scorer[Options]):
         import numpy as np
 
         from stkit.photo.images import to_image
-        from stkit_faces.landmarks import find_faces
+        from stkit_faces.landmarks import find_frontal_faces
 
         rows = []
         for image in images:
-            faces = find_faces(to_image(image))
+            faces = find_frontal_faces(to_image(image))
             rows.append(_ratios(faces[0].landmarks) if faces else np.full(3, np.nan))
         yaw, width, opened = np.array(rows, dtype=np.float64).T
         return {"yaw": yaw, "mouth-width": width, "mouth-open": opened}

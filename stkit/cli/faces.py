@@ -22,6 +22,8 @@ def run(
     show: ShowFlag = False,
 ) -> None:
     """Number the faces (or the domain's other subjects) in a photo, largest first; draw them to OUT/PHOTO/."""
+    import time
+
     from stkit.errors import SubjectError
     from stkit.files import write_all
     from stkit.jobs.outputs import photo_base
@@ -30,7 +32,9 @@ def run(
 
     chosen = load_plugins().domain(domain)
     loaded = load_photo(photo)
+    started = time.monotonic()
     subjects = chosen.locate(loaded.image)
+    seconds = time.monotonic() - started
     if not subjects:
         raise SubjectError(f"no {chosen.noun} found in {photo}; say where it is with `stkit edit --box x,y,w,h`")
     base = photo_base(out, photo, loaded.sha256, overwrite)
@@ -40,7 +44,10 @@ def run(
     for number, subject in enumerate(subjects, 1):
         left, top, right, bottom = (round(x) for x in subject.box)
         notes = "; ".join(subject.problems) or "ok"
-        console.print(f"{chosen.noun} {number}: box {left},{top},{right - left},{bottom - top}: {notes}")
+        place = f"{left},{top},{right - left},{bottom - top}"
+        seen = f" ({subject.detector}, score {subject.score:.2f})" if subject.detector else ""
+        console.print(f"{chosen.noun} {number}: box {place}{seen}: {notes}")
+    console.print(f"searched for {seconds:.1f} s")
     console.print(str(path))
     if show:
         show_images([path])

@@ -168,6 +168,9 @@ class EditJob:
             "photo": latents.provenance[0].photo if latents.provenance else None,
             "sha256": row.sha256,
             "subjects_found": row.subjects_found,
+            "subject": result.inverted[0].number if result.inverted else 1,
+            "detector": row.detector,
+            "problems": [problem for one in result.inverted for problem in one.subject.problems],
             "weights": self.editor.weights.name,
             "generator": self.editor.weights.fingerprint,
             "metrics": rounded(edits[0].metrics),
@@ -224,8 +227,8 @@ class EditJob:
         if not all(path.is_file() for path in files):
             return None
         metrics = known.get("metrics", {})
-        if self.alone and item.latents is None:
-            warn_again(self.editor, metrics, item)
+        if item.latents is None:
+            warn_again(self.editor, known, item)
         return kept_row(item, base, [known], [Result((*files, description), metrics)])
 
     def _row(self, item: Item, base: Path, result: Edited) -> Row:

@@ -35,7 +35,7 @@ from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
 from stkit.photo.images import Photo, decode_photo, read_photo
-from stkit.photo.subjects import Box, parse_box, read_landmarks
+from stkit.photo.subjects import Box, parse_box, read_landmarks, warn_of_problems
 
 JOINED = "latents.safetensors"
 """The file in the output folder that holds the codes of all its photos, with `--latents one`."""
@@ -136,8 +136,7 @@ class InversionJob:
                 return None
             known.append(one)
             metrics = one.get("metrics", {})
-            if self.alone:  # of many, the row of the earlier run said so
-                warn_again(self.editor, metrics, item)
+            warn_again(self.editor, one, item)
             results.append(Result((*others, description), metrics, _summary(metrics)))
         return kept_row(item, self.base(item), known, results)
 
@@ -187,10 +186,11 @@ def write_inversion(
     return tuple(files)
 
 
-def warn_again(editor: Editor, metrics: Mapping[str, float], item: Item) -> None:
-    """Tell of earlier results, too, that the reconstruction is unusually bad."""
-    if "mse" in metrics:
-        warn_if_unusual(editor.weights, metrics, item.path)
+def warn_again(editor: Editor, known: Mapping[str, Any], item: Item) -> None:
+    """Tell of earlier results, too, what spoke against the subject, and that the reconstruction is unusually bad."""
+    warn_of_problems(editor.domain.noun, known.get("subject", 1), item.path, known.get("problems", ()))
+    if "mse" in known.get("metrics", {}):
+        warn_if_unusual(editor.weights, known["metrics"], item.path)
 
 
 def _summary(metrics: Mapping[str, float]) -> str:
@@ -220,6 +220,7 @@ def done_row(item: Item, base: Path, inverted: Sequence[Inverted], results: Sequ
         "ok",
         folder=str(base.parent),
         subjects_found=first.subjects_found,
+        detector=first.subject.detector,
         **_errors([one.metrics for one in inverted]),
         sha256=first.sha256,
         results=tuple(results),
@@ -233,6 +234,7 @@ def kept_row(item: Item, base: Path, known: Sequence[Mapping[str, Any]], results
         "kept",
         folder=str(base.parent),
         subjects_found=known[0].get("subjects_found"),
+        detector=known[0].get("detector") or "",
         **_errors([one.get("metrics", {}) for one in known]),
         sha256=known[0]["sha256"],
         results=tuple(results),

@@ -57,6 +57,7 @@ def describe_inversion(editor: Editor, inverted: Inverted, settings: Mapping[str
         "domain": editor.domain.name,
         "subjects_found": framed.subjects_found,
         "subject": framed.number,
+        "detector": framed.subject.detector,
         "problems": list(framed.subject.problems),
         "box": [round(x, 1) for x in framed.subject.box],
         "weights": editor.weights.name,

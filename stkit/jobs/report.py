@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stkit")
 
 REPORT = "report.csv"
-COLUMNS = ("photo", "status", "reason", "folder", "subjects_found", "mse", "lpips", "sha256", "notes")
+COLUMNS = ("photo", "status", "reason", "folder", "subjects_found", "detector", "mse", "lpips", "sha256", "notes")
 """Of report.csv; fields of `Row`."""
 _FORMAT = "stkit-report-1"
 
@@ -43,8 +43,8 @@ class Row:
     """What became of one photo, or of one clip: a line of report.csv.
 
     `status` is "ok", "kept" (done by an earlier run), "failed" or "not reached"; `reason` says why it failed, `notes`
-    what was remarkable, `folder` where the results are; `mse` (images in [-1, 1]) and `lpips`, where that is installed,
-    are of the reconstruction, means over the subjects.
+    what was remarkable, `folder` where the results are, `detector` what found the (first) subject; `mse` (images in
+    [-1, 1]) and `lpips`, where that is installed, are of the reconstruction, means over the subjects.
     """
 
     photo: str
@@ -52,6 +52,7 @@ class Row:
     reason: str = ""
     folder: str = ""
     subjects_found: int | None = None
+    detector: str = ""
     mse: float | None = None
     lpips: float | None = None
     sha256: str = ""

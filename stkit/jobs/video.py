@@ -101,7 +101,7 @@ def _locate(editor: Editor, source: Path, tell: Progress) -> Iterator[list[Subje
         frames = (_upright(frame) for frame in _frames(container, source))
         while True:
             for image in itertools.islice(frames, 2 * workers - len(waiting)):
-                waiting.append(pool.submit(editor.domain.locate, image))
+                waiting.append(pool.submit(editor.domain.locate_quickly, image))
             if not waiting:
                 return
             yield waiting.popleft().result()

@@ -49,15 +49,20 @@ def find_subjects(
         subjects = domain.locate(photo.image)
         if not subjects:
             raise SubjectError(
-                f"no {domain.noun} found in {photo.path}; use a photo where it is upright, seen from the front "
-                f"and not tiny, or say where it is with --box x,y,w,h"
+                f"no {domain.noun} found in {photo.path}; use a photo where it is well seen and not "
+                f"tiny, or say where it is with --box x,y,w,h"
             )
         chosen = _choose(subjects, face, domain.noun, photo)
         count = len(_sure(subjects))
     for number, subject in chosen:
-        for problem in subject.problems:
-            logger.warning("%s %d of %s is %s; expect a poor result", domain.noun, number, photo.path.name, problem)
+        warn_of_problems(domain.noun, number, photo.path, subject.problems)
     return chosen, count
+
+
+def warn_of_problems(noun: str, number: int, path: Path, problems: Sequence[str]) -> None:
+    """Log what speaks against a subject of a photo."""
+    for problem in problems:
+        logger.warning("%s %d of %s is %s; expect a poor result", noun, number, path.name, problem)
 
 
 def parse_box(text: str) -> Box:
@@ -155,4 +160,4 @@ def _numbers(text: str, count: int) -> list[float] | None:
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
-__all__ = ["Box", "draw_subjects", "find_subjects", "parse_box", "read_landmarks"]
+__all__ = ["Box", "draw_subjects", "find_subjects", "parse_box", "read_landmarks", "warn_of_problems"]
