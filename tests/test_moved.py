@@ -43,3 +43,10 @@ def test_nothing_lies_at_an_old_path() -> None:
         path = ROOT / old.replace(".", "/")
         assert not path.with_suffix(".py").exists() and not path.is_dir()
         assert all((ROOT / home.replace(".", "/")).with_suffix(".py").is_file() for home in homes)
+
+
+@pytest.mark.parametrize(("old", "new"), [("Generator", "StyleGAN2"), ("GeneratorConfig", "StyleGAN2Config")])
+def test_an_old_name_works_and_warns(old: str, new: str) -> None:
+    module = importlib.import_module("stkit.models.stylegan2")
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
+        assert getattr(module, old) is getattr(module, new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,24 @@ def make_config(
         return StyleGAN2Config(resolution, z_dim, w_dim, mapping_layers, last * resolution, widest)
     except UsageError as error:
         raise WeightsError(f"a generator that stkit cannot run: {error}") from None
+
+
+def require_usual(const: Sequence[int], channels: int, classes: int) -> None:
+    """Raise WeightsError for generators whose kind stkit does not run.
+
+    `const` [height, width] is the size of the constant that the network starts from, `channels` are the picture's, and
+    `classes` the numbers of a label that the mapping network takes.
+    """
+    reason = None
+    if classes:
+        reason = f"it is class-conditional, with {classes} classes"
+    elif channels != 3:
+        kind = {1: "grey", 4: "RGB with alpha"}.get(channels, "not RGB")
+        reason = f"its pictures have {channels} channels ({kind})"
+    elif tuple(const) != (4, 4):
+        reason = f"its pictures are not square: it starts from {const[0]} x {const[1]} rows and columns and not 4 x 4"
+    if reason:
+        raise WeightsError(f"a generator that stkit does not run: {reason}")
 
 
 def generator_part(config: StyleGAN2Config, convert: Callable[[], dict[str, Tensor]]) -> Part:
@@ -85,4 +103,5 @@ __all__ = [
     "generator_shapes",
     "make_config",
     "mean_latent",
+    "require_usual",
 ]

@@ -40,12 +40,13 @@ UNKNOWN_LICENCE = "unknown: see where the checkpoint came from"
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """What a user says of a checkpoint. `alignment` is one of ALIGNMENTS, or None for what is usual.
+    """What a user says of a checkpoint; None is what a file of stkit's own says, or what is usual.
 
-    `half` stores float16, half the size; differences are then about 1e-3 of a value.
+    `domain` is then faces, `alignment` is one of ALIGNMENTS: the domain's, or FFHQ's for large faces. `half` stores
+    float16, half the size; differences are then about 1e-3 of a value.
     """
 
-    domain: str = "faces"
+    domain: str | None = None
     alignment: str | None = None
     licence: str | None = None
     half: bool = False
@@ -154,24 +155,31 @@ def _base_generator(
 
 def new_header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
     """The header of a generator that becomes weights. Raises UsageError, WeightsError."""
-    if part.header is not None:
-        return part.header
-    domain = load_plugins().domain(chosen.domain)
+    known = part.header
+    domain = load_plugins().domain(chosen.domain or (known.domain if known else "faces"))
     if chosen.alignment not in (None, *ALIGNMENTS):
         raise UsageError(f"alignment '{chosen.alignment}' is not one of {', '.join(ALIGNMENTS)}")
+    own = {"ffhq": AlignmentTemplate("ffhq"), "domain": domain.template}
+    if known is not None:
+        stays = known.alignment if domain.name == known.domain else domain.template
+        return dataclasses.replace(
+            known,
+            domain=domain.name,
+            alignment=own[chosen.alignment] if chosen.alignment else stays,
+            licence=chosen.licence or known.licence,
+        )
     architecture = load_plugins().architecture(part.architecture)
     shape = read_config(architecture, part.config, checkpoint.path)
     usual = "ffhq" if domain.name == "faces" and shape.img_resolution >= 256 else "domain"
-    ffhq = (chosen.alignment or usual) == "ffhq"
     digest = checkpoint.sha256()
-    known = next((official.licence for official in load_official().values() if official.sha256 == digest), None)
+    licence = next((official.licence for official in load_official().values() if official.sha256 == digest), None)
     return Header(
         kind=part.kind,
         architecture=part.architecture,
         config=part.config,
         domain=domain.name,
-        alignment=AlignmentTemplate("ffhq") if ffhq else domain.template,
-        licence=chosen.licence or known or UNKNOWN_LICENCE,
+        alignment=own[chosen.alignment or usual],
+        licence=chosen.licence or licence or UNKNOWN_LICENCE,
         notes={"imported from": checkpoint.path.name, "source sha256": digest},
         shape=shape_values(shape),
     )
@@ -205,13 +213,17 @@ def _save_parts(
 def _save(path: Path, tensors: Mapping[str, Tensor], header: Header, half: bool) -> Header:
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    _require_finite(tensors, half)
+    if header.kind == "generator":
+        header = dataclasses.replace(header, generator="", fingerprint="")
+    return save_tensors(path, tensors, header)
+
+
+def _require_finite(tensors: Mapping[str, Tensor], half: bool) -> None:
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             reason = "that float16 cannot hold; import without --half" if half else "that are not finite numbers"
             raise WeightsError(f"{name} of the checkpoint holds values {reason}")
-    if header.kind == "generator":
-        header = dataclasses.replace(header, generator="", fingerprint="")
-    return save_tensors(path, tensors, header)
 
 
 @contextlib.contextmanager
@@ -271,6 +283,12 @@ def remove_weights(name: str) -> Path:
     return found.folder
 
 
+def check_parts(found: Recognised) -> None:
+    """Raise WeightsError where an import would: every part is converted, and what comes of it thrown away."""
+    for part in found.parts:
+        _require_finite(part.convert(), half=False)
+
+
 def describe(checkpoint: Checkpoint, found: Recognised) -> dict[str, str]:
     """What a checkpoint is, line by line, for people."""
     lines = {"file": str(checkpoint.path), "container": checkpoint.container, "is": found.what, **found.facts}
@@ -294,6 +312,7 @@ __all__ = [
     "UNKNOWN_LICENCE",
     "Chosen",
     "check_name",
+    "check_parts",
     "describe",
     "import_weights",
     "locked_weights",

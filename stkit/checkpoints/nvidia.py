@@ -1,27 +1,28 @@
 """NVIDIA's StyleGAN2 in torch: pickles of stylegan2-ada-pytorch and stylegan3, and bare states of the generator.
 
-Such a pickle holds the source code of its classes, to be executed on loading. Here it stays text: the tensors are
-walked to through the modules' `_parameters`, `_buffers` and `_modules`.
+Such a pickle holds the source code of its classes, to be executed on loading. Here it stays text: `wrapping` walks
+to the tensors through the modules' `_parameters`, `_buffers` and `_modules`.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from stkit.checkpoints.generators import check_filters, fir_filter, generator_part, generator_shapes, make_config
+from stkit.checkpoints.generators import (
+    check_filters,
+    fir_filter,
+    generator_part,
+    generator_shapes,
+    make_config,
+    require_usual,
+)
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
-from stkit.checkpoints.unpickle import Record
-from stkit.checkpoints.walk import module_tensors
 from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
-
-_PERSISTENT = "_reconstruct_persistent_obj"
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
@@ -31,12 +32,8 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
         return None
     if checkpoint.container == "safetensors":
         content = content["tensors"]
-    network = content.get("G_ema", content.get("G"))
-    if isinstance(network, Record):
-        state: State = module_tensors(network, _own_tensors, lambda module: _entries(module, "_modules"), ".")
-        source = "G_ema" if "G_ema" in content else "G"
-    else:
-        state, source = network if isinstance(network, dict) else content, "a state of the generator"
+    source = next((name for name in ("G_ema", "G") if isinstance(content.get(name), dict)), "")
+    state: State = content[source] if source else content
     if "synthesis.input.freqs" in state or any(key.startswith("synthesis.L0_") for key in state):
         raise WeightsError(
             f"{checkpoint.path} is a StyleGAN3 generator; stkit runs StyleGAN2, for which the same project has weights"
@@ -48,25 +45,8 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
         family="nvidia",
         what="StyleGAN2 generator of NVIDIA's stylegan2-ada-pytorch or stylegan3 project",
         parts=(generator_part(config, lambda: convert_nvidia_generator(state)),),
-        facts={"tensors": source},
+        facts={"tensors": source or "a state of the generator"},
     )
-
-
-def module_state(record: Record) -> Mapping[str, Any]:
-    """The attributes of a pickled object, behind NVIDIA's persistence or not."""
-    state = record.state
-    if record.name.endswith(_PERSISTENT) and record.args and isinstance(record.args[0], dict):
-        state = record.args[0].get("state")
-    return state if isinstance(state, dict) else {}
-
-
-def _own_tensors(module: Record) -> Iterator[tuple[Any, Any]]:
-    return itertools.chain(_entries(module, "_parameters"), _entries(module, "_buffers"))
-
-
-def _entries(module: Record, group: str) -> Iterator[tuple[Any, Any]]:
-    entries = module_state(module).get(group)
-    return iter(entries.items() if isinstance(entries, dict) else ())
 
 
 def infer_nvidia_generator(state: State) -> StyleGAN2Config:
@@ -74,6 +54,9 @@ def infer_nvidia_generator(state: State) -> StyleGAN2Config:
     resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis\.b(\d{1,5})\.", key)))
     layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", key) is not None for key in state)
     try:
+        label = state.get("mapping.embed.weight")
+        const, image = state["synthesis.b4.const"].shape, state["synthesis.b4.torgb.weight"].shape
+        require_usual(const[1:], image[0], label.shape[1] if label is not None else 0)
         w_dim = state[f"mapping.fc{layers - 1}.weight"].shape[0]
         z_dim = state["mapping.fc0.weight"].shape[1]
         widest = state["synthesis.b4.const"].shape[0]
@@ -135,7 +118,6 @@ __all__ = [
     "convert_nvidia_generator",
     "export_nvidia_generator",
     "infer_nvidia_generator",
-    "module_state",
     "nvidia_layout",
     "recognise",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stkit.checkpoints.generators import generator_part, generator_shapes, make_config
+from stkit.checkpoints.generators import generator_part, generator_shapes, make_config, require_usual
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.checkpoints.unpickle import Record
@@ -67,6 +67,9 @@ def infer_tf_generator(state: State) -> StyleGAN2Config:
     resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis/(\d{1,5})x\d+/", key)))
     layers = sum(re.fullmatch(r"mapping/Dense\d+/weight", key) is not None for key in state)
     try:
+        label = state.get("mapping/LabelConcat/weight", state.get("mapping/LabelEmbed/weight"))
+        const, image = state["synthesis/4x4/Const/const"].shape, state["synthesis/4x4/ToRGB/weight"].shape
+        require_usual(const[2:], image[3], label.shape[0] if label is not None else 0)
         w_dim = state[f"mapping/Dense{layers - 1}/weight"].shape[1]
         z_dim = state["mapping/Dense0/weight"].shape[0]
         widest = state["synthesis/4x4/Const/const"].shape[1]

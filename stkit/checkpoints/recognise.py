@@ -21,6 +21,7 @@ from stkit.checkpoints import (
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, read_checkpoint, refuse_hostile
 from stkit.checkpoints.unpickle import Record
+from stkit.checkpoints.wrapping import unwrapped
 from stkit.contracts.generators import Architecture
 from stkit.errors import WeightsError
 
@@ -37,14 +38,15 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
     """What a checkpoint is. Raises WeightsError when it is of no known kind."""
     try:
         readers = [*(family.recognise for family in _FAMILIES), *(known.recognise for known in _architectures())]
-        for read in readers:
-            found = read(checkpoint)
+        for label, opened in unwrapped(checkpoint):
+            found = next((found for read in readers if (found := read(opened)) is not None), None)
             if found is not None:
                 parts = (
                     dataclasses.replace(part, convert=functools.partial(_convert, part, checkpoint.path))
                     for part in found.parts
                 )
-                return dataclasses.replace(found, parts=tuple(parts))
+                facts = {**found.facts, "tensors": label} if label else found.facts
+                return dataclasses.replace(found, parts=tuple(parts), facts=facts)
     except WeightsError as error:
         raise _named(error, checkpoint.path) from None
     except (TypeError, ValueError, AttributeError, LookupError) as error:

@@ -14,6 +14,7 @@ from stkit.checkpoints.generators import (
     generator_shapes,
     make_config,
     mean_latent,
+    require_usual,
 )
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
@@ -51,6 +52,7 @@ def infer_rosinality_generator(state: State) -> StyleGAN2Config:
     rgbs = 1 + sum(key.startswith("to_rgbs.") and key.endswith(".conv.weight") for key in state)
     layers = sum(key.startswith("style.") and key.endswith(".weight") for key in state)
     try:
+        require_usual(state["input.input"].shape[2:], state["to_rgb1.conv.weight"].shape[1], 0)
         w_dim, z_dim = state["style.1.weight"].shape
         widest = state["input.input"].shape[1]
         last = state[f"convs.{2 * rgbs - 3}.conv.weight"].shape[1]

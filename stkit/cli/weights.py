@@ -93,7 +93,7 @@ def _verify(name: Name) -> None:
 
 def _inspect(file: File) -> None:
     """Say what a checkpoint is and what would load it, without running anything in it."""
-    from stkit.checkpoints.importing import describe
+    from stkit.checkpoints.importing import check_parts, describe
     from stkit.checkpoints.recognise import open_checkpoint
 
     checkpoint, found = open_checkpoint(file)
@@ -101,6 +101,8 @@ def _inspect(file: File) -> None:
     if checkpoint.hostile:
         errors.print("[yellow]warning:[/] unpickling this file elsewhere would run code; nothing was run here")
         raise typer.Exit(1)
+    with errors.status(f"checking {escape(str(file))}"):
+        check_parts(found)
     needs = "" if any(part.kind == "generator" for part in found.parts) else " --generator FILE"
     console.print(f"to use it: stkit weights import {escape(str(file))} --name NAME{needs}")
 
@@ -110,7 +112,9 @@ def _import(
     name: Annotated[
         str, typer.Option("--name", help="What to call the weights; parts are added to weights that exist.")
     ],
-    domain: Annotated[str, typer.Option("--domain", help="What it shows; see `stkit domains`.")] = "faces",
+    domain: Annotated[
+        str | None, typer.Option("--domain", help="What it shows, see `stkit domains`; faces unless the file says.")
+    ] = None,
     generator: Annotated[
         str | None, typer.Option("--generator", help="File, or weights by name, to take the generator from.")
     ] = None,

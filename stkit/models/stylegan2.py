@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from stkit.errors import UsageError
-from stkit.models.generators import Generator, NoiseMode, Renderer, StyleLayer
+from stkit.models import generators
+from stkit.models.generators import NoiseMode, Renderer, StyleLayer
 from stkit.models.mapping import MappingNetwork
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.stylegan2_inference import freeze_synthesis
 from stkit.models.stylegan2_synthesis import SynthesisNetwork
 
 
-class StyleGAN2(Generator):
+class StyleGAN2(generators.Generator):
     """The StyleGAN2 generator."""
 
     architecture = "stylegan2"
@@ -78,11 +80,27 @@ class StyleGAN2(Generator):
         return freeze_synthesis(self.synthesis, dtype)
 
 
-def require_stylegan2(generator: Generator, what: str) -> StyleGAN2:
+def require_stylegan2(generator: generators.Generator, what: str) -> StyleGAN2:
     """`generator` itself. Raises UsageError when it is of another architecture, which `what` cannot be done with."""
     if not isinstance(generator, StyleGAN2):
         raise UsageError(f"{what} needs a stylegan2 generator, and this one is a {generator.architecture}")
     return generator
+
+
+_OLD_NAMES: dict[str, Any] = {"Generator": StyleGAN2, "GeneratorConfig": StyleGAN2Config}
+
+
+def __getattr__(name: str) -> Any:
+    """The names that these classes had before there were other architectures."""
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = _OLD_NAMES[name].__name__
+    warnings.warn(
+        f"{__name__}.{name} is now {new}; the old name goes away with the next version",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return _OLD_NAMES[name]
 
 
 __all__ = ["StyleGAN2", "require_stylegan2"]

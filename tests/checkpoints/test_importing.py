@@ -162,6 +162,14 @@ def test_stkits_own_files_keep_their_headers(tiny_weights: Weights, tmp_path: Pa
         import_weights(tiny_weights.path("inverter"), other.name)
 
 
+def test_what_is_said_of_stkits_own_files_counts(tiny_weights: Weights) -> None:
+    path = tiny_weights.path("generator")
+    weights = import_weights(path, "mine", Chosen("cars", licence="CC0"))
+    assert (weights.domain, weights.alignment.kind, weights.header.licence) == ("cars", "box", "CC0")
+    assert weights.fingerprint == tiny_weights.fingerprint
+    assert import_weights(path, "framed", Chosen(alignment="ffhq")).alignment.kind == "ffhq"
+
+
 def test_exports_overwrite_nothing_and_name_what_there_is(tiny_weights: Weights, tmp_path: Path) -> None:
     export_weights(tiny_weights, "safetensors", tmp_path)
     with pytest.raises(UsageError, match="is there already"):

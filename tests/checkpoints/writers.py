@@ -178,19 +178,27 @@ def nvidia_module(state: Mapping[str, Tensor], source: str = _Persistent.source)
     return module
 
 
+@contextmanager
+def persistence() -> Iterator[None]:
+    """Where NVIDIA's modules can be pickled; whoever unpickles them is found out."""
+
+    def _reconstruct_persistent_obj(meta: Any) -> None:
+        raise AssertionError("called")
+
+    with foreign_modules(torch_utils__persistence={"_reconstruct_persistent_obj": _reconstruct_persistent_obj}):
+        _Persistent.maker = staticmethod(_reconstruct_persistent_obj)
+        yield
+
+
 def write_nvidia(
     path: Path, generator: StyleGAN2, source: str = _Persistent.source, extra: Mapping[str, Tensor] | None = None
 ) -> Path:
     """A snapshot of stylegan2-ada-pytorch: G, D and G_ema as modules."""
 
-    def _reconstruct_persistent_obj(meta: Any) -> None:
-        raise AssertionError("called")
-
     module = nvidia_module({**export_nvidia_generator(generator.state_dict()), **(extra or {})}, source)
     other = nvidia_module(export_nvidia_generator(make_generator(seed=9, config=generator.config).state_dict()), source)
     content = {"training_set_kwargs": {"path": "x.zip"}, "G": other, "D": other, "G_ema": module, "augment_pipe": None}
-    with foreign_modules(torch_utils__persistence={"_reconstruct_persistent_obj": _reconstruct_persistent_obj}):
-        _Persistent.maker = staticmethod(_reconstruct_persistent_obj)
+    with persistence():
         path.write_bytes(pickle.dumps(content))
     return path
 
