@@ -13,9 +13,9 @@ from stkit.errors import UsageError
 
 
 class Options(pydantic.BaseModel):
-    """Base of every plugin's nested `Options` class. Unknown keys are errors."""
+    """Base of every plugin's nested `Options` class. Unknown keys are errors, and so are numbers that are none."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -76,9 +76,9 @@ class LayerRange:
         try:
             parsed = cls(int(first), int(last if dash else first))
         except ValueError:
-            raise UsageError(f"layers '{text}' is not like 4-7 or 5") from None
+            raise UsageError(f"--layers '{text}' is not like 4-7 or 5") from None
         if not 0 <= parsed.first <= parsed.last:
-            raise UsageError(f"layers '{text}': the first must not be above the last")
+            raise UsageError(f"--layers '{text}': the first must not be above the last")
         return parsed
 
     def indices(self, num_ws: int) -> range:

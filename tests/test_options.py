@@ -86,3 +86,9 @@ def test_text_that_is_no_layer_range(text: str) -> None:
 def test_layers_upside_down(text: str) -> None:
     with pytest.raises(UsageError, match="first must not be above the last"):
         LayerRange.parse(text)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_numbers_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=f"option 'rate': .*finite number \\(got '{value}'\\)"):
+        parse_options(Sample, [f"rate={value}"])

@@ -9,6 +9,7 @@ import typer
 
 from stkit.cli import edit, evaluate, faces, invert, latents, morph, sample, tables, train, weights
 from stkit.cli.common import NoteHandler, console, print_error
+from stkit.cli.flags import require_finite
 from stkit.errors import StkitError
 from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
 
@@ -35,6 +36,7 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
         app.add_typer(group)
     app.add_typer(weights.group())
     plugins += add_commands(app, registry)
+    require_finite(app)
     return app
 
 

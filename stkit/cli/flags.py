@@ -6,9 +6,13 @@ import dataclasses
 import enum
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
+import typer
+
+from stkit.errors import UsageError
 from stkit.options import split_pairs
 
 
@@ -62,4 +66,33 @@ def takes(
     return decorate
 
 
-__all__ = ["takes"]
+def require_finite(app: typer.Typer) -> None:
+    """Make all commands of `app` refuse numbers that are not finite or too large, by the names of their flags."""
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = _finite(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            require_finite(group.typer_instance)
+
+
+def _finite(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        for name, value in given.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{_flag(function, name)} {value} is no finite number; give another one")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise UsageError(f"{_flag(function, name)} {value} is too large; give a number below 2**63")
+        return function(**given)
+
+    return command
+
+
+def _flag(function: Callable[..., Any], name: str) -> str:
+    annotated = get_type_hints(function, include_extras=True)[name]
+    declared = [text for option in getattr(annotated, "__metadata__", ()) for text in option.param_decls or ()]
+    return declared[-1] if declared else f"--{name.replace('_', '-')}"
+
+
+__all__ = ["require_finite", "takes"]

@@ -47,9 +47,11 @@ def parse_seeds(text: str) -> list[int]:
         try:
             low, high = int(first), int(last if dash else first)
         except ValueError:
-            raise UsageError(f"seeds '{text}' are not like 0-15 or 3,7,20-24") from None
+            raise UsageError(f"--seeds '{text}' are not like 0-15 or 3,7,20-24") from None
+        if high >= 2**63:
+            raise UsageError(f"--seeds '{text}': {high} is too large; give numbers below 2**63")
         if high < low or high - low >= 1024 or len(seeds) + high - low >= 1024:
-            raise UsageError(f"seeds '{text}': give 1 to 1024 seeds, the smaller number of a range first")
+            raise UsageError(f"--seeds '{text}': give 1 to 1024 seeds, the smaller number of a range first")
         seeds += range(low, high + 1)
     return seeds
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
+    from stkit.plugins import Registry
 
 _log = logging.getLogger("stkit")
 
@@ -72,7 +73,7 @@ def refine_latents(
 
     Raises UsageError for an inverter that cannot refine, or that is not there.
     """
-    chosen = [_parse(editor, text) for text in refinements]  # all of them before the first begins
+    chosen = parse_refinements(editor.registry, refinements)  # all of them before the first begins
     if not chosen:
         return latents, []
     gains = []
@@ -96,16 +97,21 @@ def refine_latents(
     return latents, gains
 
 
-def _parse(editor: Editor, text: str) -> tuple[str, dict[str, Any]]:
+def parse_refinements(registry: Registry, refinements: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Inverter and options of each. Raises UsageError for one that cannot refine, or that is not there."""
+    return [_parse(registry, text) for text in refinements]
+
+
+def _parse(registry: Registry, text: str) -> tuple[str, dict[str, Any]]:
     name, colon, steps = text.partition(":")
-    inverter = editor.registry.inverter(name)
+    inverter = registry.inverter(name)
     if not inverter.refines:
-        able = sorted(name for name, known in editor.registry.inverters.items() if known.refines)
+        able = sorted(name for name, known in registry.inverters.items() if known.refines)
         raise UsageError(f"inverter '{name}' cannot refine codes; those that can: {', '.join(able) or 'none'}")
     if not colon:
         return name, {}
     if not steps.isdecimal() or int(steps) < 1:
-        raise UsageError(f"refinement '{text}' is not like {name} or {name}:100")
+        raise UsageError(f"--refine '{text}' is not like {name} or {name}:100")
     values = {"steps": int(steps)}
     build_options(inverter.Options, values)
     return name, values
@@ -115,4 +121,4 @@ def _errors(editor: Editor, latents: Latents, crops: torch.Tensor) -> dict[str, 
     return {name: float(values.mean()) for name, values in editor.errors(editor.generate(latents), crops).items()}
 
 
-__all__ = ["QUALITIES", "Gain", "quality_refinements", "refine_latents"]
+__all__ = ["QUALITIES", "Gain", "parse_refinements", "quality_refinements", "refine_latents"]

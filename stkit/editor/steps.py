@@ -32,13 +32,17 @@ PREFERRED = ("interfacegan", "label")
 
 @dataclass(frozen=True)
 class EditStep:
-    """One edit: a method by name, and what `stkit edit` would tell it."""
+    """One edit: a method by name, and what `stkit edit` would tell it. Raises UsageError for no finite strength."""
 
     method: str
     attribute: str | None = None
     strength: float = 1.0
     layers: LayerRange | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.strength):
+            raise UsageError(f"the strength {self.strength} of {self.attribute or self.method} is no finite number")
 
     @property
     def name(self) -> str:
@@ -78,7 +82,7 @@ def parse_step(
     except ValueError:
         strength = float("nan")
     if not sign or not name.strip() or not abs(strength) < float("inf"):
-        raise UsageError(f"edit '{text}' is not like age=+1.5 or ganspace:pc3=-2")
+        raise UsageError(f"--edit '{text}' is not like age=+1.5 or ganspace:pc3=-2")
     name = name.strip()
     method, colon, attribute = name.partition(":")
     if colon and method in registry.editing_methods:

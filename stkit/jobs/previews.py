@@ -93,9 +93,9 @@ def parse_sweep(text: str) -> list[float]:
     try:
         first, last, count = (kind(part) for kind, part in zip((float, float, int), text.split(":"), strict=True))
     except ValueError:
-        raise UsageError(f"sweep '{text}' is not like -3:3:7: first strength, last strength, how many") from None
+        raise UsageError(f"--sweep '{text}' is not like -3:3:7: first strength, last strength, how many") from None
     if not np.isfinite([first, last]).all() or not 2 <= count <= 99:
-        raise UsageError(f"sweep '{text}': give finite strengths and a count of 2 to 99")
+        raise UsageError(f"--sweep '{text}': give finite strengths and a count of 2 to 99")
     return [round(float(strength), 6) + 0.0 for strength in np.linspace(first, last, int(count))]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
-from stkit.editor.refinement import quality_refinements
+from stkit.editor.refinement import parse_refinements, quality_refinements
 from stkit.editor.steps import EditStep
 from stkit.errors import UsageError
 from stkit.jobs.clip import ClipJob
@@ -49,7 +49,7 @@ def run(request: Request, on_progress: Progress | None = None) -> Report:
 
 def _invert(request: InvertRequest, tell: Progress) -> Report:
     out = request.out or Path("out")
-    refine = quality_refinements(request.quality, request.refine)
+    refine = _refinements(request)
     listing = list_sources(request.names, out, with_latents=False)
     if listing.alone and request.sheet:
         raise UsageError("--sheet is for many photos; one has its side-by-side picture")
@@ -70,7 +70,7 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
 
 def _edit(request: EditRequest, tell: Progress) -> Report:
     sources = request.names
-    refine = quality_refinements(request.quality, request.refine)
+    refine = _refinements(request)
     blend = parse_blend(request.blend)
     strengths = parse_sweep(request.sweep) if request.sweep else []
     if request.animate and not strengths:
@@ -98,6 +98,12 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
         return EditJob(editor, out, steps, references, request.seed, **edit, **shared)
 
     return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell)
+
+
+def _refinements(request: Request) -> tuple[str, ...]:
+    refine = quality_refinements(request.quality, request.refine)
+    parse_refinements(load_plugins(), refine)
+    return refine
 
 
 def _weights_of(listing: Listing) -> str | None:

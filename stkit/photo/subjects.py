@@ -69,7 +69,7 @@ def parse_box(text: str) -> Box:
     """(left, top, right, bottom) of `x,y,w,h`. Raises UsageError."""
     numbers = _numbers(text, 4)
     if numbers is None or numbers[2] <= 0 or numbers[3] <= 0:
-        raise UsageError(f"box '{text}' is not like 120,80,200,240: left, top, width and height in pixels")
+        raise UsageError(f"--box '{text}' is not like 120,80,200,240: left, top, width and height in pixels")
     left, top, width, height = numbers
     return left, top, left + width, top + height
 

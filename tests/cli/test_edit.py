@@ -106,7 +106,7 @@ def test_edits_undone_give_the_photo_back(cli: Cli, portrait: Path, tiny_weights
     [
         (("--edit", "pc999=1"), "did you mean ganspace:pc"),
         (("--edit", "hat=1"), "with these weights: ganspace has pc1, pc2"),
-        ((*ONE, "--strength", "nan"), "strength nan is not a number"),
+        ((*ONE, "--strength", "nan"), "--strength nan is no finite number"),
         (("--edit", "smile"), "not like age=+1.5"),
         (("--edit", "pc1=nan"), "not like age=+1.5"),
         (("--edit", "gansp:pc1=1"), "did you mean ganspace?"),
