@@ -21,10 +21,10 @@ from torch import Tensor
 
 import stkit
 from stkit.cli.common import print_error, progress_bar
-from stkit.datasets.labels import load_labels
+from stkit.datasets.labels import AttributeSpec, load_labels
 from stkit.editor.editor import Editor
 from stkit.errors import StkitError, UsageError
-from stkit.jobs.labelled import AttributeSpec, labelled_photos
+from stkit.jobs.labelled import labelled_photos
 from stkit.latents.latents import Latents
 from stkit.measure.distributions import lite0_features
 from stkit.measure.efficientnet import load_lite0

@@ -44,7 +44,7 @@ def hooks_page() -> str:
 
 def cli_page() -> str:
     """`--help` of every command, those of stkit's own plugins included; what other plugins add is left out."""
-    os.environ.update(COLUMNS="80", TERM="dumb", NO_COLOR="1")
+    os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1")
     import typer.main
 
     from stkit.cli import build_app

@@ -17,12 +17,14 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
+    from stkit.contracts.checkpoints import CheckpointFamily
     from stkit.contracts.domains import Domain
     from stkit.contracts.editing import EditingMethod
     from stkit.contracts.generators import Architecture
     from stkit.contracts.inversion import Inverter
     from stkit.contracts.metrics import Metric
     from stkit.contracts.scoring import Scorer
+    from stkit.contracts.training import Trainer
 
 PROJECT = "stkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -61,6 +63,16 @@ def register_scorers() -> Sequence[Scorer]:
 @hookspec
 def register_generators() -> Sequence[Architecture]:
     """Generator architectures, as objects: what the headers of weights files name, and how to build and import it."""
+
+
+@hookspec
+def register_trainers() -> Sequence[Trainer]:
+    """Trainings for `stkit train NAME`, as objects; the rules are those of `register_editing_methods`."""
+
+
+@hookspec
+def register_checkpoints() -> Sequence[CheckpointFamily]:
+    """Families of checkpoint files for `stkit weights import`, as objects; asked after those that stkit knows."""
 
 
 @hookspec

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pluggy
 
 from stkit import hookspecs
+from stkit.contracts.checkpoints import CheckpointFamily
 from stkit.contracts.domains import Domain
 from stkit.contracts.editing import EditingMethod
 from stkit.contracts.generators import Architecture
 from stkit.contracts.inversion import Inverter
 from stkit.contracts.metrics import Metric
 from stkit.contracts.scoring import Scorer
+from stkit.contracts.training import Trainer
 from stkit.errors import UnknownNameError, UsageError
 from stkit.options import Options
 
@@ -41,6 +43,8 @@ _NOUNS: dict[str, tuple[str, type]] = {
     "register_domains": ("domain", Domain),
     "register_metrics": ("metric", Metric),
     "register_scorers": ("scorer", Scorer),
+    "register_trainers": ("trainer", Trainer),
+    "register_checkpoints": ("checkpoint family", CheckpointFamily),
 }
 _HOOKS = (*_NOUNS, "register_commands")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -52,8 +56,9 @@ _FAILURES = (Exception, SystemExit)
 class PluginInfo:
     """One plugin: where it comes from, what it registered, and what is wrong with it.
 
-    `registered` maps a noun ("generator", "editing method", "inverter", "domain", "metric", "scorer", "command") to the
-    names that were accepted; each problem is one line. `manager` holds this plugin's hooks and no other's.
+    `registered` maps a noun ("generator", "editing method", "inverter", "domain", "metric", "scorer", "trainer",
+    "checkpoint family", "command") to the names that were accepted; each problem is one line. `manager` holds this
+    plugin's hooks and no other's.
     """
 
     name: str
@@ -85,6 +90,8 @@ class Registry:
     metrics: dict[str, Metric]
     scorers: dict[str, Scorer]
     architectures: dict[str, Architecture]
+    trainers: dict[str, Trainer]
+    checkpoint_families: dict[str, CheckpointFamily]
     plugins: list[PluginInfo]
 
     def editing_method(self, name: str) -> EditingMethod:
@@ -160,6 +167,8 @@ def load_entry_points(entry_points: Iterable[importlib.metadata.EntryPoint]) -> 
         found["metric"],
         found["scorer"],
         found["generator"],
+        found["trainer"],
+        found["checkpoint family"],
         plugins,
     )
 
@@ -199,6 +208,10 @@ def add_commands(app: typer.Typer, registry: Registry) -> list[PluginInfo]:
             if not taken:
                 owners.update(dict.fromkeys(names, plugin.owner))
                 accepted += names
+                added: list[Any] = [*part.registered_commands, *part.registered_groups]
+                for command in added:
+                    if not isinstance(command.rich_help_panel, str):
+                        command.rich_help_panel = "Plugins"
                 app.registered_commands += part.registered_commands
                 app.registered_groups += part.registered_groups
         plugins.append(_noted(plugin, "command", accepted, problems))
@@ -304,6 +317,8 @@ def _fault(thing: Any, noun: str, base: type) -> str | None:
     options = getattr(thing, "Options", Options)
     if not isinstance(options, type) or not issubclass(options, Options):
         return f"{label}.Options is not a subclass of stkit.options.Options"
+    if isinstance(thing, Trainer) and not dataclasses.is_dataclass(getattr(thing, "Config", None)):
+        return f"{label}.Config is not a dataclass; its fields are what `stkit train {name}` can be told"
     return None
 
 

@@ -88,15 +88,15 @@ def ffhq(converted_ffhq: Path) -> Weights:
 @pytest.fixture(scope="session")
 def equipped_weights(tiny_weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """`tiny_weights` in a folder of their own, with what editing methods need to have an attribute."""
+    from stkit_label.network import LatentClassifier, LatentClassifierConfig
+    from stkit_label.training import export_classifier
+    from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
+    from stkit_reference.training import export_reference
     from stkit_stylespace.channels import KIND, rank_channels, save_ranking, styles_of
 
     from stkit.latents.directions import Direction, save_direction
-    from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
-    from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
     from stkit.models.registry import sample_w
     from stkit.options import LatentSpace
-    from stkit.training.classifier import export_classifier
-    from stkit.training.reference import export_reference
 
     folder = Path(shutil.copytree(tiny_weights.folder, tmp_path_factory.mktemp("weights") / "equipped"))
     weights = find_weights(str(folder))

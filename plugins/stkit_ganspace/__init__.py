@@ -25,7 +25,7 @@ def register_commands(app: typer.Typer) -> None:
     """`stkit name-component`."""
     from stkit_ganspace.name_command import run
 
-    app.command("name-component")(run)
+    app.command("name-component", rich_help_panel="Train")(run)
 
 
 __all__ = ["register_commands", "register_editing_methods"]

@@ -1,4 +1,4 @@
-"""The generator architectures that stkit brings: StyleGAN2 and its mobile student."""
+"""The generator architectures that stkit brings, StyleGAN2 and its mobile student, and the trainings of generators."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stkit import hookimpl
 from stkit.contracts.generators import Architecture
+from stkit.contracts.training import Trainer
 from stkit.models.shapes import MobileStyleGANConfig, StyleGAN2Config
 
 if TYPE_CHECKING:
@@ -56,4 +57,11 @@ def register_generators() -> list[Architecture]:
     return [StyleGAN2Architecture(), MobileStyleGANArchitecture()]
 
 
-__all__ = ["MobileStyleGANArchitecture", "StyleGAN2Architecture", "register_generators"]
+@hookimpl
+def register_trainers() -> list[Trainer]:
+    from stkit_generators.trainers import DomainTrainer, GeneratorTrainer, MappingTrainer, ReconstructionTrainer
+
+    return [DomainTrainer(), ReconstructionTrainer(), MappingTrainer(), GeneratorTrainer()]
+
+
+__all__ = ["MobileStyleGANArchitecture", "StyleGAN2Architecture", "register_generators", "register_trainers"]

@@ -26,8 +26,8 @@ def register_commands(app: typer.Typer) -> None:
     from stkit_interfacegan.fit_command import run
     from stkit_interfacegan.group import build_group
 
-    app.command("fit-direction")(run)
-    app.add_typer(build_group())
+    app.command("fit-direction", rich_help_panel="Train")(run)
+    app.add_typer(build_group(), rich_help_panel="Models")
 
 
 __all__ = ["register_commands", "register_editing_methods"]

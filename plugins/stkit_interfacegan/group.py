@@ -20,7 +20,7 @@ Name = Annotated[str, typer.Argument(help="The direction.")]
 
 def build_group() -> typer.Typer:
     """The command group."""
-    group = typer.Typer(name="directions", help="Directions of interfacegan: fitted, shipped, imported.")
+    group = typer.Typer(name="directions", help="Show, export, import and remove directions of interfacegan.")
     group.command("list")(list_all)
     group.command("show")(show)
     group.command("export")(export)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stkit import hookimpl
 from stkit.contracts.editing import EditingMethod
+from stkit.contracts.training import Trainer
 
 
 @hookimpl
@@ -16,4 +17,12 @@ def register_editing_methods() -> Sequence[EditingMethod]:
     return [LabelEditing()]
 
 
-__all__ = ["register_editing_methods"]
+@hookimpl
+def register_trainers() -> Sequence[Trainer]:
+    """The training of its classifier."""
+    from stkit_label.trainer import ClassifierTrainer
+
+    return [ClassifierTrainer()]
+
+
+__all__ = ["register_editing_methods", "register_trainers"]

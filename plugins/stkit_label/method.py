@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stkit.latents.latents import Latents
-    from stkit.models.latent_classifier import LatentClassifier
     from stkit.weights import Weights
+    from stkit_label.network import LatentClassifier
 
 _LEAST_CORRELATION = 0.5
 
@@ -54,7 +54,7 @@ class LabelEditing(EditingMethod[LabelOptions]):
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """What the weights' classifier knows. Raises WeightsError when there is none, or it does not fit."""
-        from stkit.models.latent_classifier import load_classifier
+        from stkit_label.network import load_classifier
 
         classifier = load_classifier(context.weights)
         found = []
@@ -71,7 +71,7 @@ class LabelEditing(EditingMethod[LabelOptions]):
 
     def edit(self, latents: Latents, options: LabelOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] along each row's own path, in the chosen layers (all by default)."""
-        from stkit.models.latent_classifier import load_classifier
+        from stkit_label.network import load_classifier
 
         attribute = find_attribute(self, context)
         classifier = load_classifier(context.weights)

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from stkit import hookimpl
+from stkit.contracts.checkpoints import CheckpointFamily
 from stkit.contracts.editing import EditingMethod
+from stkit.contracts.training import Trainer
+
+if TYPE_CHECKING:
+    from stkit.checkpoints.layout import Recognised
+    from stkit.checkpoints.reading import Checkpoint
+
+
+class EditModel(CheckpointFamily):
+    """The official Style Transformer's edit model: classifier or block, with the decoder beside them."""
+
+    name = "style-transformer-edit"
+    description = "the official Style Transformer's edit model (Hu et al., CVPR 2022)"
+
+    def recognise(self, checkpoint: Checkpoint) -> Recognised | None:
+        from stkit_reference.checkpoint import recognise
+
+        return recognise(checkpoint)
 
 
 @hookimpl
@@ -16,4 +35,18 @@ def register_editing_methods() -> Sequence[EditingMethod]:
     return [ReferenceEditing()]
 
 
-__all__ = ["register_editing_methods"]
+@hookimpl
+def register_trainers() -> Sequence[Trainer]:
+    """The training of its block."""
+    from stkit_reference.trainer import ReferenceTrainer
+
+    return [ReferenceTrainer()]
+
+
+@hookimpl
+def register_checkpoints() -> Sequence[CheckpointFamily]:
+    """The files that its block and the classifier were published in."""
+    return [EditModel()]
+
+
+__all__ = ["EditModel", "register_checkpoints", "register_editing_methods", "register_trainers"]

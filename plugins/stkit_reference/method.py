@@ -29,8 +29,8 @@ class ReferenceEditing(EditingMethod[Options]):
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """What the weights' block can carry over. Raises WeightsError when there is none, or it does not fit."""
-        from stkit.models.reference_block import load_reference_block
         from stkit.weights import load_header
+        from stkit_reference.network import load_reference_block
 
         block = load_reference_block(context.weights)
         figures = load_header(context.weights.path("reference")).notes.get("held_out", {})
@@ -53,7 +53,7 @@ class ReferenceEditing(EditingMethod[Options]):
         """
         import torch
 
-        from stkit.models.reference_block import load_reference_block
+        from stkit_reference.network import load_reference_block
 
         attribute = find_attribute(self, context)
         references = context.references

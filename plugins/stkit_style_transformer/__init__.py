@@ -1,4 +1,4 @@
-"""The Style Transformer inverter (Hu et al., CVPR 2022) as a plugin."""
+"""The Style Transformer inverter (Hu et al., CVPR 2022) as a plugin, and the training of inverters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stkit import hookimpl
 from stkit.contracts.inversion import Inverter
+from stkit.contracts.training import Trainer
 
 
 @hookimpl
@@ -16,4 +17,12 @@ def register_inverters() -> Sequence[Inverter]:
     return [StyleTransformerInverter()]
 
 
-__all__ = ["register_inverters"]
+@hookimpl
+def register_trainers() -> Sequence[Trainer]:
+    """The training of inverters, pSp, e4e and ReStyle among them."""
+    from stkit_style_transformer.trainer import InverterTrainer
+
+    return [InverterTrainer()]
+
+
+__all__ = ["register_inverters", "register_trainers"]

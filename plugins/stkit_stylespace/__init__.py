@@ -25,7 +25,7 @@ def register_commands(app: typer.Typer) -> None:
     """`stkit rank-channels`."""
     from stkit_stylespace.command import run
 
-    app.command("rank-channels")(run)
+    app.command("rank-channels", rich_help_panel="Train")(run)
 
 
 __all__ = ["register_commands", "register_editing_methods"]

@@ -43,8 +43,8 @@ def run(
     """Rank the style channels for an attribute of labelled photos, for `stkit edit --method stylespace`."""
     import torch
 
-    from stkit.datasets.labels import load_labels
-    from stkit.jobs.labelled import AttributeSpec, labelled_photos, two_classes
+    from stkit.datasets.labels import AttributeSpec, load_labels
+    from stkit.jobs.labelled import labelled_photos, two_classes
     from stkit.latents.directions import check_name, own_folder
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 

@@ -9,23 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from stkit.checkpoints import (
-    native,
-    nvidia,
-    nvidia_tf,
-    psp_family,
-    rosinality,
-    style_transformer,
-    style_transformer_edit,
-)
+from stkit.checkpoints import native, nvidia, nvidia_tf, psp_family, rosinality, style_transformer
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, read_checkpoint, refuse_hostile
 from stkit.checkpoints.unpickle import Record
 from stkit.checkpoints.wrapping import unwrapped
-from stkit.contracts.generators import Architecture
 from stkit.errors import WeightsError
+from stkit.plugins import load_plugins
 
-_FAMILIES = (native, style_transformer, style_transformer_edit, psp_family, nvidia, nvidia_tf, rosinality)
+_FAMILIES = (native, style_transformer, psp_family, nvidia, nvidia_tf, rosinality)
 
 
 def open_checkpoint(path: Path) -> tuple[Checkpoint, Recognised]:
@@ -37,7 +29,10 @@ def open_checkpoint(path: Path) -> tuple[Checkpoint, Recognised]:
 def recognise(checkpoint: Checkpoint) -> Recognised:
     """What a checkpoint is. Raises WeightsError when it is of no known kind."""
     try:
-        readers = [*(family.recognise for family in _FAMILIES), *(known.recognise for known in _architectures())]
+        registry = load_plugins()
+        readers = [family.recognise for family in _FAMILIES]
+        readers += [family.recognise for family in registry.checkpoint_families.values()]
+        readers += [architecture.recognise for architecture in registry.architectures.values()]
         for label, opened in unwrapped(checkpoint):
             found = next((found for read in readers if (found := read(opened)) is not None), None)
             if found is not None:
@@ -57,12 +52,6 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         "generators of rosinality and NVIDIA, MobileStyleGAN as OpenVINO IR, pSp, e4e, ReStyle, the Style Transformer "
         "and stkit's own files"
     )
-
-
-def _architectures() -> list[Architecture]:
-    from stkit.plugins import load_plugins
-
-    return list(load_plugins().architectures.values())
 
 
 def _convert(part: Part, path: Path) -> dict[str, Tensor]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import typer
+import typer.main
 
 from stkit.cli import edit, evaluate, faces, invert, latents, morph, sample, tables, train, weights
-from stkit.cli.common import NoteHandler, console, print_error
+from stkit.cli.common import EDIT, LOOK, MODELS, PLUGINS, TRAIN, NoteHandler, console, print_error
 from stkit.cli.flags import require_finite
 from stkit.errors import StkitError
 from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
+
+# Typer has click's classes under another name in every second version.
+_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def build_app(registry: Registry | None = None) -> typer.Typer:
@@ -22,19 +27,22 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
         help="Edit real photographs in the latent space of a GAN.",
         epilog="Add --debug to any command to see the traceback of an error.",
         no_args_is_help=True,
-        rich_markup_mode=None,  # plain help and one-line errors, and a third of the time to import
+        rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for module in (invert, edit, faces, morph, sample, evaluate):
-        app.command(module.COMMAND)(module.run)
-    app.add_typer(latents.app, name="latents")
-    app.add_typer(train.app, name="train")
+    for module in (invert, edit, morph):
+        app.command(module.COMMAND, rich_help_panel=EDIT)(module.run)
+    for module in (faces, sample):
+        app.command(module.COMMAND, rich_help_panel=LOOK)(module.run)
+    app.add_typer(latents.app, name="latents", rich_help_panel=LOOK)
+    app.add_typer(weights.group(), rich_help_panel=MODELS)
+    app.command(evaluate.COMMAND, rich_help_panel=MODELS)(evaluate.run)
+    app.add_typer(train.group(registry), rich_help_panel=TRAIN)
     plugins: list[PluginInfo] = []
     for group in tables.groups(lambda: plugins):
-        app.add_typer(group)
-    app.add_typer(weights.group())
+        app.add_typer(group, rich_help_panel=PLUGINS)
     plugins += add_commands(app, registry)
     require_finite(app)
     return app
@@ -56,7 +64,8 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(NoteHandler())
     try:
-        build_app()(arguments)
+        # Standalone, typer would draw a box around the one line of a usage error.
+        sys.exit(typer.main.get_command(build_app()).main(arguments, standalone_mode=False))
     except StkitError as error:
         if debug:
             raise
@@ -68,6 +77,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, _ClickException):
+            error.show()
+            sys.exit(error.exit_code)
         if debug:
             raise
         print_error(f"unexpected {type(error).__name__}: {error} (please report it, with what --debug shows)")

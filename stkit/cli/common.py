@@ -26,6 +26,10 @@ console = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
+EDIT, LOOK, MODELS, TRAIN, PLUGINS = "Edit photos", "Look", "Models", "Train", "Plugins"
+"""The panels of `stkit --help`."""
+
+
 def print_error(message: str) -> None:
     """One line on stderr."""
     errors.print(f"[bold red]error:[/] {escape(' '.join(message.split()))}")
@@ -173,7 +177,7 @@ FaceFlag = Annotated[
 ]
 LandmarksFlag = Annotated[
     Path | None,
-    typer.Option("--landmarks", help="JSON list of [x, y] in photo pixels, instead of searching (see the docs)."),
+    typer.Option("--landmarks", help="JSON list of \\[x, y] in photo pixels, instead of searching (see the docs)."),
 ]
 BoxFlag = Annotated[
     str | None,
@@ -182,6 +186,11 @@ BoxFlag = Annotated[
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there with other content.")]
 
 __all__ = [
+    "EDIT",
+    "LOOK",
+    "MODELS",
+    "PLUGINS",
+    "TRAIN",
     "AlignedFlag",
     "BoxFlag",
     "DeviceFlag",

@@ -61,6 +61,7 @@ def takes(
             ]
         )
         command.__annotations__ = dict(flags)
+        command.__doc__ = "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
         return command
 
     return decorate

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def groups(plugin_list: Callable[[], list[PluginInfo]]) -> list[typer.Typer]:
     """The command groups of this file. `plugin_list` tells of all plugins, their commands included."""
     return [
-        noun_group("plugins", "Installed plugins, and what is wrong with those that fail.",
+        noun_group("plugins", "Show the installed plugins, and what is wrong with those that fail.",
                    lambda: _plugins(plugin_list()), lambda name: _show_plugin(plugin_list(), name)),
-        noun_group("methods", "Editing methods.", _methods, _show_method),
-        noun_group("inverters", "Inverters.", _inverters, _show_inverter),
-        noun_group("domains", "Domains.", _domains, _show_domain),
-        noun_group("metrics", "Metrics.", _metrics, _show_metric),
-        noun_group("scorers", "Scorers of a generator's own samples.", _scorers, _show_scorer),
+        noun_group("methods", "Show the editing methods, or one with its attributes.", _methods, _show_method),
+        noun_group("inverters", "Show the inverters, or one with its options.", _inverters, _show_inverter),
+        noun_group("domains", "Show the domains, or one with its weights and alignment.", _domains, _show_domain),
+        noun_group("metrics", "Show the metrics, or one with its options.", _metrics, _show_metric),
+        noun_group("scorers", "Show the scorers of samples, or one with its options.", _scorers, _show_scorer),
     ]  # fmt: skip
 
 

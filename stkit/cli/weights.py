@@ -28,7 +28,9 @@ File = Annotated[Path, typer.Argument(help="A checkpoint file; see docs/guides/c
 
 def group() -> typer.Typer:
     """The commands of this file."""
-    app = noun_group("weights", "Weights on this machine, and checkpoints of other projects.", _list, _show)
+    app = noun_group(
+        "weights", "Show the weights on this machine; read and write checkpoints of other projects.", _list, _show
+    )
     app.command("list", help="All weights, as without a command.")(_list)
     app.command("verify")(_verify)
     app.command("inspect")(_inspect)

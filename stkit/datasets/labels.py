@@ -85,6 +85,22 @@ class Labels:
         return values
 
 
+@dataclass(frozen=True)
+class AttributeSpec:
+    """An attribute on the command line: a column, and for a column of words the one that counts as 1 (`sex=M`)."""
+
+    column: str
+    positive: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AttributeSpec:
+        """From `smile` or `sex=M`. Raises UsageError."""
+        column, sign, positive = text.strip().partition("=")
+        if not column or (sign and not positive):
+            raise UsageError(f"attribute '{text}' is not like smile or sex=M")
+        return cls(column, positive or None)
+
+
 def load_labels(path: Path) -> Labels:
     """Read a label file; its format is told from its contents.
 
@@ -252,4 +268,4 @@ def _counts(cells: Sequence[str]) -> str:
     return ", ".join(f"{value} {count}" for value, count in common[:8]) + (", ..." if len(common) > 8 else "")
 
 
-__all__ = ["Labels", "load_labels", "match_photos"]
+__all__ = ["AttributeSpec", "Labels", "load_labels", "match_photos"]

@@ -10,20 +10,67 @@ from PIL import Image
 from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext, ignore_progress
-from stkit.datasets.images import ImageSet, batches
+from stkit.contracts.metrics import Metric
+from stkit.contracts.training import SILENT, Voice
+from stkit.datasets.images import ImageSet, batches, labels_beside, load_image_set, load_train_val
 from stkit.editor.editor import Editor
+from stkit.editor.opening import open_editor
 from stkit.errors import UsageError
+from stkit.jobs.request import EvaluateRequest
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0
 from stkit.measure.lpips import find_lpips
 from stkit.measure.paired import paired_errors
+from stkit.measure.usual import store_usual_errors
 from stkit.models.registry import load_generator
-from stkit.photo.images import image_grid, picture_part, to_image
+from stkit.options import Options, build_options
+from stkit.photo.images import image_grid, picture_part, save_image, to_image
 from stkit.plugins import load_plugins
 from stkit.weights import Weights
 
 _BATCH = 16
 _SWD_IMAGES = 512
+
+
+def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
+    """Do what `request` asks for.
+
+    Gives what `evaluate_reconstruction` does, the `split` and the `weights` by name, and with `frechet` as `lite0` what
+    `evaluate_samples` does. Raises UsageError, UnknownNameError, WeightsError, StkitError.
+    """
+    editor = open_editor(request.domain, request.weights, request.device)
+    known = {name: editor.registry.metric(name) for name in request.metrics}
+    metrics = [(metric, build_options(metric.Options, dict(request.options))) for metric in known.values()]
+    held_out, train_set, split = _sets(request, editor, voice)
+    weights, device = editor.weights, editor.device
+    embedder = editor.domain.load_embedder(weights.alignment, device) if request.identity else None
+    with voice.bar("reconstructing") as on_progress:
+        report = evaluate_reconstruction(
+            weights, held_out, mean_image(train_set), device, embedder, on_progress=on_progress, metrics=metrics
+        )
+    if request.frechet:
+        with voice.bar("features") as on_progress:
+            report["lite0"] = evaluate_samples(weights, held_out, train_set, device, request.frechet, on_progress)
+    if request.grid:
+        worst = [row["file"] for row in report["worst"]]
+        save_image(reconstruction_grid(weights, held_out, worst, device), request.grid)
+    if request.calibrate:
+        store_usual_errors(weights, reconstruction_errors(editor, held_out))
+    return {"weights": weights.name, "split": split, **report}
+
+
+def _sets(request: EvaluateRequest, editor: Editor, voice: Voice) -> tuple[ImageSet, ImageSet, str]:
+    """The images that are held out, those to train on, and what the former are called."""
+    data, size, crop = request.data, editor.weights.resolution, editor.domain.output_crop
+    if request.labels is None and not labels_beside(data).exists():
+        with voice.bar("reading") as on_progress:
+            train_set, held_out = load_train_val(data, size, on_progress, crop)
+        return held_out, train_set, "every 25th"
+    sets = []
+    for split in (request.split, "train"):
+        with voice.bar(f"reading {split}") as on_progress:
+            sets.append(load_image_set(data, size, split, request.labels, on_progress, crop))
+    return sets[0], sets[1], request.split
 
 
 def evaluate_reconstruction(
@@ -34,18 +81,20 @@ def evaluate_reconstruction(
     embedder: Callable[[Tensor], Tensor] | None = None,
     worst: int = 12,
     on_progress: Callable[[int, int], None] = ignore_progress,
+    metrics: Sequence[tuple[Metric[Any], Options]] = (),
 ) -> dict[str, Any]:
     """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
 
     Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and, where it is
     installed, `lpips` (Alex; both of the picture part, 256 px wide, in [-1, 1]) and, with an embedder
-    (`Domain.load_embedder`), of the cosine `identity`; and `worst`, the files with the highest MSE, each
-    as `file`, `mse`, `lpips`.
+    (`Domain.load_embedder`), of the cosine `identity`, and what `metrics` give for all pictures together, in 8 bits as
+    files have them; and `worst`, the files with the highest MSE, each as `file`, `mse`, `lpips`.
     Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
     """
     _require_size(weights, image_set)
     lpips = find_lpips(device)
     results: dict[str, list[dict[str, Tensor]]] = {"reconstruction": [], "mean_image": []}
+    pictures: dict[str, list[Tensor]] = {name: [] for name in (*results, "photos")}
     for indices in batches(torch.arange(len(image_set)), _BATCH):
         images = image_set.batch(indices, device)
         outputs = {"reconstruction": reconstruct(weights, images), "mean_image": mean.to(device).expand_as(images)}
@@ -55,20 +104,36 @@ def evaluate_reconstruction(
                 with torch.no_grad():
                     errors["identity"] = (embedder(output.clamp(-1, 1)) * embedder(images)).sum(1)
             results[name].append(errors)
+        for name, made in (*outputs.items(), ("photos", images)) if metrics else ():
+            pictures[name].append(_bytes(picture_part(made, image_set.output_crop)))
         on_progress(int(indices[-1]) + 1, len(image_set))
     joined = {
         name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in results.items()
     }
+    figures = {name: {key: float(value.mean()) for key, value in values.items()} for name, values in joined.items()}
+    for name in figures if metrics else ():
+        made, photos = (_floats(torch.cat(pictures[key]), device) for key in (name, "photos"))
+        for metric, options in metrics:
+            figures[name] |= metric.compute(made, photos, options)
     errors = joined["reconstruction"]
     order = errors["mse"].argsort(descending=True)[:worst].tolist()
     return {
         "images": len(image_set),
-        **{name: {key: float(value.mean()) for key, value in values.items()} for name, values in joined.items()},
+        **figures,
         "worst": [
             {"file": image_set.names[i], **{key: float(errors[key][i]) for key in ("mse", "lpips") if key in errors}}
             for i in order
         ],
     }
+
+
+def _bytes(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as a file has them, on the CPU."""
+    return images.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+
+
+def _floats(images: Tensor, device: torch.device) -> Tensor:
+    return images.to(device).float().div(127.5).sub(1)
 
 
 def evaluate_samples(
@@ -180,6 +245,7 @@ def _require_size(weights: Weights, image_set: ImageSet) -> None:
 
 
 __all__ = [
+    "evaluate",
     "evaluate_reconstruction",
     "evaluate_samples",
     "mean_image",

@@ -6,7 +6,6 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from torch import Tensor
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
-from stkit.datasets.labels import Labels, match_photos
+from stkit.datasets.labels import AttributeSpec, Labels, match_photos
 from stkit.editor.editor import Editor
-from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
+from stkit.errors import LabelsError, OutputError, UnknownNameError
 from stkit.files import atomic_path, safe_name
 from stkit.latents.latents import Latents
 from stkit.models.registry import sample_w
@@ -33,22 +32,6 @@ MIN_OF_A_CLASS = 10
 """Fewer photos of a class than this are no ground for a direction."""
 
 _CHUNK = 250  # samples scored between two writes to the cache
-
-
-@dataclass(frozen=True)
-class AttributeSpec:
-    """An attribute on the command line: a column, and for a column of words the one that counts as 1 (`sex=M`)."""
-
-    column: str
-    positive: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> AttributeSpec:
-        """From `smile` or `sex=M`. Raises UsageError."""
-        column, sign, positive = text.strip().partition("=")
-        if not column or (sign and not positive):
-            raise UsageError(f"attribute '{text}' is not like smile or sex=M")
-        return cls(column, positive or None)
 
 
 def labelled_photos(
@@ -220,7 +203,6 @@ def _tell(count: int, what: str) -> None:
 
 __all__ = [
     "MIN_OF_A_CLASS",
-    "AttributeSpec",
     "labelled_photos",
     "labelled_samples",
     "require_classes",

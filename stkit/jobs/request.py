@@ -105,4 +105,32 @@ class EditRequest(Request):
     smooth: float = 0.08
 
 
-__all__ = ["EditRequest", "InvertRequest", "Request"]
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Measure reconstructions of held-out images, beside the mean training image in their place.
+
+    `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it);
+    without a CSV every 25th image is held out, as in training. `metrics` are registered ones to compute as well, and
+    `options` those of the only one. `identity` adds the cosine of identity embeddings, `frechet` the distances of
+    that many samples. `grid` is a picture to write, and `calibrate` notes the usual errors in the weights.
+    """
+
+    data: Path
+    domain: str | None = None
+    weights: str | None = None
+    split: str = "test"
+    labels: Path | None = None
+    metrics: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    identity: bool = True
+    frechet: int = 0
+    grid: Path | None = None
+    calibrate: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.options and len(self.metrics) != 1:
+            raise UsageError("options are those of one metric; name just one")
+
+
+__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "Request"]

@@ -1,34 +1,39 @@
-"""What a training can be told: one frozen dataclass a recipe, without torch. `stkit train` makes them of its flags."""
+"""What a training can be told: one frozen dataclass a recipe, without torch; `stkit train` fills them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from stkit.contracts.inversion import ignore_progress
+from stkit.contracts.training import SILENT, Voice, argument, flag, no_bar, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopRecipe:
+    """How any run goes: see `stkit.training.loop.LoopConfig`."""
+
+    resume: bool = field(default=False, metadata=flag("Go on from the checkpoint that the run has left."))
+    seed: int = field(default=0, metadata=flag("Of all randomness of the run."))
+    device: str = field(default="auto", metadata=flag("auto, cpu, cuda or mps."))
+    save_seconds: float = field(default=120, metadata=setting("Between checkpoints."))
+    sample_seconds: float = field(default=300, metadata=setting("Between sample grids with validation."))
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What every run shares: `data` (a zip or a folder of aligned images) goes in, weights come `out`.
+class RunConfig(LoopRecipe):
+    """What every run on images shares: `data` (a zip or a folder of aligned images) goes in, weights come `out`.
 
     `batch` images go into each of the `steps`. A run with `resume` goes on from the checkpoint in `out`, which is
     written every `save_seconds`; sample grids are every `sample_seconds`. `precision` is "auto" (bf16 where it is
     native), "bf16" or "fp32"; `device` "auto", "cpu", "cuda" or "mps".
     """
 
-    data: Path
-    out: Path
-    steps: int = 3000
-    batch: int = 32
-    resume: bool = False
-    seed: int = 0
-    precision: str = "auto"
-    save_seconds: float = 120
-    sample_seconds: float = 300
-    device: str = "auto"
+    data: Path = field(metadata=argument("A zip or a folder of aligned images, a CSV with splits beside it."))
+    out: Path = field(metadata=flag("The run's folder: checkpoint, log, samples, and the weights."))
+    steps: int = field(default=3000, metadata=flag("Optimiser steps.", least=1))
+    batch: int = field(default=32, metadata=flag("Images a step.", least=2))
+    precision: str = field(default="auto", metadata=setting("auto (bf16 where it is native), bf16 or fp32."))
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,17 @@ class ImageRunConfig(RunConfig):
     `domain` is what the images show, by default what `init` is for, else faces; `licence` is by default that of `init`.
     """
 
-    resolution: int = 128
-    w_dim: int = 256
-    mapping_layers: int = 4
-    channel_base: int = 6144
-    channel_max: int = 256
-    init: str | None = None
-    domain: str | None = None
-    licence: str | None = None
-    compile: bool = True
+    resolution: int = field(default=128, metadata=flag("Of the generator, a power of two."))
+    w_dim: int = field(default=256, metadata=setting("Width of z and w."))
+    mapping_layers: int = field(default=4, metadata=setting("Layers of the mapping network, 2 to 8."))
+    channel_base: int = field(default=6144, metadata=setting("Channels are this over the resolution, ..."))
+    channel_max: int = field(default=256, metadata=setting("... but at most this."))
+    init: str | None = field(default=None, metadata=flag("Weights whose networks to start from."))
+    domain: str | None = field(
+        default=None, metadata=flag("What the images show; by default what --init is for, else faces.")
+    )
+    licence: str | None = field(default=None, metadata=flag("Written into the weights; by default that of --init."))
+    compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,20 @@ class ReconstructionRecipe(ImageRunConfig):
     The generator learns at `generator_rate` times the learning rate: 5 by default, 1 from `init` on.
     """
 
-    learning_rate: float = 1e-3
-    generator_rate: float | None = None
-    grow_from: int | None = None
-    input_resolution: int | None = None
-    lpips: float = 0.8
-    mean_share: float = 0.25
+    learning_rate: float = field(default=1e-3, metadata=setting("Of both networks."))
+    generator_rate: float | None = field(
+        default=None, metadata=setting("The generator's, as a multiple of it: 5, with --init 1.", least=0.01)
+    )
+    grow_from: int | None = field(
+        default=None, metadata=setting("Resolution to start at; it doubles up to --resolution.", least=8)
+    )
+    input_resolution: int | None = field(
+        default=None, metadata=setting("What the inverter sees; the resolution, or --init's.", least=32)
+    )
+    lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex."))
+    mean_share: float = field(
+        default=0.25, metadata=setting("Of each batch, rendered from its mean w.", least=0, most=1)
+    )
 
 
 @dataclass(frozen=True)
@@ -71,29 +86,76 @@ class GeneratorRecipe(ImageRunConfig):
     `keep` is the weight of what the inverter of `init` reconstructs; `r1_gamma` is by default StyleGAN2-ADA's rule.
     """
 
-    steps: int = 20_000
-    learning_rate: float = 2e-3
-    r1_gamma: float | None = None
-    discriminator: str = "stylegan2"
-    warmup: int = 0
-    keep: float | None = None
-    ada: bool = True
+    steps: int = field(default=20_000, metadata=flag("Optimiser steps.", least=1))
+    learning_rate: float = field(default=2e-3, metadata=setting("Of both networks."))
+    r1_gamma: float | None = field(default=None, metadata=setting("By default StyleGAN2-ADA's rule."))
+    discriminator: str = field(default="stylegan2", metadata=setting("stylegan2 or projected."))
+    warmup: int = field(
+        default=0, metadata=setting("Steps at the start in which the discriminator alone learns.", least=0)
+    )
+    keep: float | None = field(
+        default=None, metadata=setting("Keep what --init's inverter reconstructs: the weight of MSE + LPIPS.", least=0)
+    )
+    ada: bool = field(default=True, metadata=setting("Adaptive discriminator augmentation."))
 
 
 @dataclass(frozen=True)
 class MappingRecipe(RunConfig):
     """Train a new mapping network of 3 to 8 layers for the weights `init`, which gives codes like those of photos."""
 
-    steps: int = 5000
-    batch: int = 256
-    save_seconds: float = 60
-    sample_seconds: float = 60
-    init: str = field(kw_only=True)
-    mapping_layers: int = 6
+    steps: int = field(default=5000, metadata=flag("Optimiser steps.", least=1))
+    batch: int = field(default=256, metadata=flag("Codes a step.", least=2))
+    save_seconds: float = field(default=60, kw_only=True, metadata=setting("Between checkpoints."))
+    sample_seconds: float = field(default=60, kw_only=True, metadata=setting("Between validations."))
+    init: str = field(kw_only=True, metadata=flag("Weights whose mapping network to replace."))
+    mapping_layers: int = field(default=6, metadata=setting("Layers of the new mapping network, 3 to 8."))
 
 
 @dataclass(frozen=True)
-class DomainRecipe:
+class InverterRecipe(RunConfig):
+    """Train an inverter for the generator of `weights`; see `stkit.training.inverter.InverterConfig`."""
+
+    weights: str = field(default="faces", metadata=flag("Weights whose generator to invert."))
+    architecture: Literal["style-transformer", "psp", "e4e", "restyle"] = field(
+        default="style-transformer",
+        metadata=flag("style-transformer, psp, e4e or restyle, in about the same small size."),
+    )
+    steps: int = field(default=20_000, metadata=flag("Optimiser steps.", least=1))
+    batch: int = field(default=8, metadata=flag("Images a step.", least=2))
+    init: str | None = field(default=None, metadata=flag("Weights whose inverter to start from."))
+    learning_rate: float = field(default=1e-4, metadata=setting("Of the inverter."))
+    l2: float = field(default=1.0, metadata=setting("Weight of the L2 loss; 0 leaves it out."))
+    lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex."))
+    identity: float = field(
+        default=0.1, metadata=setting("Weight of the identity loss: the domain's network, else lite0's features.")
+    )
+    latent: float = field(default=0.0, metadata=setting("Share of steps on samples with known codes."))
+    compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesRecipe(LoopRecipe):
+    """What trainings on codes of photos share: `images` inverted with the `weights`, which get one more part."""
+
+    images: Path = field(metadata=flag("A zip or a folder of images."))
+    attributes: str = field(metadata=flag("Columns of the labels, with commas between."))
+    out: Path = field(metadata=flag("The run's folder: checkpoint, log, and the weights."))
+    weights: str = field(default="faces", metadata=flag("Weights whose generator and inverter to use."))
+    steps: int = field(default=3000, metadata=flag("Optimiser steps.", least=1))
+    batch: int = field(default=64, metadata=flag("Codes a step.", least=2))
+    inverter: str | None = field(
+        default=None, metadata=flag("How to invert; with the weights' own encoder by default.")
+    )
+    aligned: bool = field(
+        default=True,
+        metadata=flag("The images are crops framed like the weights' training data.", names="--aligned/--photos"),
+    )
+    save_seconds: float = field(default=60, metadata=setting("Between checkpoints."))
+    sample_seconds: float = field(default=60, metadata=setting("Between validations."))
+
+
+@dataclass(frozen=True)
+class DomainRecipe(LoopRecipe):
     """Train everything for a folder or a zip of `photos`: weights called `name`, which `find_weights(name)` finds.
 
     `domain` aligns the photos, unless they are `aligned` already. `steps` of reconstruction are followed by
@@ -101,50 +163,36 @@ class DomainRecipe:
     as in `ImageRunConfig`.
     """
 
-    photos: Path
-    name: str
-    domain: str = "plain"
-    aligned: bool = False
-    resolution: int = 128
-    steps: int = 3000
-    mapping_steps: int = 5000
-    sharpen: int = 0
-    batch: int = 32
-    w_dim: int = 256
-    mapping_layers: int = 6
-    channel_base: int = 6144
-    channel_max: int = 256
-    licence: str = "unknown"
-    resume: bool = False
-    seed: int = 0
-    precision: str = "auto"
-    compile: bool = True
-    save_seconds: float = 120
-    sample_seconds: float = 300
-    device: str = "auto"
+    photos: Path = field(metadata=argument("A folder or a zip of photos, as they are."))
+    name: str = field(metadata=flag("What the weights will be called."))
+    domain: str = field(default="plain", metadata=flag("Who aligns the photos; see `stkit domains`."))
+    aligned: bool = field(default=False, metadata=flag("The photos are aligned for the domain already."))
+    resolution: int = field(default=128, metadata=flag("Of the generator, a power of two."))
+    steps: int = field(default=3000, metadata=flag("Optimiser steps.", least=1))
+    mapping_steps: int = field(
+        default=5000, metadata=setting("Steps after them that make samples look like the photos.", least=0)
+    )
+    sharpen: int = field(
+        default=0, metadata=flag("Steps after those that make samples and reconstructions sharper.", least=0)
+    )
+    batch: int = field(default=32, metadata=flag("Images a step.", least=2))
+    w_dim: int = field(default=256, metadata=setting("Width of z and w."))
+    mapping_layers: int = field(default=6, metadata=setting("Layers of the mapping network, 3 to 8."))
+    channel_base: int = field(default=6144, metadata=setting("Channels are this over the resolution, ..."))
+    channel_max: int = field(default=256, metadata=setting("... but at most this."))
+    licence: str = field(default="unknown", metadata=flag("Written into the weights."))
+    precision: str = field(default="auto", metadata=setting("auto (bf16 where it is native), bf16 or fp32."))
+    compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
 
-
-@contextmanager
-def no_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that nobody sees."""
-    yield ignore_progress
-
-
-@dataclass(frozen=True)
-class Voice:
-    """Where a recipe says how far it is: `say` gets lines, `bar` makes a progress bar that takes (done, total)."""
-
-    say: Callable[[str], None] = lambda line: None
-    bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = no_bar
-
-
-SILENT = Voice()
 
 __all__ = [
     "SILENT",
+    "CodesRecipe",
     "DomainRecipe",
     "GeneratorRecipe",
     "ImageRunConfig",
+    "InverterRecipe",
+    "LoopRecipe",
     "MappingRecipe",
     "ReconstructionRecipe",
     "RunConfig",

@@ -255,7 +255,7 @@ class InverterRun:
         if self.config.identity and self.embedder is None:
             raise UsageError("the identity loss needs a network; give an embedder, or set its weight to 0")
         if not 0 <= self.config.latent <= 1:
-            raise UsageError(f"latent {self.config.latent} is not a share of the batches; give 0 to 1 (--latent)")
+            raise UsageError(f"latent {self.config.latent} is not a share of the batches; give 0 to 1")
 
     def _start(self) -> None:
         if self.init is not None:

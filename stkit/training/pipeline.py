@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from stkit.checkpoints.importing import check_name
+from stkit.contracts.training import SILENT, Voice
 from stkit.datasets.prepare import prepare_photos
 from stkit.devices import resolve_device
 from stkit.errors import UsageError
 from stkit.files import atomic_path, write_text
 from stkit.measure.efficientnet import load_lite0
 from stkit.plugins import load_plugins
-from stkit.training.config import SILENT, DomainRecipe, GeneratorRecipe, MappingRecipe, ReconstructionRecipe, Voice
+from stkit.training.config import DomainRecipe, GeneratorRecipe, MappingRecipe, ReconstructionRecipe
 from stkit.training.recipes import train_generator, train_mapping, train_reconstruction
 from stkit.training.runs import require_one_process
 from stkit.weights import Weights, find_weights, load_header, user_folder, weights_names
@@ -48,6 +49,7 @@ def train_domain(recipe: DomainRecipe, voice: Voice = SILENT) -> Weights | None:
     for method in load_plugins().editing_methods.values():
         method.prepare(weights, device)
     _install(weights, target)
+    voice.say(f"done; use it with --weights {recipe.name}, it is in {target}")
     return find_weights(str(target))
 
 
@@ -62,7 +64,7 @@ def _folders(recipe: DomainRecipe) -> tuple[Path, Path]:
         raise UsageError(f"there are weights or a training called '{name}'; go on with --resume or choose another")
     layers = recipe.mapping_layers
     if recipe.mapping_steps and layers < 3:
-        raise UsageError(f"{layers} mapping layers cannot be trained; give 3 or more, or --mapping-steps 0")
+        raise UsageError(f"{layers} mapping layers cannot be trained; give 3 or more, or -o mapping_steps=0")
     return target, work
 
 

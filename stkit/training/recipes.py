@@ -6,22 +6,34 @@ from dataclasses import replace
 
 import torch
 
+from stkit.contracts.generators import Shape
+from stkit.contracts.training import SILENT, Voice
 from stkit.devices import resolve_device
-from stkit.errors import StkitError, UsageError
+from stkit.errors import MissingPackageError, StkitError, UsageError
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
+from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
 from stkit.models.registry import load_generator
 from stkit.models.shapes import StyleGAN2Config
-from stkit.models.style_transformer import StyleTransformerConfig, load_style_transformer
+from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig, load_style_transformer
 from stkit.models.stylegan2 import StyleGAN2, require_stylegan2
+from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT, AugmentConfig
-from stkit.training.config import SILENT, GeneratorRecipe, MappingRecipe, ReconstructionRecipe, RunConfig, Voice
+from stkit.training.config import (
+    GeneratorRecipe,
+    InverterRecipe,
+    MappingRecipe,
+    ReconstructionRecipe,
+    RunConfig,
+)
 from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
+from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter, load_identity
 from stkit.training.mapping import fit_mapping, mean_codes
 from stkit.training.mapping_gan import MappingConfig, MappingRun, with_mapping
 from stkit.training.reconstruction import Autoencoder, ReconstructionConfig, ReconstructionRun, export_reconstruction
 from stkit.training.runs import (
     carry_over,
+    copy_part,
     feature_dtype,
     image_sets,
     is_first_process,
@@ -56,7 +68,7 @@ def train_reconstruction(recipe: ReconstructionRecipe, voice: Voice = SILENT) ->
         inverter = replace(inverter, input_resolution=recipe.input_resolution)
     last, grow_from = generator.img_resolution, recipe.grow_from
     if grow_from is not None and (grow_from > last or grow_from & (grow_from - 1)):
-        raise UsageError(f"--grow-from {grow_from} is no power of two up to the generator's {last} px")
+        raise UsageError(f"grow_from {grow_from} is no power of two up to the generator's {last} px")
     require_room(recipe.out, "generator")
     loop = loop_of(recipe)
     config = ReconstructionConfig(
@@ -122,7 +134,7 @@ def train_generator(recipe: GeneratorRecipe, voice: Voice = SILENT) -> bool:
     Raises UsageError, WeightsError.
     """
     if recipe.keep is not None and recipe.init is None:
-        raise UsageError("--keep is for the inverter of the weights to start from; give --init")
+        raise UsageError("keep is for the inverter of the weights to start from; give --init")
     weights = find_weights(recipe.init) if recipe.init is not None else None
     start = kept = None
     if weights is not None:
@@ -147,6 +159,60 @@ def train_generator(recipe: GeneratorRecipe, voice: Voice = SILENT) -> bool:
     return _told(recipe, voice)
 
 
+def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
+    """Train an inverter for a generator that stays as it is; whether weights are in `recipe.out`.
+
+    Raises UsageError, WeightsError, MissingPackageError.
+    """
+    weights, device = find_weights(recipe.weights), training_device(recipe.device)
+    generator = load_generator(weights)
+    first, shape = _encoder(recipe, generator.config)
+    require_room(recipe.out, "inverter", weights)
+    loop, size = loop_of(recipe), comparison_resolution(shape, generator.config)
+    config = InverterConfig(
+        shape,
+        learning_rate=recipe.learning_rate,
+        l2=recipe.l2,
+        lpips=recipe.lpips,
+        identity=recipe.identity,
+        latent=recipe.latent,
+        zoom=size < 256,
+        dtype=feature_dtype(recipe.precision, device),
+        compile=recipe.compile,
+    )
+    train_set, val_set = image_sets(recipe.data, size, weights.domain, voice)
+    embedder = None
+    if recipe.identity:
+        try:
+            embedder = load_identity(load_plugins().domain(weights.domain), weights.alignment, device)
+        except MissingPackageError as error:
+            raise MissingPackageError(f"{error}, or leave out this loss with -o identity=0") from error
+    start = first.state_dict() if first else None
+    run = InverterRun(config, generator, loop, train_set, val_set, device, embedder, start)
+    if run.train() != loop.steps or not is_first_process():
+        return False
+    averaged = run.ema.model
+    assert isinstance(averaged, (StyleTransformer, PSPEncoder))
+    notes = run_notes(recipe.data, train_set, loop)
+    fingerprint = weights.fingerprint
+    export_inverter(averaged, recipe.out, generator=fingerprint, **origin(None, None, weights), notes=notes)
+    copy_part(weights, recipe.out, "generator")
+    return _told(recipe, voice)
+
+
+def _encoder(
+    recipe: InverterRecipe, generator: Shape
+) -> tuple[StyleTransformer | PSPEncoder | None, StyleTransformerConfig | PSPEncoderConfig]:
+    """The network to start from, if any, and the shape of the one to train."""
+    origin = find_weights(recipe.init) if recipe.init else None
+    first: StyleTransformer | PSPEncoder | None = None
+    if recipe.architecture == "style-transformer":
+        first = load_style_transformer(origin) if origin else None
+        return first, first.config if first else StyleTransformerConfig.small(generator)
+    first = load_psp_encoder(origin, recipe.architecture) if origin else None
+    return first, first.config if first else PSPEncoderConfig.small(recipe.architecture, generator)
+
+
 def _told(recipe: RunConfig, voice: Voice) -> bool:
     voice.say(f"done; use it with --weights {recipe.out}")
     return True
@@ -157,7 +223,7 @@ def _adversarial(recipe: GeneratorRecipe, shape: StyleGAN2Config, device: torch.
         raise UsageError(f"discriminator '{recipe.discriminator}' is not stylegan2 or projected")
     projected = recipe.discriminator == "projected"
     if projected and recipe.r1_gamma is not None:
-        raise UsageError("a projected discriminator has no R1 penalty; leave out --r1-gamma")
+        raise UsageError("a projected discriminator has no R1 penalty; leave out r1_gamma")
     return AdversarialConfig(
         shape,
         ProjectedConfig(shape.img_resolution)
@@ -177,4 +243,4 @@ def _adversarial(recipe: GeneratorRecipe, shape: StyleGAN2Config, device: torch.
     )
 
 
-__all__ = ["train_generator", "train_mapping", "train_reconstruction"]
+__all__ = ["train_generator", "train_inverter", "train_mapping", "train_reconstruction"]

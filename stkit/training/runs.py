@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stkit.contracts.training import SILENT, Voice
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
-from stkit.training.config import SILENT, ImageRunConfig, RunConfig, Voice
+from stkit.training.config import CodesRecipe, ImageRunConfig, RunConfig
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _SHAPE = ("resolution", "w_dim", "mapping_layers", "channel_base", "channel_max")
 
 
-def loop_of(config: RunConfig) -> LoopConfig:
+def loop_of(config: RunConfig | CodesRecipe) -> LoopConfig:
     """The loop that a recipe asks for."""
     from stkit.training.loop import LoopConfig
 
@@ -84,8 +85,7 @@ def shape_of(config: ImageRunConfig, first: StyleGAN2Config | None = None) -> St
     for name, value in zip(_SHAPE, asked, strict=True):
         theirs = getattr(first, "img_resolution" if name == "resolution" else name)
         if value not in (theirs, getattr(ImageRunConfig, name)):
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} {value} does not fit --init {config.init}, which has {theirs}; leave out {flag}")
+            raise UsageError(f"{name} {value} does not fit --init {config.init}, which has {theirs}; leave {name} out")
     return first
 
 

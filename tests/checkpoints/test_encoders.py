@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from stkit_label.network import LatentClassifier, LatentClassifierConfig
+from stkit_reference.checkpoint import CELEBA_ATTRIBUTES
+from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
 from torch import Tensor
 
 from stkit.checkpoints.layout import Part
 from stkit.checkpoints.recognise import open_checkpoint
-from stkit.checkpoints.style_transformer_edit import CELEBA_ATTRIBUTES
 from stkit.errors import WeightsError
-from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
-from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from tests.checkpoints.writers import (
     make_generator,

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from stkit_label.network import load_classifier
 
 from stkit.cli import main
 from stkit.latents.latents import save_latents
-from stkit.models.latent_classifier import load_classifier
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import find_weights, load_header
 from tests.cli.test_training import ENVIRONMENT
@@ -104,7 +104,7 @@ def test_classifier_then_block_then_edits(stkit: Cli, folder: Path, tmp_path: Pa
 def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, folder: Path, tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     stkit(*classifier_options(folder, straight, 150))
-    options = [*classifier_options(folder, killed, 150), "--save-seconds", "0"]
+    options = [*classifier_options(folder, killed, 150), "-o", "save_seconds=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "stkit", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
     )

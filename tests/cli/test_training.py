@@ -22,8 +22,9 @@ from stkit.models.registry import load_generator
 from stkit.training.runs import origin
 from stkit.weights import find_weights, load_header, verify_weights
 
-TINY = ["--resolution", "32", "--w-dim", "32", "--mapping-layers", "3", "--channel-base", "256", "--channel-max", "32"]
-QUICK = ["--batch", "4", "--precision", "fp32", "--no-compile", "--device", "cpu"]
+SHAPE = ["w_dim=32", "mapping_layers=3", "channel_base=256", "channel_max=32"]
+TINY = ["--resolution", "32", *(part for pair in SHAPE for part in ("-o", pair))]
+QUICK = ["--batch", "4", "-o", "precision=fp32", "-o", "compile=no", "--device", "cpu"]
 # Bit-equal results need the same number of threads in every run.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -74,7 +75,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert find_weights(str(again)).header.config == weights.header.config
 
     kept = tmp_path / "kept"
-    said = stkit("train", "generator", photos, "--out", kept, "--init", first, "--keep", 50, "--steps", 1, *QUICK)
+    said = stkit("train", "generator", photos, "--out", kept, "--init", first, "-o", "keep=50", "--steps", 1, *QUICK)
     assert f"--weights {kept}" in said
     sharpened = find_weights(str(kept))
     assert sharpened.fingerprint != weights.fingerprint
@@ -83,7 +84,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert theirs.fingerprint == ours.fingerprint and theirs.generator == sharpened.fingerprint
 
     mapped = tmp_path / "mapped"
-    said = stkit("train", "mapping", photos, "--out", mapped, "--init", first, "--steps", 3, "--precision", "fp32")
+    said = stkit("train", "mapping", photos, "--out", mapped, "--init", first, "--steps", 3, "-o", "precision=fp32")
     assert f"--weights {mapped}" in said and "val_wasserstein" in (mapped / "log.jsonl").read_text()
     remapped = find_weights(str(mapped))
     assert load_generator(remapped).config.mapping_layers == 6
@@ -92,12 +93,12 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert torch.equal(*(load_generator(found).synthesize(codes) for found in (weights, remapped)))
 
     second = tmp_path / "second"
-    options = ["--weights", first, "--identity", 0, "--init", first, "--steps", 2, *QUICK]
+    options = ["--weights", first, "-o", "identity=0", "--init", first, "--steps", 2, *QUICK]
     stkit("train", "inverter", photos, "--out", second, *options)
     assert find_weights(str(second)).fingerprint == weights.fingerprint
 
     rival = tmp_path / "rival"
-    options = ["--architecture", "e4e", "--weights", first, "--identity", 0, "--steps", 2, *QUICK]
+    options = ["--architecture", "e4e", "--weights", first, "-o", "identity=0", "--steps", 2, *QUICK]
     stkit("train", "inverter", photos, "--out", rival, *options)
     assert find_weights(str(rival)).inverters() == {"e4e": "inverter"}
     imported = tmp_path / "imported"
@@ -108,10 +109,10 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
         (("inverter", photos, "--out", imported, "--weights", first), "inverter.safetensors is there already"),
         (("reconstruction", photos, "--out", first), "holds a run"),
         (("reconstruction", photos, "--out", first, "--resume", *TINY), "is at step 3, past --steps 1"),
-        (("generator", photos, "--out", tmp_path / "none", "--init", first, "--w-dim", 64), "--w-dim 64 does not fit"),
-        (("generator", photos, "--out", tmp_path / "none", "--keep", 1), "give --init"),
+        (("generator", photos, "--out", tmp_path / "none", "--init", first, "-o", "w_dim=64"), "w_dim 64 does not fit"),
+        (("generator", photos, "--out", tmp_path / "none", "-o", "keep=1"), "give --init"),
         (
-            ("generator", photos, "--out", tmp_path / "none", "--discriminator", "projected", "--r1-gamma", 1),
+            ("generator", photos, "--out", tmp_path / "none", "-o", "discriminator=projected", "-o", "r1_gamma=1"),
             "a projected discriminator has no R1 penalty",
         ),
     ):
@@ -139,8 +140,8 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
 def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path, tmp_path: Path) -> None:
     def options(out: Path) -> list[str]:
         return [
-            *("train", "generator", str(photos), "--out", str(out), "--steps", "12", "--save-seconds", "0"),
-            *("--sample-seconds", "1000", *TINY, *QUICK),
+            *("train", "generator", str(photos), "--out", str(out), "--steps", "12", "-o", "save_seconds=0"),
+            *("-o", "sample_seconds=1000", *TINY, *QUICK),
         ]
 
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -165,7 +166,7 @@ def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path,
         (["nowhere.zip", "--out", "run"], 1, "no training data"),
         (["empty", "--out", "run"], 1, "no readable images"),
         (["empty", "--out", "run", "--resolution", "100"], 2, "100"),
-        (["empty", "--out", "run", "--precision", "int1"], 2, "int1"),
+        (["empty", "--out", "run", "-o", "precision=int1"], 2, "int1"),
     ],
 )
 def test_bad_training_input(
@@ -181,7 +182,7 @@ def test_bad_training_input(
 def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path))
     command = ["train", "domain", photos, "--name", "mydogs", "--steps", 2, *TINY, *QUICK]
-    command += ["--mapping-steps", 20, "--sharpen", 1]
+    command += ["-o", "mapping_steps=20", "--sharpen", 1]
     said = stkit(*command)
     assert "30 photos aligned, 1 left out" in said and "30.png: cannot be read" in said
     folder = tmp_path / "weights" / "mydogs"
@@ -208,12 +209,12 @@ def test_a_training_goes_on_with_the_pictures_it_was_begun_with(
     monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
     command = ["train", "domain", photos, "--name", "mine", *TINY, *QUICK]
     assert "no usable photos" in stkit(*command[:2], tmp_path, *command[3:], code=1)
-    stkit(*command, "--steps", 1, "--mapping-steps", 0)
+    stkit(*command, "--steps", 1, "-o", "mapping_steps=0")
     said = stkit(*command, "--steps", 1, "--resume", "--domain", "cars", code=2)
     assert "begun with domain plain" in said
     assert not (tmp_path / "home" / "training" / "mine" / "mapping").exists()
-    stkit(*command, "--steps", 1, "--mapping-steps", 5, "--resume")
-    said = stkit(*command, "--steps", 2, "--mapping-steps", 5, "--resume", code=2)
+    stkit(*command, "--steps", 1, "-o", "mapping_steps=5", "--resume")
+    said = stkit(*command, "--steps", 2, "-o", "mapping_steps=5", "--resume", code=2)
     assert "mapping, which began from it, first" in said
 
 
@@ -253,7 +254,7 @@ def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pyte
             data = io.BytesIO()
             Image.new("RGB", (32, 32), (18 * number, 0, 0)).save(data, "PNG")
             archive.writestr(name, data.getvalue())
-    command = ["train", "domain", tmp_path / "collide.zip", "--name", "many", "--steps", 1, "--mapping-steps", 0]
+    command = ["train", "domain", tmp_path / "collide.zip", "--name", "many", "--steps", 1, "-o", "mapping_steps=0"]
     said = stkit(*command, *TINY, *QUICK)
     assert "14 photos aligned, 0 left out" in said and "13 images to train, 1 to validate" in said
     pictures = list((tmp_path / "home/training/many/photos-plain-32").glob("*.png"))
@@ -272,7 +273,7 @@ def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pyte
         (["empty", "--name", "../mine"], 2, "cannot be a name of weights"),
         (["empty", "--name", "faces"], 2, "choose another"),
         (["few", "--name", "mine", *TINY, *QUICK], 1, "10 are the least"),
-        (["few", "--name", "mine", "--mapping-layers", "2"], 2, "give 3 or more, or --mapping-steps 0"),
+        (["few", "--name", "mine", "-o", "mapping_layers=2"], 2, "give 3 or more, or -o mapping_steps=0"),
     ],
 )
 def test_bad_photos_for_a_domain(

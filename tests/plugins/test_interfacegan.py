@@ -23,10 +23,10 @@ from torch import Tensor
 
 from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes
-from stkit.datasets.labels import load_labels
+from stkit.datasets.labels import AttributeSpec, load_labels
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, UnknownNameError, UsageError, WeightsError
-from stkit.jobs.labelled import AttributeSpec, labelled_photos, labelled_samples, require_classes, two_classes
+from stkit.jobs.labelled import labelled_photos, labelled_samples, require_classes, two_classes
 from stkit.latents.directions import Direction, coordinates, find_direction, load_direction, own_folder
 from stkit.models.registry import load_generator, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
@@ -307,7 +307,8 @@ def test_the_command_line(editor: Editor, photos: tuple[Path, Path], capsys: pyt
 def fit(editor: Editor, photos: tuple[Path, Path], attribute: str, **changes: Any) -> None:
     images, labels = photos
     weights = str(editor.weights.folder)
-    fit_command(attribute, labels=labels, images=images, aligned=True, weights=weights, device="cpu", **changes)
+    given = {"labels": labels, "images": images, "aligned": True, "weights": weights, "device": "cpu", **changes}
+    fit_command(attribute=attribute, **given)
 
 
 def test_orthogonal_to_columns_and_saved_directions(editor: Editor, photos: tuple[Path, Path]) -> None:

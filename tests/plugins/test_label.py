@@ -12,16 +12,16 @@ import pytest
 import torch
 from stkit_label.gradients import first_order, loss_gradient, project_out, second_order
 from stkit_label.method import LabelEditing, LabelOptions
+from stkit_label.network import LatentClassifier, LatentClassifierConfig, load_classifier
+from stkit_label.training import ClassifierConfig, ClassifierRun, export_classifier
 from torch import Tensor
 
 from stkit.contracts.editing import EditContext
 from stkit.datasets.codes import LabelledCodes
 from stkit.errors import UsageError, WeightsError
 from stkit.latents.latents import Latents
-from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig, load_classifier
 from stkit.options import LayerRange, build_options
 from stkit.testing import make_tiny_weights
-from stkit.training.classifier import ClassifierConfig, ClassifierRun, export_classifier
 from stkit.training.loop import LoopConfig
 from stkit.weights import Weights
 

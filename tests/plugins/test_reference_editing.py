@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from stkit_reference.method import ReferenceEditing
+from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig, load_reference_block
+from stkit_reference.training import export_reference
 from torch import Tensor
 
 from stkit.contracts.editing import EditContext
 from stkit.errors import LatentsError, UsageError, WeightsError
 from stkit.latents.latents import Latents
-from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig, load_reference_block
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents
-from stkit.training.reference import export_reference
 from stkit.weights import Weights
 
 CPU = torch.device("cpu")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stkit.contracts.training import Voice
 from stkit.errors import UsageError
-from stkit.training.config import DomainRecipe, MappingRecipe, ReconstructionRecipe, Voice
+from stkit.training.config import DomainRecipe, MappingRecipe, ReconstructionRecipe
 from stkit.training.pipeline import train_domain
 from stkit.training.runs import shape_of
 from stkit.weights import find_weights, user_folder
@@ -53,5 +54,5 @@ def test_defaults_ask_for_no_shape_and_others_must_be_that_of_the_start(tmp_path
     recipe = ReconstructionRecipe(tmp_path, tmp_path, init="x")
     assert shape_of(recipe, first) is first
     assert shape_of(dataclasses.replace(recipe, w_dim=32), first) is first
-    with pytest.raises(UsageError, match="--w-dim 64 does not fit --init x, which has 32; leave out --w-dim"):
+    with pytest.raises(UsageError, match="w_dim 64 does not fit --init x, which has 32; leave w_dim out"):
         shape_of(dataclasses.replace(recipe, w_dim=64), first)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from stkit_label.network import LatentClassifier, LatentClassifierConfig, load_classifier
+from stkit_label.training import export_classifier
 
 from stkit.errors import WeightsError
-from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig, load_classifier
 from stkit.testing import make_tiny_weights
-from stkit.training.classifier import export_classifier
 from stkit.weights import Weights
 
 SMALL = LatentClassifierConfig(("age", "smile"), num_ws=6, w_dim=32, widths=(24, 12), embedding=5)

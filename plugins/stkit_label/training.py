@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from stkit.datasets.codes import LabelledCodes
 from stkit.datasets.images import batch_indices
 from stkit.errors import UsageError
-from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
 from stkit.training.export import save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, run_settings
 from stkit.weights import Header, Weights, tensors_fingerprint
+from stkit_label.network import LatentClassifier, LatentClassifierConfig
 
 LOGIT_SCALE = math.pi / math.sqrt(3)
 """The logit that stands for one standard deviation of a number: that of a logistic distribution."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from stkit.errors import WeightsError
+from stkit.models.trained import load_trained
 
 if TYPE_CHECKING:
     from stkit.weights import Weights
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class LatentClassifier(nn.Module):
     """w_plus to one logit an attribute; the K attributes share all but their last two layers.
 
     A logit is that of the probability of a 0/1 label or, for a number such as an age, of being above
-    its mean (see `stkit.training.classifier.probabilities`). Codes are centred by `code_mean`
+    its mean (see `stkit_label.training.probabilities`). Codes are centred by `code_mean`
     [num_ws, w_dim] and divided by `code_std`, one number for all entries, so that the gradient with
     respect to the codes keeps its direction. `score_mean`, `score_std` [K] and `score_limits` [K, 2]
     (0.5% and 99.5% quantiles, in standard deviations from the mean) describe the logits of the training
@@ -128,36 +126,4 @@ def load_classifier(weights: Weights, device: torch.device | str = "cpu") -> Lat
     )
 
 
-def load_trained(
-    weights: Weights,
-    kind: str,
-    architecture: str,
-    data_flags: str,
-    build: Callable[[Mapping[str, Any]], ModuleT],
-    device: torch.device | str,
-) -> ModuleT:
-    """The network on codes of `weights` that `stkit train KIND` made, built by `build` from its config, in eval mode.
-
-    Raises WeightsError saying how to train one, by `data_flags`, when there is none, and naming both sides
-    when it belongs to another generator or to codes of another size.
-    """
-    path = weights.path(kind)
-    if not path.exists():
-        raise WeightsError(
-            f"weights '{weights.name}' have no {architecture.replace('-', ' ')} ({path} is not there); train one with: "
-            f"stkit train {kind} {data_flags} --weights {weights.name} --attributes A,B --out RUN"
-        )
-
-    def build_checked(config: Mapping[str, Any]) -> ModuleT:
-        num_ws, w_dim = config.get("num_ws"), config.get("w_dim")
-        if (num_ws, w_dim) != (weights.num_ws, weights.w_dim):
-            raise WeightsError(
-                f"{path} is for codes of {num_ws} layers and width {w_dim}, but weights '{weights.name}' have "
-                f"{weights.num_ws} layers and width {weights.w_dim}; train it again with these weights"
-            )
-        return build(config)
-
-    return weights.load(kind, architecture, build_checked, device)
-
-
-__all__ = ["LatentClassifier", "LatentClassifierConfig", "load_classifier", "load_trained"]
+__all__ = ["LatentClassifier", "LatentClassifierConfig", "load_classifier"]

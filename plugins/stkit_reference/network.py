@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stkit.models.latent_classifier import load_trained
+from stkit.models.trained import load_trained
 
 if TYPE_CHECKING:
     from stkit.weights import Weights

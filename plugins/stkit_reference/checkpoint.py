@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from stkit_label.network import LatentClassifier, LatentClassifierConfig
 from torch import Tensor
 
 from stkit.checkpoints.encoders import Framework, read_framework
 from stkit.checkpoints.layout import Entry, Part, Recognised, Shape, State, state_shapes, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.errors import WeightsError
-from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
-from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.stylegan2 import StyleGAN2
+from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
 
 CELEBA_ATTRIBUTES = (
     "5_o_clock_shadow", "arched_eyebrows", "attractive", "bags_under_eyes", "bald", "bangs", "big_lips", "big_nose",

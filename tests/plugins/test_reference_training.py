@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from stkit_label.network import LatentClassifier, LatentClassifierConfig
+from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
+from stkit_reference.training import ReferenceConfig, ReferenceRun, reference_losses, transfer_figures
 from torch import Tensor
 
 from stkit.errors import StkitError, UnknownNameError, UsageError
-from stkit.models.latent_classifier import LatentClassifier, LatentClassifierConfig
-from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.training.loop import LoopConfig
-from stkit.training.reference import ReferenceConfig, ReferenceRun, reference_losses, transfer_figures
 from tests.training.resuming import require_same_bits
 
 NAMES = ("age", "smile", "yaw")

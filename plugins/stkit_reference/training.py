@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from stkit_label.network import LatentClassifier
 from torch import Tensor
 
 from stkit.datasets.images import batch_indices
 from stkit.errors import UnknownNameError, UsageError
-from stkit.models.latent_classifier import LatentClassifier
-from stkit.models.reference_block import ReferenceBlock, ReferenceBlockConfig
 from stkit.training.export import save_module
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.weights import Header, Weights, tensors_fingerprint
+from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-from stkit.datasets.codes import LabelledCodes
-from stkit.errors import StkitError, UsageError
-from stkit.models.latent_classifier import LatentClassifierConfig
-from stkit.training.classifier import (
+from stkit_label.network import LatentClassifierConfig
+from stkit_label.training import (
     LOGIT_SCALE,
     ClassifierConfig,
     ClassifierRun,
@@ -23,6 +19,10 @@ from stkit.training.classifier import (
     probabilities,
     targets,
 )
+from torch import Tensor
+
+from stkit.datasets.codes import LabelledCodes
+from stkit.errors import StkitError, UsageError
 from stkit.training.loop import LoopConfig
 from tests.training.resuming import log_lines, require_same_bits
 

@@ -1,0 +1,22 @@
+"""The training of inverters: Style Transformers, and pSp, e4e and ReStyle in about the same size."""
+
+from __future__ import annotations
+
+from stkit.contracts.training import SILENT, Trainer, Voice
+from stkit.training.config import InverterRecipe
+
+
+class InverterTrainer(Trainer[InverterRecipe]):
+    """The losses of the Style Transformer paper (Hu et al., CVPR 2022), and e4e's own (Tov et al., SIGGRAPH 2021)."""
+
+    name = "inverter"
+    description = "Train an inverter for a generator that stays as it is (L2, LPIPS, identity; e4e's own for e4e)."
+    Config = InverterRecipe
+
+    def train(self, config: InverterRecipe, voice: Voice = SILENT) -> object:
+        from stkit.training.recipes import train_inverter
+
+        return train_inverter(config, voice)
+
+
+__all__ = ["InverterTrainer"]
