@@ -21,7 +21,8 @@ from typing import Any
 from torch import Tensor
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.datasets.images import labels_beside, load_image_set, load_train_val
+from stkit.datasets.images import load_image_set, load_train_val
+from stkit.datasets.labels import labels_beside
 from stkit.devices import fast_dtype, resolve_device
 from stkit.jobs.evaluate import evaluate_samples
 from stkit.models.discriminator import DiscriminatorConfig

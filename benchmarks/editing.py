@@ -29,7 +29,8 @@ from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validi
 from stkit.cli.common import print_error, progress_bar
 from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.contracts.inversion import InversionContext
-from stkit.datasets.images import ImageSet, labels_beside, load_image_set
+from stkit.datasets.images import ImageSet, load_image_set
+from stkit.datasets.labels import labels_beside
 from stkit.editor.editor import Editor
 from stkit.errors import OutputError, StkitError, UsageError
 from stkit.latents.latents import Latents

@@ -65,7 +65,7 @@ def read_crops(editor: Editor, source: Path, names: Sequence[str]) -> Tensor:
         for name in names:
             if name not in paths:
                 raise UnknownNameError(f"image in {source.name}", name, paths)
-        pixels = [torch.tensor(decode_image(files.read(paths[name]), size, crop)) for name in names]
+        pixels = [torch.tensor(decode_image(files.read(paths[name]), name, size, crop)) for name in names]
     return torch.stack(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_OBJECT = re.compile(r"( (?:of|in|from|for|with|file|object|stream))* ?<[^<>]*\bat 0x[0-9a-fA-F]+>")
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of another library says, in one line, without names and addresses of Python objects."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(_OBJECT.sub("", str(text)).split()) or type(error).__name__
 
 
 class StkitError(Exception):
@@ -73,4 +82,5 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "WeightsError",
+    "reason_of",
 ]

@@ -18,9 +18,9 @@ class ClassifierRecipe(CodesRecipe):
     attributes: str = field(metadata=flag("Columns, like age,sex=M,smile: M counts as 1."))
     steps: int = field(default=1500, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=128, metadata=flag("Codes a step.", least=2))
-    learning_rate: float = field(default=3e-4, metadata=setting("Of AdamW."))
-    weight_decay: float = field(default=0.05, metadata=setting("Of AdamW."))
-    noise: float = field(default=2.0, metadata=setting("On the codes, in their standard deviations."))
+    learning_rate: float = field(default=3e-4, metadata=setting("Of AdamW.", least=0))
+    weight_decay: float = field(default=0.05, metadata=setting("Of AdamW.", least=0))
+    noise: float = field(default=2.0, metadata=setting("On the codes, in their standard deviations.", least=0))
 
 
 class ClassifierTrainer(Trainer[ClassifierRecipe]):

@@ -16,7 +16,7 @@ class ReferenceRecipe(CodesRecipe):
 
     attributes: str = field(metadata=flag("Of the weights' classifier, like age,smile."))
     labels: Path | None = field(default=None, metadata=flag("Which photos to take, with their splits; all by default."))
-    learning_rate: float = field(default=1e-4, metadata=setting("Of Adam."))
+    learning_rate: float = field(default=1e-4, metadata=setting("Of Adam.", least=0))
 
 
 class ReferenceTrainer(Trainer[ReferenceRecipe]):

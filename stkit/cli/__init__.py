@@ -12,7 +12,7 @@ import typer.main
 from stkit.cli import edit, evaluate, faces, invert, latents, morph, sample, tables, train, weights
 from stkit.cli.common import EDIT, LOOK, MODELS, PLUGINS, TRAIN, NoteHandler, console, print_error
 from stkit.cli.flags import require_finite
-from stkit.errors import StkitError
+from stkit.errors import StkitError, reason_of
 from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
 
 # Typer has click's classes under another name in every second version.
@@ -82,7 +82,8 @@ def main() -> None:
             sys.exit(error.exit_code)
         if debug:
             raise
-        print_error(f"unexpected {type(error).__name__}: {error} (please report it, with what --debug shows)")
+        said = f"unexpected {type(error).__name__}: {reason_of(error)}"
+        print_error(f"{said} (please report it, with what --debug shows)")
         sys.exit(1)
     finally:
         console.file.flush()

@@ -107,7 +107,7 @@ def _parameter(field: Field, kind: Any) -> inspect.Parameter:
 
 def _old_flag(field: Field, kind: Any) -> inspect.Parameter:
     """A setting as the flag of its own that it was before `-o`, which help leaves out."""
-    flag = f"{_flag(field)}/--no-{_flag(field)[2:]}" if kind is bool else _flag(field)
+    flag = f"{_flag(field)}/--no-{_flag(field)[2:]}" if kind is bool or bool in get_args(kind) else _flag(field)
     annotation: Any = Annotated[_plain(kind | None), typer.Option(flag, hidden=True)]
     return inspect.Parameter(field.name, _KEYWORD, default=None, annotation=annotation)
 
@@ -138,6 +138,8 @@ def _typed(field: Field, kind: Any, value: Any) -> Any:
         raise UsageError(f"{_named(field)}: {error.errors()[0]['msg']} (got '{value}')") from None
     if isinstance(typed, float) and not math.isfinite(typed):
         raise UsageError(f"{_named(field)} {value} is no finite number; give another one")
+    if isinstance(typed, float) and not math.isfinite(typed):
+        raise UsageError(f"{_named(field)} {typed} is no finite number; give another one")
     if typed is not None and ((least is not None and typed < least) or (most is not None and typed > most)):
         limits = f"at least {least}" if most is None else f"from {least} to {most}"
         raise UsageError(f"{_named(field)} is {limits} (got {value})")

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from stkit.contracts.domains import Domain
 from stkit.contracts.inversion import InversionContext, Inverter, ignore_progress
-from stkit.datasets.images import ImageFiles, decode_image, frame_largest, read_rgb
+from stkit.datasets.images import ImageFiles, decode_image, frame_largest, without_name
 from stkit.datasets.labels import Labels, match_photos
-from stkit.errors import LabelsError, MissingPackageError, OutputError, StkitError
+from stkit.errors import LabelsError, OutputError, PhotoError, StkitError, SubjectError
 from stkit.files import atomic_path
 from stkit.options import LatentSpace, Options
+from stkit.photo.images import decode_photo
 from stkit.plugins import load_plugins
 from stkit.weights import Weights, cache_folder, load_header
 
@@ -131,16 +132,15 @@ def invert_files(
                 key = hashlib.sha256(data).hexdigest()
                 if key not in cache and key not in (other for other, _ in waiting):
                     if domain:
-                        framed = frame_largest(read_rgb(data), domain, weights.alignment, weights.resolution)
+                        photo = decode_photo(data, Path(name)).image
+                        framed = frame_largest(photo, domain, weights.alignment, weights.resolution)
                         pixels = np.asarray(framed)
                     else:
-                        pixels = decode_image(data, weights.resolution, output_crop)
+                        pixels = decode_image(data, name, weights.resolution, output_crop)
                     waiting.append((key, torch.tensor(pixels).permute(2, 0, 1)))
                 keys.append(key)
-            except MissingPackageError:
-                raise
-            except Exception as error:  # decoders and damaged zips raise anything
-                logger.warning("skipped %s: %s", name, error)
+            except (PhotoError, SubjectError) as error:
+                logger.warning("skipped %s: %s", name, without_name(error, name))
                 broken.add(name)
             if len(waiting) == _BATCH:
                 invert_waiting()

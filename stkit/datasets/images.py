@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import zipfile
 from collections import Counter
@@ -19,9 +18,10 @@ from torch import Tensor
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
-from stkit.errors import PhotoError, StkitError, SubjectError
+from stkit.datasets.labels import labels_beside
+from stkit.errors import PhotoError, StkitError, SubjectError, reason_of
 from stkit.photo.alignment import frame_photo
-from stkit.photo.images import knows_heif, upright_rgb
+from stkit.photo.images import decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")
@@ -74,11 +74,11 @@ def load_image_set(
         images = torch.empty(len(names), 3, resolution, resolution, dtype=torch.uint8)
         for i, name in enumerate(names):
             try:
-                pixels = decode_image(files.read(name), resolution, output_crop)
+                pixels = decode_image(files.read(name), name, resolution, output_crop)
                 images[len(kept)] = torch.from_numpy(pixels).permute(2, 0, 1)
                 kept.append(name)
-            except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
-                logger.warning("skipped %s: %s", name, error)
+            except PhotoError as error:
+                logger.warning("skipped %s: %s", name, without_name(error, name))
                 broken.append(name)
             on_progress(i + 1, len(names))
     if not kept:
@@ -114,12 +114,6 @@ def load_train_val(
     return ImageSet(images[: len(kept)], tuple(names[i] for i in kept), everything.broken, output_crop), val
 
 
-def labels_beside(source: Path) -> Path:
-    """Where the CSV of a folder or zip of images lies, if there is one: `photos.csv` for `photos` and `photos.zip`."""
-    source = source.resolve()
-    return source.with_name(source.name + ".csv") if source.is_dir() else source.with_suffix(".csv")
-
-
 def read_splits(path: Path) -> dict[str, str]:
     """The split of each file that a CSV with the columns `file` and `split` names. Raises StkitError."""
     try:
@@ -144,19 +138,19 @@ def _split_names(path: Path, split: str | None, required: bool) -> set[str] | No
     return names
 
 
-def read_rgb(data: bytes) -> Image.Image:
-    """An image file's bytes as upright 8-bit sRGB. Raises anything that decoders raise."""
-    knows_heif()
-    with Image.open(io.BytesIO(data)) as image:
-        return upright_rgb(image)
+def without_name(error: Exception, name: str) -> str:
+    """Why the file `name` cannot be read, for where the name is said already."""
+    return reason_of(error).removeprefix(f"{name} ")
 
 
-def decode_image(data: bytes, resolution: int, output_crop: tuple[float, float, float, float] = WHOLE) -> np.ndarray:
+def decode_image(
+    data: bytes, name: str, resolution: int, output_crop: tuple[float, float, float, float] = WHOLE
+) -> np.ndarray:
     """An image file's bytes as uint8 [R, R, 3], centre-cropped to the part `output_crop`, black outside it.
 
-    Raises anything that decoders raise.
+    `name` is for messages. Raises PhotoError.
     """
-    rgb = read_rgb(data)
+    rgb = decode_photo(data, Path(name)).image
     left, top, right, bottom = picture_box(output_crop, resolution)
     size = (right - left, bottom - top)
     if rgb.size != size:
@@ -192,15 +186,18 @@ class ImageFiles:
         try:
             self.zip = zipfile.ZipFile(source)
         except (zipfile.BadZipFile, OSError) as error:
-            raise PhotoError(f"{source} is neither a folder nor a readable zip: {error}") from error
+            raise PhotoError(f"{source} is neither a folder nor a readable zip: {reason_of(error)}") from error
         self.names = _image_names(dict.fromkeys(self.zip.namelist()))
         for name, count in Counter(_image_names(self.zip.namelist())).items():
             if count > 1:
                 logger.warning("%s is in %s more than once; only the last one can be read", name, source)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of `names`."""
-        return self.zip.read(name) if self.zip else (self.source / name).read_bytes()
+        """The bytes of one of `names`. Raises PhotoError."""
+        try:
+            return self.zip.read(name) if self.zip else (self.source / name).read_bytes()
+        except Exception as error:  # a damaged zip raises anything: zlib.error, RuntimeError, ...
+            raise PhotoError(f"{name} cannot be read: {reason_of(error)}; copy or download it again") from error
 
     def __enter__(self) -> ImageFiles:
         return self
@@ -252,9 +249,8 @@ __all__ = [
     "decode_image",
     "flip_some",
     "frame_largest",
-    "labels_beside",
     "load_image_set",
     "load_train_val",
-    "read_rgb",
     "read_splits",
+    "without_name",
 ]

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from stkit.errors import LabelsError, UnknownNameError, UsageError
+from stkit.errors import LabelsError, PhotoError, UnknownNameError, UsageError, reason_of
+from stkit.photo.archives import open_archive, read_member, split_zip
 
 _log = logging.getLogger("stkit")
 
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_path", "img", "path", "photo")
+_USUAL_NAMES = ("dataset.json", "list_attr_celeba.txt")
 _MISSING = {"", "nan", "na", "n/a", "none", "null"}
 
 
@@ -109,11 +112,16 @@ def load_labels(path: Path) -> Labels:
     - NVIDIA's dataset.json: `{"labels": [["file", 3], ...]}` (column `label`) or `[["file", [0.1, 0.7]], ...]`
       (columns `label0`, `label1`, ...).
 
-    Raises LabelsError saying what is wrong and in which line.
+    A folder or ZIP archive of photos stands for the label file in it, or for `NAME.csv` beside it. Raises LabelsError
+    saying what is wrong and in which line.
     """
-    path = Path(path)
+    path = label_file(Path(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        zipped = split_zip(path)
+        data = path.read_bytes() if zipped is None else read_member(*zipped)
+        text = data.decode("utf-8-sig")
+    except PhotoError as error:
+        raise LabelsError(f"cannot read labels: {error}") from error
     except OSError as error:
         raise LabelsError(f"cannot read labels {path}: {error.strerror}; check the path") from error
     except UnicodeDecodeError:
@@ -132,6 +140,41 @@ def load_labels(path: Path) -> Labels:
     return _labels(path, columns, rows)
 
 
+def label_file(source: Path) -> Path:
+    """`source`, or the label file of photos where it is their folder or ZIP archive: in it, or else beside it.
+
+    That is NVIDIA's dataset.json, CelebA's list_attr_celeba.txt, or the only CSV or TSV at the top. Raises LabelsError.
+    """
+    try:
+        if source.is_dir():
+            inside = [PurePosixPath(path.name) for path in sorted(source.iterdir()) if path.is_file()]
+        elif zipfile.is_zipfile(source):
+            inside = list(open_archive(source).members)
+        else:
+            return source
+    except (OSError, PhotoError) as error:
+        raise LabelsError(f"cannot read labels: {reason_of(error)}") from error
+    for name in _USUAL_NAMES:
+        found = sorted((path for path in inside if path.name == name), key=lambda path: len(path.parts))
+        if found:
+            return source / found[0]
+    tables = [path for path in inside if path.suffix.lower() in (".csv", ".tsv") and len(path.parts) == 1]
+    if len(tables) > 1:
+        raise LabelsError(f"{source} holds {len(tables)} tables ({tables[0]}, {tables[1]}); name one of them as labels")
+    if tables:
+        return source / tables[0]
+    beside = labels_beside(source)
+    if beside.is_file():
+        return beside
+    raise LabelsError(f"{source} holds no label file ({', '.join(_USUAL_NAMES)} or a CSV); give one with --labels")
+
+
+def labels_beside(source: Path) -> Path:
+    """Where the CSV of a folder or zip of images lies, if there is one: `photos.csv` for `photos` and `photos.zip`."""
+    source = source.resolve()
+    return source.with_name(source.name + ".csv") if source.is_dir() else source.with_suffix(".csv")
+
+
 def match_photos(labels: Labels, names: Iterable[str]) -> dict[int, str]:
     """Row of the labels -> photo, for the photos `names`: by the whole path, otherwise by the bare file name.
 
@@ -141,7 +184,7 @@ def match_photos(labels: Labels, names: Iterable[str]) -> dict[int, str]:
     whole = set(names)
     bare: dict[str, list[str]] = collections.defaultdict(list)
     for name in names:
-        bare[PurePosixPath(name).name].append(name)
+        bare[PurePosixPath(name.replace("\\", "/")).name].append(name)
     found: dict[int, str] = {}
     for row, file in enumerate(labels.files):
         candidates = [file] if file in whole else bare.get(PurePosixPath(file).name, [])
@@ -268,4 +311,4 @@ def _counts(cells: Sequence[str]) -> str:
     return ", ".join(f"{value} {count}" for value, count in common[:8]) + (", ..." if len(common) > 8 else "")
 
 
-__all__ = ["AttributeSpec", "Labels", "load_labels", "match_photos"]
+__all__ = ["AttributeSpec", "Labels", "label_file", "labels_beside", "load_labels", "match_photos"]

@@ -12,10 +12,11 @@ from pathlib import Path
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import ignore_progress
-from stkit.datasets.images import ImageFiles, frame_largest, labels_beside, read_rgb, read_splits
-from stkit.errors import StkitError, SubjectError
+from stkit.datasets.images import ImageFiles, frame_largest, read_splits, without_name
+from stkit.datasets.labels import labels_beside
+from stkit.errors import PhotoError, StkitError, SubjectError
 from stkit.files import marked_name, name_key, safe_name, write_text
-from stkit.photo.images import save_image
+from stkit.photo.images import decode_photo, save_image
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def _picture_names(names: Sequence[str]) -> dict[str, str]:
 def _prepare(files: ImageFiles, name: str, domain: Domain, resolution: int, target: Path) -> str | None:
     """Write one picture, or say why not."""
     try:
-        image = read_rgb(files.read(name))
-    except Exception as error:  # decoders and damaged zips raise anything: SyntaxError, zlib.error, ...
-        return f"cannot be read ({' '.join(str(error).split())})"
+        image = decode_photo(files.read(name), Path(name)).image
+    except PhotoError as error:
+        return without_name(error, name)
     try:
         canvas = frame_largest(image, domain, domain.template, resolution)
     except SubjectError as error:

@@ -12,7 +12,8 @@ from torch import Tensor
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.contracts.metrics import Metric
 from stkit.contracts.training import SILENT, Voice
-from stkit.datasets.images import ImageSet, batches, labels_beside, load_image_set, load_train_val
+from stkit.datasets.images import ImageSet, batches, load_image_set, load_train_val
+from stkit.datasets.labels import labels_beside
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
 from stkit.errors import UsageError

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError
+from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError, reason_of
 from stkit.files import remove_leftovers
 from stkit.jobs.report import REPORT, Row, printable, write_report
 from stkit.jobs.sources import LOCK, Item
@@ -154,7 +154,7 @@ def _noting(notes: list[str]) -> Iterator[None]:
 
 
 def _failed(item: Item, error: Exception) -> Row:
-    text = str(error) if isinstance(error, StkitError) else f"unexpected {type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, StkitError) else f"unexpected {type(error).__name__}: {reason_of(error)}"
     return Row(str(item.path), "failed", " ".join(text.split()))
 
 
@@ -203,8 +203,7 @@ def locked(out: Path) -> Iterator[None]:
             f"another stkit is writing to {out}; wait until it is done, or choose another folder with --out"
         ) from None
     except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OutputError(f"cannot write to {out}: {reason}; choose another folder with --out") from error
+        raise OutputError(f"cannot write to {out}: {reason_of(error)}; choose another folder with --out") from error
     try:
         remove_leftovers(out)
         yield

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stkit.errors import PhotoError
+from stkit.errors import PhotoError, reason_of
 from stkit.files import marked_name, safe_name
 
 _MAX_BYTES = 2**30
@@ -35,7 +35,8 @@ def open_archive(path: Path) -> Archive:
     except FileNotFoundError as error:
         raise PhotoError(f"there is no file {path}; check the name") from error
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise PhotoError(f"cannot read {path} as a ZIP archive: {error}; copy or download it again") from error
+        reason = reason_of(error)
+        raise PhotoError(f"cannot read {path} as a ZIP archive: {reason}; copy or download it again") from error
 
 
 @functools.lru_cache(maxsize=2)
@@ -79,7 +80,7 @@ def read_member(archive: Path, member: PurePosixPath) -> bytes:
     try:
         return opened.file.read(info)
     except Exception as error:  # a damaged member fails in as many ways as there are compression methods
-        raise PhotoError(f"{where} is damaged ({error}); copy or download the archive again") from error
+        raise PhotoError(f"{where} is damaged ({reason_of(error)}); copy or download the archive again") from error
 
 
 __all__ = ["Archive", "open_archive", "read_member", "split_zip"]

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
 from stkit.contracts.framing import picture_box
-from stkit.errors import OutputError, PhotoError, UsageError
+from stkit.errors import OutputError, PhotoError, UsageError, reason_of
 from stkit.files import atomic_path
 from stkit.photo.archives import read_member, split_zip
 
@@ -90,6 +90,8 @@ def load_photo(path: Path | str) -> Photo:
 
 def decode_photo(data: bytes, path: Path) -> Photo:
     """`load_photo` of a file whose bytes are `data`; `path` is for messages. Raises PhotoError."""
+    if not data:
+        raise PhotoError(f"{path} is empty (zero bytes); copy or download it again")
     # What Pillow warns about (size, odd metadata) is either harmless or becomes a PhotoError here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -166,7 +168,7 @@ def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
         hint = f"run `pip install --upgrade pillow`, or save {path} as .jpg"
         raise UsageError(f"this Pillow cannot write {name}; {hint}") from None
     except (OSError, ValueError) as error:  # a picture larger than the format allows, a mode it does not have
-        raise OutputError(f"cannot write {path} as {name}: {error}; save it as .png") from error
+        raise OutputError(f"cannot write {path} as {name}: {reason_of(error)}; save it as .png") from error
     return encoded.getvalue()
 
 
@@ -223,10 +225,7 @@ def read_photo(path: Path) -> bytes:
     except PermissionError as error:
         raise PhotoError(f"no permission to read {path}; allow it with chmod +r, or copy the file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PhotoError(f"cannot read {path!s}: {reason}; copy it to another place") from error
-    if not data:
-        raise PhotoError(f"{path} is empty (zero bytes); copy or download it again")
+        raise PhotoError(f"cannot read {path!s}: {reason_of(error)}; copy it to another place") from error
     return data
 
 
@@ -290,8 +289,7 @@ def _quiet_libtiff(image: Image.Image) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> PhotoError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return PhotoError(f"{path} is damaged or cut short ({reason}); copy or download it again")
+    return PhotoError(f"{path} is damaged or cut short ({reason_of(error)}); copy or download it again")
 
 
 def _too_large(path: Path) -> PhotoError:

@@ -16,8 +16,8 @@ class LoopRecipe:
     resume: bool = field(default=False, metadata=flag("Go on from the checkpoint that the run has left."))
     seed: int = field(default=0, metadata=flag("Of all randomness of the run."))
     device: str = field(default="auto", metadata=flag("auto, cpu, cuda or mps."))
-    save_seconds: float = field(default=120, metadata=setting("Between checkpoints."))
-    sample_seconds: float = field(default=300, metadata=setting("Between sample grids with validation."))
+    save_seconds: float = field(default=120, metadata=setting("Between checkpoints.", least=0))
+    sample_seconds: float = field(default=300, metadata=setting("Between sample grids with validation.", least=0))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class RunConfig(LoopRecipe):
     out: Path = field(metadata=flag("The run's folder: checkpoint, log, samples, and the weights."))
     steps: int = field(default=3000, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=32, metadata=flag("Images a step.", least=2))
-    precision: str = field(default="auto", metadata=setting("auto (bf16 where it is native), bf16 or fp32."))
+    precision: Literal["auto", "bf16", "fp32"] = field(
+        default="auto", metadata=setting("auto (bf16 where it is native), bf16 or fp32.")
+    )
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ class ImageRunConfig(RunConfig):
     `domain` is what the images show, by default what `init` is for, else faces; `licence` is by default that of `init`.
     """
 
-    resolution: int = field(default=128, metadata=flag("Of the generator, a power of two."))
-    w_dim: int = field(default=256, metadata=setting("Width of z and w."))
-    mapping_layers: int = field(default=4, metadata=setting("Layers of the mapping network, 2 to 8."))
-    channel_base: int = field(default=6144, metadata=setting("Channels are this over the resolution, ..."))
-    channel_max: int = field(default=256, metadata=setting("... but at most this."))
+    resolution: int = field(default=128, metadata=flag("Of the generator, a power of two.", least=16, most=1024))
+    w_dim: int = field(default=256, metadata=setting("Width of z and w.", least=1))
+    mapping_layers: int = field(default=4, metadata=setting("Layers of the mapping network.", least=2, most=8))
+    channel_base: int = field(default=6144, metadata=setting("Channels are this over the resolution, ...", least=16))
+    channel_max: int = field(default=256, metadata=setting("... but at most this.", least=1))
     init: str | None = field(default=None, metadata=flag("Weights whose networks to start from."))
     domain: str | None = field(
         default=None, metadata=flag("What the images show; by default what --init is for, else faces.")
@@ -63,7 +65,7 @@ class ReconstructionRecipe(ImageRunConfig):
     The generator learns at `generator_rate` times the learning rate: 5 by default, 1 from `init` on.
     """
 
-    learning_rate: float = field(default=1e-3, metadata=setting("Of both networks."))
+    learning_rate: float = field(default=1e-3, metadata=setting("Of both networks.", least=0))
     generator_rate: float | None = field(
         default=None, metadata=setting("The generator's, as a multiple of it: 5, with --init 1.", least=0.01)
     )
@@ -73,7 +75,7 @@ class ReconstructionRecipe(ImageRunConfig):
     input_resolution: int | None = field(
         default=None, metadata=setting("What the inverter sees; the resolution, or --init's.", least=32)
     )
-    lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex."))
+    lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex.", least=0))
     mean_share: float = field(
         default=0.25, metadata=setting("Of each batch, rendered from its mean w.", least=0, most=1)
     )
@@ -87,16 +89,20 @@ class GeneratorRecipe(ImageRunConfig):
     """
 
     steps: int = field(default=20_000, metadata=flag("Optimiser steps.", least=1))
-    learning_rate: float = field(default=2e-3, metadata=setting("Of both networks."))
-    r1_gamma: float | None = field(default=None, metadata=setting("By default StyleGAN2-ADA's rule."))
-    discriminator: str = field(default="stylegan2", metadata=setting("stylegan2 or projected."))
+    learning_rate: float = field(default=2e-3, metadata=setting("Of both networks.", least=0))
+    r1_gamma: float | None = field(default=None, metadata=setting("By default StyleGAN2-ADA's rule.", least=0))
+    discriminator: Literal["stylegan2", "projected"] = field(
+        default="stylegan2", metadata=setting("stylegan2 or projected.")
+    )
     warmup: int = field(
         default=0, metadata=setting("Steps at the start in which the discriminator alone learns.", least=0)
     )
     keep: float | None = field(
         default=None, metadata=setting("Keep what --init's inverter reconstructs: the weight of MSE + LPIPS.", least=0)
     )
-    ada: bool = field(default=True, metadata=setting("Adaptive discriminator augmentation."))
+    ada: bool | None = field(
+        default=None, metadata=setting("Adaptive augmentation, by default for the discriminator stylegan2.")
+    )
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,10 @@ class MappingRecipe(RunConfig):
 
     steps: int = field(default=5000, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=256, metadata=flag("Codes a step.", least=2))
-    save_seconds: float = field(default=60, kw_only=True, metadata=setting("Between checkpoints."))
-    sample_seconds: float = field(default=60, kw_only=True, metadata=setting("Between validations."))
+    save_seconds: float = field(default=60, kw_only=True, metadata=setting("Between checkpoints.", least=0))
+    sample_seconds: float = field(default=60, kw_only=True, metadata=setting("Between validations.", least=0))
     init: str = field(kw_only=True, metadata=flag("Weights whose mapping network to replace."))
-    mapping_layers: int = field(default=6, metadata=setting("Layers of the new mapping network, 3 to 8."))
+    mapping_layers: int = field(default=6, metadata=setting("Layers of the new mapping network.", least=3, most=8))
 
 
 @dataclass(frozen=True)
@@ -123,13 +129,14 @@ class InverterRecipe(RunConfig):
     steps: int = field(default=20_000, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=8, metadata=flag("Images a step.", least=2))
     init: str | None = field(default=None, metadata=flag("Weights whose inverter to start from."))
-    learning_rate: float = field(default=1e-4, metadata=setting("Of the inverter."))
-    l2: float = field(default=1.0, metadata=setting("Weight of the L2 loss; 0 leaves it out."))
-    lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex."))
+    learning_rate: float = field(default=1e-4, metadata=setting("Of the inverter.", least=0))
+    l2: float = field(default=1.0, metadata=setting("Weight of the L2 loss; 0 leaves it out.", least=0))
+    lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex.", least=0))
     identity: float = field(
-        default=0.1, metadata=setting("Weight of the identity loss: the domain's network, else lite0's features.")
+        default=0.1,
+        metadata=setting("Weight of the identity loss: the domain's network, else lite0's features.", least=0),
     )
-    latent: float = field(default=0.0, metadata=setting("Share of steps on samples with known codes."))
+    latent: float = field(default=0.0, metadata=setting("Share of steps on samples with known codes.", least=0, most=1))
     compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
 
 
@@ -150,8 +157,8 @@ class CodesRecipe(LoopRecipe):
         default=True,
         metadata=flag("The images are crops framed like the weights' training data.", names="--aligned/--photos"),
     )
-    save_seconds: float = field(default=60, metadata=setting("Between checkpoints."))
-    sample_seconds: float = field(default=60, metadata=setting("Between validations."))
+    save_seconds: float = field(default=60, metadata=setting("Between checkpoints.", least=0))
+    sample_seconds: float = field(default=60, metadata=setting("Between validations.", least=0))
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class DomainRecipe(LoopRecipe):
     name: str = field(metadata=flag("What the weights will be called."))
     domain: str = field(default="plain", metadata=flag("Who aligns the photos; see `stkit domains`."))
     aligned: bool = field(default=False, metadata=flag("The photos are aligned for the domain already."))
-    resolution: int = field(default=128, metadata=flag("Of the generator, a power of two."))
+    resolution: int = field(default=128, metadata=flag("Of the generator, a power of two.", least=16, most=1024))
     steps: int = field(default=3000, metadata=flag("Optimiser steps.", least=1))
     mapping_steps: int = field(
         default=5000, metadata=setting("Steps after them that make samples look like the photos.", least=0)
@@ -176,12 +183,14 @@ class DomainRecipe(LoopRecipe):
         default=0, metadata=flag("Steps after those that make samples and reconstructions sharper.", least=0)
     )
     batch: int = field(default=32, metadata=flag("Images a step.", least=2))
-    w_dim: int = field(default=256, metadata=setting("Width of z and w."))
-    mapping_layers: int = field(default=6, metadata=setting("Layers of the mapping network, 3 to 8."))
-    channel_base: int = field(default=6144, metadata=setting("Channels are this over the resolution, ..."))
-    channel_max: int = field(default=256, metadata=setting("... but at most this."))
+    w_dim: int = field(default=256, metadata=setting("Width of z and w.", least=1))
+    mapping_layers: int = field(default=6, metadata=setting("Layers of the mapping network.", least=2, most=8))
+    channel_base: int = field(default=6144, metadata=setting("Channels are this over the resolution, ...", least=16))
+    channel_max: int = field(default=256, metadata=setting("... but at most this.", least=1))
     licence: str = field(default="unknown", metadata=flag("Written into the weights."))
-    precision: str = field(default="auto", metadata=setting("auto (bf16 where it is native), bf16 or fp32."))
+    precision: Literal["auto", "bf16", "fp32"] = field(
+        default="auto", metadata=setting("auto (bf16 where it is native), bf16 or fp32.")
+    )
     compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
 
 

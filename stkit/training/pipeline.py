@@ -20,11 +20,12 @@ from stkit.measure.efficientnet import load_lite0
 from stkit.plugins import load_plugins
 from stkit.training.config import DomainRecipe, GeneratorRecipe, MappingRecipe, ReconstructionRecipe
 from stkit.training.recipes import train_generator, train_mapping, train_reconstruction
-from stkit.training.runs import require_one_process
+from stkit.training.runs import feature_dtype, require_one_process, shape_of
 from stkit.weights import Weights, find_weights, load_header, user_folder, weights_names
 
 # Of the adversarial stage after reconstruction, tried on the faces (docs/models/faces.md).
 KEEP, WARMUP, SHARPEN_RATE = 200.0, 50, 5e-4
+_SHAPE = ("resolution", "w_dim", "mapping_layers", "channel_base", "channel_max")
 
 
 def train_domain(recipe: DomainRecipe, voice: Voice = SILENT) -> Weights | None:
@@ -36,6 +37,8 @@ def train_domain(recipe: DomainRecipe, voice: Voice = SILENT) -> Weights | None:
     require_one_process("domain")
     target, work = _folders(recipe)
     device = resolve_device(recipe.device)
+    feature_dtype(recipe.precision, device)
+    shape_of(ReconstructionRecipe(recipe.photos, work, **_fields(recipe, *_SHAPE)))  # before photos are aligned for it
     if recipe.sharpen:
         load_lite0()  # not to miss it when hours of training are over
     pictures = {"domain": recipe.domain, "resolution": recipe.resolution, "aligned": recipe.aligned}
@@ -79,7 +82,7 @@ def _train_stages(recipe: DomainRecipe, data: Path, work: Path, voice: Voice) ->
     done = True
     if not _done(first, recipe.steps):
         _require_none_later(work, "mapping", "sharpened")
-        shape = _fields(recipe, "resolution", "w_dim", "mapping_layers", "channel_base", "channel_max")
+        shape = _fields(recipe, *_SHAPE)
         done = train_reconstruction(ReconstructionRecipe(data, first, recipe.steps, **shape, **images), voice)
     if recipe.mapping_steps and done and not _done(mapped, recipe.mapping_steps):
         _require_none_later(work, "sharpened")

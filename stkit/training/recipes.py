@@ -224,6 +224,8 @@ def _adversarial(recipe: GeneratorRecipe, shape: StyleGAN2Config, device: torch.
     projected = recipe.discriminator == "projected"
     if projected and recipe.r1_gamma is not None:
         raise UsageError("a projected discriminator has no R1 penalty; leave out r1_gamma")
+    if projected and recipe.ada:
+        raise UsageError("a projected discriminator has its own augmentation; leave out ada, or give ada=false")
     return AdversarialConfig(
         shape,
         ProjectedConfig(shape.img_resolution)
@@ -237,7 +239,7 @@ def _adversarial(recipe: GeneratorRecipe, shape: StyleGAN2Config, device: torch.
         g_learning_rate=recipe.learning_rate,
         d_learning_rate=recipe.learning_rate,
         r1_gamma=recipe.r1_gamma,
-        ada_target=0.6 if recipe.ada and not projected else None,
+        ada_target=0.6 if recipe.ada is not False and not projected else None,
         dtype=feature_dtype(recipe.precision, device),
         compile=recipe.compile,
     )

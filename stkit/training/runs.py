@@ -79,6 +79,8 @@ def shape_of(config: ImageRunConfig, first: StyleGAN2Config | None = None) -> St
 
     asked = [getattr(config, name) for name in _SHAPE]
     resolution, w_dim, *others = asked
+    if not 16 <= resolution <= 1024 or resolution & (resolution - 1):
+        raise UsageError(f"--resolution {resolution} is no power of two from 16 to 1024; give 128, 256, ...")
     shape = StyleGAN2Config(resolution, w_dim, w_dim, *others)
     if first is None:
         return shape

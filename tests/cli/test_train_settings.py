@@ -103,3 +103,25 @@ def test_our_trainers_explain_every_field(trainer: Trainer[Any]) -> None:
         assert known.metadata["help"].endswith((".", "...")), known.name
     flags = [known for known in dataclasses.fields(trainer.Config) if known.metadata["place"] != "option"]
     assert len(flags) < 15
+
+
+REFUSED = {
+    "--resolution 100": ("domain", "photos", "--name", "x", "--resolution", "100"),
+    "--resolution is from 16 to 1024": ("domain", "photos", "--name", "x", "--resolution", "-1"),
+    "-o precision": ("domain", "photos", "--name", "x", "-o", "precision=half"),
+    "-o w_dim is at least 1": ("domain", "photos", "--name", "x", "-o", "w_dim=-4"),
+    "--batch is at least 2": ("reconstruction", "photos", "--out", "x", "--batch", "0"),
+    "-o learning_rate nan": ("reconstruction", "photos", "--out", "x", "-o", "learning_rate=nan"),
+    "-o save_seconds": ("inverter", "photos", "--out", "x", "-o", "save_seconds=-1"),
+    "ada": ("generator", "photos", "--out", "x", "-o", "discriminator=projected", "-o", "ada=true"),
+    "-o r1_gamma inf": ("generator", "photos", "--out", "x", "-o", "r1_gamma=inf"),
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_what_cannot_be_trained_is_refused_before_any_work(says: str, cli: Cli) -> None:
+    Path("photos").mkdir()
+    Path("photos/broken.png").write_bytes(b"never read")
+    result = cli("train", *REFUSED[says])
+    assert result.code == 2 and says in error_line(result)
+    assert "broken" not in result.err and not Path("x").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,51 @@ def test_photos_are_matched_by_path_and_by_name(tmp_path: Path) -> None:
         match_photos(labels, ["u/b.png", "v/b.png"])
     with pytest.raises(LabelsError, match="no photo has a row"):
         match_photos(labels, ["z.png"])
+
+
+def archive(path: Path, **members: str) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, text in members.items():
+            file.writestr(name.replace("__", "/").replace("_dot_", "."), text)
+    return path
+
+
+NVIDIA = json.dumps({"labels": [["00000/a.png", 1], ["00000/b.png", 0]]})
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"dataset_dot_json": NVIDIA, "00000__a_dot_png": ""},
+        {"set__dataset_dot_json": NVIDIA, "notes_dot_csv": "file,x\n"},
+        {"labels_dot_csv": "file,label\n00000/a.png,1\n00000/b.png,0\n", "deeper__x_dot_csv": "file,x\n"},
+    ],
+)
+def test_an_archive_stands_for_the_labels_in_it(members: dict[str, str], tmp_path: Path) -> None:
+    labels = load_labels(archive(tmp_path / "data.zip", **members))
+    assert labels.files == ["00000/a.png", "00000/b.png"]
+    assert labels.column("label").tolist() == [1, 0]
+    assert labels.path.parts[-2:] != ("data.zip",) and "data.zip" in str(labels.path)
+    assert match_photos(labels, ["00000/a.png", "00000\\b.png"]) == {0: "00000/a.png", 1: "00000\\b.png"}
+
+
+def test_a_folder_stands_for_the_labels_in_it_or_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    with pytest.raises(LabelsError, match=r"holds no label file \(dataset.json"):
+        load_labels(folder)
+    write(tmp_path, "file,label\nx.png,1\n", "photos.csv")
+    assert load_labels(folder).files == ["x.png"]
+    assert load_labels(archive(tmp_path / "photos.zip", **{"x_dot_png": ""})).files == ["x.png"]
+    write(folder, NVIDIA, "dataset.json")
+    assert len(load_labels(folder)) == 2
+
+
+def test_which_labels_of_an_archive_is_asked(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", one_dot_csv="file,x\na.png,1\n", two_dot_csv="file,x\na.png,1\n")
+    with pytest.raises(LabelsError, match=r"holds 2 tables \(one.csv, two.csv\)"):
+        load_labels(path)
+    assert load_labels(path / "two.csv").files == ["a.png"]
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(LabelsError):
+        load_labels(path)

@@ -50,7 +50,7 @@ def test_photos_become_pictures_and_broken_ones_are_named(photos: Path, tmp_path
     out = tmp_path / "out"
     prepared = prepare_photos(photos, PlainDomain(), 16, out, lambda done, total: seen.append((done, total)))
     assert prepared.count == 4 and list(prepared.skipped) == ["broken.jpg"]
-    assert "cannot be read" in prepared.skipped["broken.jpg"]
+    assert "is not an image" in prepared.skipped["broken.jpg"]
     assert sorted(path.name for path in out.iterdir()) == ["a.png.png", "b.png.png", "c.png.png", IN_A_FOLDER]
     assert sizes(out) == {(16, 16)}
     assert seen[-1] == (5, 5)
@@ -104,7 +104,7 @@ def test_nothing_usable_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StkitError, match="no usable photos in .*bad; give a folder"):
         prepare_photos(tmp_path / "bad", PlainDomain(), 16, tmp_path / "out")
     (tmp_path / "bad" / "x.png").write_bytes(b"x")
-    with pytest.raises(StkitError, match="no usable photos in .*bad; x.png: cannot be read") as caught:
+    with pytest.raises(StkitError, match="no usable photos in .*bad; x.png: is not an image") as caught:
         prepare_photos(tmp_path / "bad", PlainDomain(), 16, tmp_path / "out")
     assert "\n" not in str(caught.value)
 
