@@ -52,7 +52,6 @@ KNOWN = {
     ("plugins/stkit_interfacegan/rows.py", "stkit/cli/common.py"): _FLAGS,
     ("plugins/stkit_interfacegan/group.py", "stkit/cli/common.py"): _FLAGS,
     ("plugins/stkit_stylespace/command.py", "stkit/cli/common.py"): _FLAGS,
-    ("plugins/stkit_optimize/start.py", "stkit/plugins.py"): "it begins with the codes of the weights' own inverter",
 }
 
 

@@ -44,6 +44,10 @@ class FacesDomain(Domain):
 
         return find_faces(photo)
 
+    def imported_template(self, resolution: int) -> AlignmentTemplate:
+        """From 256 px on other projects' generators are of FFHQ."""
+        return AlignmentTemplate("ffhq") if resolution >= 256 else self.template
+
     def locate_quickly(self, photo: Image.Image) -> list[Subject]:
         """The faces that are seen from the front."""
         from stkit_faces.landmarks import find_frontal_faces

@@ -42,6 +42,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
     name = "ganspace"
     description = "principal components of w (pc1, pc2, ...) and of activations (act1, ...); no labels needed"
     paper = "Härkönen et al., GANSpace: Discovering Interpretable GAN Controls, NeurIPS 2020"
+    sampled_kinds = ("ganspace",)
     Options = GANSpaceOptions
 
     def attributes(self, context: EditContext) -> list[Attribute]:

@@ -25,6 +25,7 @@ class InterFaceGAN(EditingMethod[Options]):
     name = "interfacegan"
     description = "directions of labelled attributes, fitted by linear SVM (stkit fit-direction)"
     paper = "Shen et al., Interpreting the Latent Space of GANs for Semantic Face Editing, CVPR 2020"
+    preference = 2
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """The directions that fit the weights; one that does not is logged, and an error when it is asked for."""

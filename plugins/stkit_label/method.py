@@ -50,6 +50,7 @@ class LabelEditing(EditingMethod[LabelOptions]):
     name = "label"
     description = "the latent classifier's own direction at each photo, others held (first or second order)"
     paper = "Hu et al., Style Transformer for Image Inversion and Editing, CVPR 2022"
+    preference = 1
     Options = LabelOptions
 
     def attributes(self, context: EditContext) -> list[Attribute]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
@@ -60,6 +60,7 @@ class Optimize(Inverter[OptimizeOptions]):
     name = "optimize"
     description = "optimisation of the codes, in W+ from the encoder's or in W (Karras et al., CVPR 2020)"
     refines = True
+    qualities: ClassVar[Mapping[str, int]] = {"balanced": 100, "best": 100}
     Options = OptimizeOptions
 
     def invert(self, crops: torch.Tensor, options: OptimizeOptions, context: InversionContext) -> Latents:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
@@ -42,6 +43,7 @@ class PTI(Inverter[PTIOptions]):
 
     name = "pti"
     tunes = True
+    qualities: ClassVar[Mapping[str, int]] = {"best": 150}
     description = "pivotal tuning of the generator around a pivot in W (Roich et al., ACM TOG 2022)"
     refines = True
     Options = PTIOptions

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from stkit.contracts.inversion import InversionContext
 from stkit.latents.tuning import require_base, tuned_generator
 from stkit.models.generators import Generator
-from stkit.models.registry import load_generator
+from stkit.models.registry import encode_crops, load_generator
 from stkit.options import LatentSpace
-from stkit.plugins import load_plugins
-
-if TYPE_CHECKING:
-    from stkit.weights import Weights
 
 _SAMPLES = 4000
 
@@ -36,17 +30,10 @@ def starting_codes(crops: Tensor, context: InversionContext, *, encode: bool) ->
     if context.start is not None:
         codes = context.start.codes.to(context.device)
         return generator.broadcast(codes) if context.start.space is LatentSpace.W else codes.clone()
-    encoder = _own_encoder(weights) if encode else None
-    if encoder is not None:
-        inverter = load_plugins().inverters[encoder]
-        return inverter.invert(crops, inverter.Options(), context).codes.to(context.device)
+    encoded = encode_crops(crops, context) if encode else None
+    if encoded is not None:
+        return encoded.codes.to(context.device)
     return generator.broadcast(generator.w_avg[None]).expand(len(crops), -1, -1).clone()
-
-
-def _own_encoder(weights: Weights) -> str | None:
-    """The name of the inverter that runs the weights' own encoder: that of its architecture."""
-    name = weights.own_inverter() if weights.inverters() else None
-    return name if name in load_plugins().inverters else None
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from stkit.checkpoints.download import load_official
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
+from stkit.contracts.domains import DEFAULT_DOMAIN
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.contracts.generators import shape_values
 from stkit.errors import OutputError, UsageError, WeightsError
@@ -156,7 +157,7 @@ def _base_generator(
 def new_header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
     """The header of a generator that becomes weights. Raises UsageError, WeightsError."""
     known = part.header
-    domain = load_plugins().domain(chosen.domain or (known.domain if known else "faces"))
+    domain = load_plugins().domain(chosen.domain or (known.domain if known else DEFAULT_DOMAIN))
     if chosen.alignment not in (None, *ALIGNMENTS):
         raise UsageError(f"alignment '{chosen.alignment}' is not one of {', '.join(ALIGNMENTS)}")
     own = {"ffhq": AlignmentTemplate("ffhq"), "domain": domain.template}
@@ -170,7 +171,7 @@ def new_header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
         )
     architecture = load_plugins().architecture(part.architecture)
     shape = read_config(architecture, part.config, checkpoint.path)
-    usual = "ffhq" if domain.name == "faces" and shape.img_resolution >= 256 else "domain"
+    usual = domain.imported_template(shape.img_resolution)
     digest = checkpoint.sha256()
     licence = next((official.licence for official in load_official().values() if official.sha256 == digest), None)
     return Header(
@@ -178,7 +179,7 @@ def new_header(part: Part, chosen: Chosen, checkpoint: Checkpoint) -> Header:
         architecture=part.architecture,
         config=part.config,
         domain=domain.name,
-        alignment=own[chosen.alignment or usual],
+        alignment=own[chosen.alignment] if chosen.alignment else usual,
         licence=chosen.licence or licence or UNKNOWN_LICENCE,
         notes={"imported from": checkpoint.path.name, "source sha256": digest},
         shape=shape_values(shape),

@@ -9,6 +9,7 @@ import typer
 
 from stkit.cli.common import OutFlag, OverwriteFlag, console
 from stkit.cli.seeing import ShowFlag, show_images
+from stkit.contracts.domains import DEFAULT_DOMAIN
 from stkit.plugins import load_plugins
 
 COMMAND = "faces"
@@ -16,7 +17,7 @@ COMMAND = "faces"
 
 def run(
     photo: Annotated[Path, typer.Argument(help="A photo.")],
-    domain: Annotated[str, typer.Option("--domain", help="What to look for; see `stkit domains`.")] = "faces",
+    domain: Annotated[str, typer.Option("--domain", help="What to look for; see `stkit domains`.")] = DEFAULT_DOMAIN,
     out: OutFlag = Path("out"),
     overwrite: OverwriteFlag = False,
     show: ShowFlag = False,

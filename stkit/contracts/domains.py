@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+DEFAULT_DOMAIN = "faces"
+"""What photos show where nothing says otherwise."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One subject found in a photo.
@@ -63,6 +67,9 @@ class Domain(ABC):
     What lies outside it is black in training data and in crops (see stkit.photo.alignment.frame_photo).
     """
 
+    searches: ClassVar[bool] = True
+    """Whether `locate` looks for subjects; otherwise the photo as it is counts as one."""
+
     @abstractmethod
     def locate(self, photo: Image.Image) -> list[Subject]:
         """The subjects in an upright RGB photo, largest first, doubtful ones last; empty when there is none."""
@@ -77,6 +84,10 @@ class Domain(ABC):
 
         Raises UsageError for a template kind that this domain cannot serve.
         """
+
+    def imported_template(self, resolution: int) -> AlignmentTemplate:
+        """The framing that other projects' generators of this domain have at that resolution; by default `template`."""
+        return self.template
 
     def subject_from_box(self, photo: Image.Image, box: tuple[float, float, float, float]) -> Subject:
         """The subject in a box (left, top, right, bottom) that the user gives, inside the upright RGB photo.
@@ -100,4 +111,4 @@ class Domain(ABC):
         return None
 
 
-__all__ = ["Domain", "Subject"]
+__all__ = ["DEFAULT_DOMAIN", "Domain", "Subject"]

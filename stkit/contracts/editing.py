@@ -59,6 +59,10 @@ class EditingMethod(ABC, Generic[OptionsT]):
     space: ClassVar[LatentSpace] = LatentSpace.W_PLUS
     """Deprecated, w_plus with the next version: a method of w edits no photo, whose codes are w_plus."""
     needs_reference: ClassVar[bool] = False
+    preference: ClassVar[int] = 0
+    """Which method `--edit NAME=STRENGTH` looks an attribute up in first: that of the highest number."""
+    sampled_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of its files that a new mapping network makes untrue, since they describe the generator's samples."""
     Options: type[Options] = Options
 
     def __init_subclass__(cls, **keywords: Any) -> None:

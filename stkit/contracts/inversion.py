@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic
 
@@ -42,6 +42,8 @@ class Inverter(ABC, Generic[OptionsT]):
     description: ClassVar[str]
     refines: ClassVar[bool] = False
     """Whether it goes on from `context.start`, for `--refine NAME`; then its Options have `steps`."""
+    qualities: ClassVar[Mapping[str, int]] = {}
+    """The steps that it refines codes with for `--quality balanced` and `best`; what tunes comes after the others."""
     tunes: ClassVar[bool] = False
     """Whether its latents carry a generator tuned for their batch (`Latents.tuning`); then photos go one by one."""
     Options: type[Options] = Options

@@ -125,7 +125,7 @@ class Editor:
         framed = self.frame_all(photo, face, landmarks, box)
         inverted = self.invert_framed(framed, inverter, options, refine, on_progress)
         for one in inverted:
-            warn_if_unusual(self.weights, one.metrics, photo.path)
+            warn_if_unusual(self.weights, one.metrics, photo.path, self.domain)
         return [Inversion(**vars(one), photo=photo) for one in inverted]
 
     def invert_framed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stkit.contracts.domains import DEFAULT_DOMAIN
 from stkit.editor.defaults import default_weights
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def open_weights(domain: str | None, weights: str | None) -> Weights:
     """`weights` by name, or the default weights of `domain`. Raises UsageError if both are given and differ."""
-    chosen = load_plugins().domain(domain or "faces")  # a domain that is none is told in any case
+    chosen = load_plugins().domain(domain or DEFAULT_DOMAIN)  # a domain that is none is told in any case
     if weights is None:
         return default_weights(chosen)
     found = find_weights(weights)

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stkit")
 
-QUALITIES: Mapping[str, tuple[str, ...]] = {
-    "fast": (),
-    "balanced": ("optimize:100",),
-    "best": ("optimize:100", "pti:150"),
-}
-"""The refinements of each `--quality`."""
+QUALITIES = ("fast", "balanced", "best")
+"""What `--quality` can be: the first refines nothing, the others what inverters say (`Inverter.qualities`)."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +51,15 @@ class Gain:
         return f"{self.refinement}: {errors} in {self.steps} steps, {self.seconds:.1f} s"
 
 
-def quality_refinements(quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
+def quality_refinements(registry: Registry, quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
     """What `--refine` names, otherwise what `--quality` stands for. Raises UsageError for an unknown quality."""
     if quality not in QUALITIES:
         raise UsageError(f"quality '{quality}' is not one of {', '.join(QUALITIES)}")
-    return tuple(refine) if refine else QUALITIES[quality]
+    if refine:
+        return tuple(refine)
+    able = [inverter for inverter in registry.inverters.values() if quality in inverter.qualities]
+    able.sort(key=lambda inverter: (inverter.tunes, inverter.name))
+    return tuple(f"{inverter.name}:{inverter.qualities[quality]}" for inverter in able)
 
 
 def refine_latents(

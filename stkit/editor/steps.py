@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stkit")
 
-PREFERRED = ("interfacegan", "label")
-"""The methods that a bare attribute is looked up in first; then all others by name, those with references last."""
-
 
 @dataclass(frozen=True)
 class EditStep:
@@ -72,8 +69,8 @@ def parse_step(
 ) -> EditStep:
     """The edit of `ATTRIBUTE=STRENGTH` or `METHOD:ATTRIBUTE=STRENGTH` (`METHOD=STRENGTH` where it takes no attribute).
 
-    An attribute without a method is that of the first method that has it for these weights: those of
-    `PREFERRED`, then the others by name, methods that need a reference last and only when there is one.
+    An attribute without a method is that of the first method that has it for these weights: those that
+    are preferred, then the others by name, methods that need a reference last and only when there is one.
     Raises UsageError, with near names where there are any.
     """
     name, sign, number = text.rpartition("=")
@@ -159,8 +156,7 @@ def chain_label(steps: Sequence[EditStep]) -> str:
 
 def _lookup_order(registry: Registry, with_references: bool) -> list[EditingMethod]:
     def rank(method: EditingMethod) -> tuple[int, int, str]:
-        preferred = PREFERRED.index(method.name) if method.name in PREFERRED else len(PREFERRED)
-        return int(method.needs_reference), preferred, method.name
+        return int(method.needs_reference), -method.preference, method.name
 
     methods = [m for m in registry.editing_methods.values() if with_references or not m.needs_reference]
     return sorted(methods, key=rank)
@@ -199,4 +195,4 @@ def _warn_outside_safe_range(method: EditingMethod, context: EditContext) -> Non
             )
 
 
-__all__ = ["PREFERRED", "EditStep", "apply_steps", "chain_label", "parse_step"]
+__all__ = ["EditStep", "apply_steps", "chain_label", "parse_step"]

@@ -236,7 +236,7 @@ class EditJob:
             sha256 = hashlib.sha256(encode_latents(item.latents)).hexdigest()
             return Row(str(item.path), "ok", folder=str(base.parent), sha256=sha256)
         for one in result.inverted:
-            warn_if_unusual(self.editor.weights, one.metrics, item.path)
+            warn_if_unusual(self.editor.weights, one.metrics, item.path, self.editor.domain)
         return done_row(item, base, result.inverted, ())
 
     def _photo(self, item: Item, result: Edited) -> Photo | None:

@@ -102,7 +102,7 @@ class InversionJob:
         """Write crop, reconstruction, side by side, latents and description of each subject."""
         results = []
         for one in result:
-            warn_if_unusual(self.editor.weights, one.metrics, item.path)
+            warn_if_unusual(self.editor.weights, one.metrics, item.path, self.editor.domain)
             files = write_inversion(self.editor, self.base(item), one, self.settings, self.alone, self.overwrite)
             results.append(Result(files, one.metrics, _summary(one.metrics)))
         return done_row(item, self.base(item), result, results)
@@ -190,7 +190,7 @@ def warn_again(editor: Editor, known: Mapping[str, Any], item: Item) -> None:
     """Tell of earlier results, too, what spoke against the subject, and that the reconstruction is unusually bad."""
     warn_of_problems(editor.domain.noun, known.get("subject", 1), item.path, known.get("problems", ()))
     if "mse" in known.get("metrics", {}):
-        warn_if_unusual(editor.weights, known["metrics"], item.path)
+        warn_if_unusual(editor.weights, known["metrics"], item.path, editor.domain)
 
 
 def _summary(metrics: Mapping[str, float]) -> str:

@@ -101,7 +101,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
 
 
 def _refinements(request: Request) -> tuple[str, ...]:
-    refine = quality_refinements(request.quality, request.refine)
+    refine = quality_refinements(load_plugins(), request.quality, request.refine)
     parse_refinements(load_plugins(), refine)
     return refine
 

@@ -197,7 +197,7 @@ def mix(first: Latents, second: Latents, amount: float = 0.5, layers: LayerRange
     """
     second.require_generator(first.generator, "of the first codes")
     if _tuned(first) != _tuned(second):
-        raise LatentsError("codes with generators tuned for each (PTI) do not mix; invert without --refine pti")
+        raise LatentsError("codes with generators tuned for each do not mix; invert again without tuning")
     if first.space is not second.space:
         raise LatentsError(f"{first.space} codes and {second.space} codes do not mix; invert one of the photos again")
     if len(second) not in (1, len(first)):

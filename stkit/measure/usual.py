@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stkit.contracts.domains import DEFAULT_DOMAIN, Domain
 from stkit.errors import WeightsError
 from stkit.weights import load_header, load_tensors, save_tensors
 
@@ -39,7 +40,7 @@ def usual_errors(weights: Weights) -> Mapping[str, Any] | None:
     return weights.keep((USUAL_ERRORS, path.stat().st_mtime_ns), read) if path.exists() else None
 
 
-def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path) -> None:
+def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path, domain: Domain) -> None:
     """Log a warning when the LPIPS of a reconstruction, without it the MSE, is above that of 99 of 100 test photos.
 
     LPIPS notices misaligned crops that MSE lets pass, see `benchmarks.unusual`.
@@ -47,7 +48,8 @@ def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path)
     name = "lpips" if "lpips" in metrics else "mse"
     usual = (usual_errors(weights) or {}).get(name)
     if usual is not None and metrics[name] > usual["p99"]:
-        found = f" (see `stkit faces {shlex.quote(str(photo))}`)" if weights.domain == "faces" else ""
+        where = "" if domain.name == DEFAULT_DOMAIN else f" --domain {domain.name}"
+        found = f" (see `stkit faces {shlex.quote(str(photo))}{where}`)" if domain.searches else ""
         logger.warning(
             "%s is reconstructed badly: %s %.3f, where %.3f is usual and 99 of 100 test photos are below %.3f; it may "
             "be misaligned or unlike the training photos%s; `--quality best` comes closer",

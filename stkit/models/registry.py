@@ -15,6 +15,8 @@ from stkit.models.generators import Generator
 from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
+    from stkit.contracts.inversion import InversionContext
+    from stkit.latents.latents import Latents
     from stkit.weights import Weights
 
 
@@ -39,6 +41,13 @@ def read_config(architecture: Architecture, values: Mapping[str, Any], source: P
         raise WeightsError(f"{source} does not describe a {architecture.name}: {error}") from None
 
 
+def encode_crops(crops: Tensor, context: InversionContext) -> Latents | None:
+    """Codes of `crops` [B, 3, R, R] by the weights' own encoder, None when they have none that a plugin can run."""
+    name = context.weights.own_inverter() if context.weights.inverters() else None
+    inverter = load_plugins().inverters.get(name) if name else None
+    return inverter.invert(crops, inverter.Options(), context) if inverter else None
+
+
 @torch.inference_mode()
 def sample_w(weights: Weights, count: int, seed: int = 0) -> Tensor:
     """w [count, w_dim] of random z, the same for the same seed."""
@@ -49,4 +58,4 @@ def sample_w(weights: Weights, count: int, seed: int = 0) -> Tensor:
     return torch.cat(chunks)[:count].clone()
 
 
-__all__ = ["load_generator", "read_config", "sample_w"]
+__all__ = ["encode_crops", "load_generator", "read_config", "sample_w"]

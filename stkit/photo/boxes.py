@@ -22,6 +22,7 @@ class BoxDomain(Domain):
     """
 
     max_cut: ClassVar[float]
+    searches = False
 
     def locate(self, photo: Image.Image) -> list[Subject]:
         """One subject, the whole photo."""

@@ -123,8 +123,9 @@ def train_mapping(recipe: MappingRecipe, voice: Voice = SILENT) -> bool:
     finished = with_mapping(generator, run.averaged.network()).to(device)
     notes = run_notes(recipe.data, train_set, loop)
     header = export_generator(finished, recipe.out, **origin(None, None, weights), notes=notes)
-    # The principal components were those of the old network's samples; they are computed anew when asked for.
-    carry_over(weights, recipe.out, header.fingerprint, leave_out=("ganspace",))
+    # What was true of the old network's samples is left out; it is computed anew when asked for.
+    stale = [kind for method in load_plugins().editing_methods.values() for kind in method.sampled_kinds]
+    carry_over(weights, recipe.out, header.fingerprint, leave_out=stale)
     return _told(recipe, voice)
 
 

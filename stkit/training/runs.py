@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stkit.contracts.domains import DEFAULT_DOMAIN
 from stkit.contracts.training import SILENT, Voice
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
@@ -108,7 +109,7 @@ def copy_part(weights: Weights, out: Path, kind: str) -> None:
             temporary.write_bytes(weights.path(kind).read_bytes())
 
 
-def carry_over(weights: Weights, out: Path, generator: str, leave_out: tuple[str, ...] = ()) -> None:
+def carry_over(weights: Weights, out: Path, generator: str, leave_out: Sequence[str] = ()) -> None:
     """Write all that `weights` have beside their generator to `out`, for the one of the fingerprint `generator` there.
 
     Files of the kinds in `leave_out` stay behind. It must take the same codes. The usual errors of the inverter were
@@ -129,7 +130,7 @@ def carry_over(weights: Weights, out: Path, generator: str, leave_out: tuple[str
 def origin(domain: str | None, licence: str | None, first: Weights | None) -> Mapping[str, Any]:
     """Domain, alignment and licence of new weights, by default those of the weights `first` that they start from."""
     if domain is None:
-        domain = first.domain if first else "faces"
+        domain = first.domain if first else DEFAULT_DOMAIN
     template = load_plugins().domain(domain).template
     alignment = first.alignment if first and domain == first.domain else template
     if licence is None:
