@@ -173,12 +173,14 @@ def _foreign(
     from stkit.models.registry import sample_w
     from stkit.options import LatentSpace
 
-    read = read_directions(path)
+    read = read_directions(path, name)
     if component is None and len(read) > 1:
         raise UsageError(f"{path} holds {len(read)} directions; choose one with --component")
     if component is not None and component > len(read):
         raise UsageError(f"{path} holds {len(read)} directions; there is no --component {component}")
     vector = read.vectors[(component or 1) - 1].float()
+    if vector.ndim == 1 and len(vector) == weights.num_ws * weights.w_dim:  # fitted to flattened codes of w_plus
+        vector = vector.unflatten(0, (weights.num_ws, weights.w_dim))
     name = name or (path.stem if component is None else f"{path.stem}-{component}")
     require_shape(name, vector, weights)
     if layers:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, OverwriteFlag, WeightsFlag, console, open_editor
+from stkit.cli.common import DeviceFlag, DomainFlag, OverwriteFlag, WeightsFlag, console, open_editor
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stkit")
 
-app = typer.Typer(help="Show, mix, average and export latent files.", no_args_is_help=True)
+app = typer.Typer(help="Show, mix, average, import and export latent files.", no_args_is_help=True)
 
 _ROWS = 200  # shown of a file
 _PICTURES = 64
@@ -108,6 +108,30 @@ def export(
     if left := beside_codes(latents):
         logger.warning("%s has the codes without %s; their pictures are others", npz, " and ".join(left))
     console.print(str(npz))
+
+
+@app.command("import")
+def import_codes(
+    file: Annotated[Path, typer.Argument(help="A .npz, .npy, .pt or .pkl file with codes.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The latent file to write; FILE.latents.safetensors otherwise.")
+    ] = None,
+    domain: DomainFlag = None,
+    weights: WeightsFlag = None,
+    overwrite: OverwriteFlag = False,
+) -> None:
+    """Take over codes of other programs' projectors and encoders (NVIDIA's, e4e's, PTI's, ...), for --weights."""
+    from stkit.jobs.sources import open_latents
+    from stkit.latents.latents import save_latents
+
+    out = out or file.with_name(f"{file.stem}.latents.safetensors")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"'{out}' does not end in .safetensors; name a latent file")
+    latents = open_latents(file, domain, weights)
+    require_free(out, overwrite)
+    save_latents(latents, out)
+    console.print(f"{len(latents)} codes in {latents.space}, generator {latents.generator[:12]}")
+    console.print(str(out))
 
 
 def editor_of(latents: Latents, weights: str | None, device: str, domain: str | None = None) -> Editor:

@@ -47,7 +47,8 @@ def run(
 
     from stkit.files import safe_name
     from stkit.jobs.animation import write_frames
-    from stkit.latents.latents import interpolate, join_latents, load_latents
+    from stkit.jobs.sources import is_latents, open_latents
+    from stkit.latents.latents import interpolate, join_latents
 
     if out is None:
         video = importlib.util.find_spec("av") is not None
@@ -58,7 +59,7 @@ def run(
     if len(sources) < 2:
         raise UsageError("a morph needs two photos or latent files; name another one")
     require_free(out, overwrite)
-    files = {source: load_latents(source) for source in sources if source.suffix == ".safetensors"}
+    files = {source: open_latents(source, domain, weights) for source in sources if is_latents(str(source))}
     if files:
         editor = editor_of(next(iter(files.values())), weights, device, domain)
     else:

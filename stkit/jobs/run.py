@@ -19,9 +19,9 @@ from stkit.jobs.previews import contact_sheets, parse_sweep
 from stkit.jobs.report import REPORT, Report, Row, add_to_report, write_report
 from stkit.jobs.request import EditRequest, InvertRequest, Request
 from stkit.jobs.runner import locked, run_batch, run_one
-from stkit.jobs.sources import LATENT_SUFFIX, Item, Listing, is_clip, list_sources
+from stkit.jobs.sources import Item, Listing, is_clip, is_latents, list_sources, open_latents
 from stkit.jobs.video import VideoEdit
-from stkit.latents.latents import Latents, join_latents, load_latents
+from stkit.latents.latents import Latents, join_latents
 from stkit.options import LayerRange, build_options
 from stkit.photo.paste import parse_blend
 from stkit.plugins import load_plugins
@@ -50,7 +50,7 @@ def run(request: Request, on_progress: Progress | None = None) -> Report:
 def _invert(request: InvertRequest, tell: Progress) -> Report:
     out = request.out or Path("out")
     refine = _refinements(request)
-    listing = list_sources(request.names, out, with_latents=False)
+    listing = list_sources(request.names, out, load=None)
     if listing.alone and request.sheet:
         raise UsageError("--sheet is for many photos; one has its side-by-side picture")
     if not listing.alone:
@@ -76,7 +76,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     if request.animate and not strengths:
         raise UsageError("--animate shows a sweep; give --sweep FIRST:LAST:COUNT too")
     out = request.out or Path("out")
-    listing = list_sources(sources, out, with_latents=True)
+    listing = list_sources(sources, out, partial(open_latents, domain=request.domain, weights=request.weights))
     _require_fitting(request, refine, listing)
     editor = open_editor(request.domain, request.weights or _weights_of(listing), request.device)
     references = _references(editor, request, tell)
@@ -187,8 +187,8 @@ def _references(editor: Editor, request: EditRequest, tell: Progress) -> Latents
     """The codes of the reference photos, or of latent files."""
     found = []
     for source in map(Path, request.ref):
-        if source.suffix == LATENT_SUFFIX:
-            found.append(load_latents(source))
+        if is_latents(str(source)):
+            found.append(open_latents(source, request.domain, request.weights or editor.weights.name))
         else:
             found.append(editor.invert(source, request.inverter, on_progress=partial(tell, "inverting")).latents)
     return join_latents(found) if found else None

@@ -6,11 +6,12 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from stkit.checkpoints.suffixes import ARRAY_SUFFIXES
 from stkit.errors import LatentsError, PhotoError, UsageError
 from stkit.files import marked_name, name_key, safe_name
 from stkit.photo.archives import open_archive
@@ -58,6 +59,7 @@ class Listing:
 
 
 LATENT_SUFFIX = ".safetensors"
+"""That of stkit's own latent files; codes of other programs have one of `stkit.checkpoints.suffixes.ARRAY_SUFFIXES`."""
 
 
 def is_batch(sources: Sequence[str]) -> bool:
@@ -76,30 +78,55 @@ def is_clip(sources: Sequence[str]) -> bool:
     return len(sources) == 1 and path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
 
 
+def is_latents(source: str) -> bool:
+    """Whether a name is that of latents, stkit's own or other programs' codes."""
+    return source.endswith((LATENT_SUFFIX, *ARRAY_SUFFIXES))
+
+
+def open_latents(path: Path, domain: str | None = None, weights: str | None = None) -> Latents:
+    """The codes of a latent file, or those of another program for `weights`, by default those of `domain`.
+
+    Raises LatentsError, UsageError.
+    """
+    from stkit.checkpoints.codes import read_codes
+    from stkit.editor.opening import open_weights
+    from stkit.latents.latents import load_latents
+
+    if path.suffix not in ARRAY_SUFFIXES:
+        return load_latents(path)
+    if not path.is_file():
+        raise LatentsError(f"there is no file {path}; check the name")
+    return read_codes(path, open_weights(domain, weights))
+
+
 def is_one_photo(sources: Sequence[str]) -> bool:
     """Whether `sources` are one photo, or the latents of one. Raises as `list_photos` for latents."""
-    return not is_batch(sources) and not is_clip(sources) and list_sources(sources, Path(), with_latents=True).alone
+    return not is_batch(sources) and not is_clip(sources) and list_sources(sources, Path(), open_latents).alone
 
 
-def list_sources(sources: Sequence[str], out: Path, with_latents: bool) -> Listing:
-    """What `sources` name: one photo or clip, whatever it is called; latents if `with_latents`; or `list_photos`.
+Load = Callable[[Path], "Latents"]
 
+
+def list_sources(sources: Sequence[str], out: Path, load: Load | None) -> Listing:
+    """What `sources` name: one photo or clip, whatever it is called; latents, read by `load`; or `list_photos`.
+
+    Without `load` latents are no sources.
     Raises as `list_photos`; a photo or clip that is named alone need not be there.
     """
     if is_batch(sources):
-        return list_photos(sources, out)
+        return list_photos(sources, out, load)
     path = Path(sources[0])
-    if with_latents and sources[0].endswith(LATENT_SUFFIX):
-        listing = list_photos(sources, Path())
+    if load is not None and is_latents(sources[0]):
+        listing = list_photos(sources, Path(), load)
         if len(listing.items) > 1:
             return listing
-        name = PurePosixPath(safe_name(path.name.removesuffix(LATENT_SUFFIX).removesuffix(".latents")))
+        name = PurePosixPath(safe_name(path.stem.removesuffix(".latents")))
         (item,) = listing.items
         return Listing((Item(path, name, item.latents, beside=True),), alone=True)
     return Listing((Item(path, PurePosixPath(safe_name(path.stem))),), alone=True)
 
 
-def list_photos(sources: Sequence[str], out: Path) -> Listing:
+def list_photos(sources: Sequence[str], out: Path, load: Load | None = None) -> Listing:
     """The photos of `sources`, by their suffix; hidden files, other files and everything under `out` are left aside.
 
     Latent files that are named, or whose ending a pattern names, give an item for each photo that they hold. Symbolic
@@ -112,8 +139,8 @@ def list_photos(sources: Sequence[str], out: Path) -> Listing:
     problems: list[tuple[str, str]] = []
     visited: set[tuple[int, int]] = set()
     for source in sources:
-        if source.endswith(LATENT_SUFFIX):
-            for path, name, latents in _latents(source, problems):
+        if is_latents(source):
+            for path, name, latents in _latents(source, load or open_latents, problems):
                 found[path], codes[path] = name, latents
             continue
         for path, inside in _entries(source, out, problems, visited):
@@ -130,9 +157,9 @@ def list_photos(sources: Sequence[str], out: Path) -> Listing:
     return Listing(tuple(sorted(items, key=lambda item: item.name)), ignored, tuple(problems))
 
 
-def _latents(source: str, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:
+def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:
     """Path, name and codes of each photo in the latent files of one source; several of a file as FILE/PHOTO."""
-    from stkit.latents.latents import join_latents, load_latents
+    from stkit.latents.latents import join_latents
 
     matches = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))
     if not matches:
@@ -141,7 +168,7 @@ def _latents(source: str, problems: list[tuple[str, str]]) -> Iterator[tuple[Pat
         if path.name.startswith("tuning-"):
             continue  # what PTI leaves beside latents
         try:
-            latents = load_latents(path)
+            latents = load(path)
         except LatentsError as error:
             problems.append((str(path), str(error)))
             continue
@@ -150,7 +177,7 @@ def _latents(source: str, problems: list[tuple[str, str]]) -> Iterator[tuple[Pat
             row = latents.row(index)
             name = row.provenance[0].photo if row.provenance else None
             photos.setdefault(index if name is None else name, []).append(row)
-        own = path.name.removesuffix(LATENT_SUFFIX).removesuffix(".latents")
+        own = path.stem.removesuffix(".latents")
         if len(photos) == 1:
             yield path, PurePosixPath(f"{own}.latents"), join_latents(next(iter(photos.values())))
             continue
@@ -272,7 +299,9 @@ __all__ = [
     "Listing",
     "is_batch",
     "is_clip",
+    "is_latents",
     "is_one_photo",
     "list_photos",
     "list_sources",
+    "open_latents",
 ]

@@ -293,7 +293,10 @@ def load_latents(path: Path | str) -> Latents:
     """Read a file written by `save_latents`. Raises LatentsError when it is anything else."""
     path = Path(path)
     if not path.name.endswith(".safetensors"):
-        raise LatentsError(f"{path} is no latent file; `stkit invert PHOTO` writes PHOTO.latents.safetensors")
+        raise LatentsError(
+            f"{path} is no latent file; `stkit invert PHOTO` writes PHOTO.latents.safetensors, and "
+            "`stkit latents import` makes one of other programs' codes"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -302,7 +305,7 @@ def load_latents(path: Path | str) -> Latents:
             table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             if unknown := table.keys() - {"codes", *COLUMNS}:
                 raise LatentsError(f"{path} holds {', '.join(sorted(unknown))}, which this version of stkit cannot use")
-            rows = [_provenance(row) for row in json.loads(header["provenance"])]
+            rows = [provenance_of(row) for row in json.loads(header["provenance"])]
             generator, space, tuned = header["generator"], LatentSpace(header["space"]), header.get("tuning")
             tuning = load_tuning(path.parent, tuned, generator) if tuned else None
             latents = Latents(generator=generator, space=space, provenance=tuple(rows), tuning=tuning, **table)
@@ -316,7 +319,8 @@ def load_latents(path: Path | str) -> Latents:
     return latents
 
 
-def _provenance(row: dict) -> Provenance:
+def provenance_of(row: dict) -> Provenance:
+    """A row of provenance as JSON holds it. Raises ValueError, TypeError, KeyError."""
     if not isinstance(row.get("photo"), str | None):
         raise ValueError("the name of a photo is not text")
     transform = row.pop("transform")
@@ -338,6 +342,7 @@ __all__ = [
     "join_latents",
     "load_latents",
     "mix",
+    "provenance_of",
     "save_latents",
     "save_latents_tuning",
 ]

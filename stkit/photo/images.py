@@ -37,6 +37,7 @@ _stderr_lock = threading.Lock()
 
 _MAX_PIXELS = 160_000_000
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_ARRAYS = (b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -256,6 +257,8 @@ def _open(data: bytes, path: Path) -> Image.Image:
             if not knows_heif():
                 raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
             return _open(data, path)
+        if data.startswith(_ARRAYS) or path.suffix in (".pt", ".pth", ".npz", ".npy", ".safetensors"):
+            raise PhotoError(f"{path} is no image; if it holds latent codes, see stkit latents import") from error
         raise PhotoError(f"{path} is not an image, or its start is damaged; save it as JPEG or PNG") from error
     except Exception as error:
         raise _damaged(path, error) from error

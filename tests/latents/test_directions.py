@@ -193,6 +193,14 @@ FILES: dict[str, tuple[Any, torch.Tensor]] = {
         {"act_comp": np.zeros((5, 1, 16)), "lat_comp": COMPONENTS.numpy(), "lat_stdev": np.ones(5)},
         COMPONENTS[:, 0],
     ),
+    "column.npy": (vectors(8, 1).numpy(), vectors(8, 1).T),
+    "flat-plus.npy": (vectors(1, 48).numpy(), vectors(1, 48)),
+    "one.npz": ({"boundary": vectors(1, 8).numpy()}, vectors(1, 8)),
+    "with-intercept.npz": ({"w": vectors(1, 8).numpy(), "b": np.ones(1)}, vectors(1, 8)),
+    "named.npy": ({"direction": vectors(1, 8).numpy(), "mean": np.ones(8)}, vectors(1, 8)),
+    "named.pt": ({"boundary": vectors(6, 8), "accuracy": 0.9}, vectors(1, 6, 8)),
+    "list.pt": ([vectors(1, 8)], vectors(1, 8)),
+    "float16.npy": (vectors(1, 8).numpy().astype(">f8"), vectors(1, 8)),
     "factor.pt": ({"ckpt": "stylegan2.pt", "eigvec": vectors(8, 8)}, vectors(8, 8).T),
 }
 
@@ -209,6 +217,14 @@ def test_layouts_of_other_projects(tmp_path: Path, name: str, renamed: bool) -> 
     assert torch.allclose(cosines, torch.ones_like(cosines), atol=1e-6)
 
 
+def test_one_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
+    data = {"age": vectors(1, 8).numpy(), "smile": np.ones((1, 8))}
+    path = save(data, tmp_path / "both.npy")
+    with pytest.raises(WeightsError, match=r"both.npy holds age \(1, 8\), smile \(1, 8\); none of it"):
+        read_directions(path)
+    assert torch.allclose(read_directions(path, "smile").vectors, torch.full((1, 8), 8**-0.5, dtype=torch.float64))
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("executed"),)
@@ -222,9 +238,10 @@ class Evil:
         ("objects.npy", np.array([{}], dtype=object)),
         ("many.npy", np.ones((2, 3, 8))),
         ("words.npy", np.array(["a"])),
-        ("dict.pt", {"weights": torch.ones(3)}),
-        ("list.pt", [torch.ones(3)]),
-        ("integers.pt", torch.ones(1, 8, dtype=torch.int64)),
+        ("dict.pt", {"age": torch.ones(3), "smile": torch.ones(3)}),
+        ("list.pt", [torch.ones(3), torch.ones(3)]),
+        ("mask.pt", torch.ones(1, 8, dtype=torch.bool)),
+        ("evil.npy", np.array([Evil()], dtype=object)),
         ("odd.pt", {"comp": torch.ones(3)}),
         ("eigvec.pt", {"eigvec": torch.ones(3, 3, 3, 3)}),
         ("evil.pt", Evil()),
@@ -257,10 +274,10 @@ def test_files_that_claim_more_than_they_hold(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "activations.npz", "w") as archive:
         archive.writestr("act_comp.npy", header.getvalue())
     for name, reason in (
-        ("giant.npy", "cannot read directions"),
-        ("giant.npz", "cannot read directions"),
+        ("giant.npy", "more than 268,435,456 bytes"),
+        ("giant.npz", "more than 268,435,456 bytes"),
         ("bomb.npz", "more than 268,435,456 bytes"),
-        ("activations.npz", "holds nothing; none of it is a direction"),
+        ("activations.npz", "more than 268,435,456 bytes"),
     ):
         with pytest.raises(WeightsError, match=f"{name}.*{reason}|{reason}.*{name}"):
             read_directions(tmp_path / name)

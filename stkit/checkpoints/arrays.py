@@ -1,0 +1,130 @@
+"""Arrays that other programs leave, in .npy, .npz, torch files, pickles, safetensors; nothing in them is executed."""
+
+from __future__ import annotations
+
+import functools
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from stkit.checkpoints.budget import Budget
+from stkit.checkpoints.names import is_hostile
+from stkit.checkpoints.reading import read_checkpoint, read_pickles, refuse_hostile
+from stkit.checkpoints.stored import StoredTensor
+from stkit.checkpoints.unpickle import Name, Record
+from stkit.errors import WeightsError, reason_of
+
+_MAX_BYTES = 2**28  # of one array
+_DEEPEST = 4
+
+
+def read_arrays(path: Path) -> Any:
+    """What a file holds: a tensor, a number, text, or dictionaries and lists of them; of other things nothing.
+
+    Integers and floats become tensors of their type, text arrays become text. Raises WeightsError.
+    """
+    try:
+        return _plain(_read(path))
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise WeightsError(f"cannot read {path}: {reason_of(error)}; copy or save it again") from error
+
+
+def outline(data: Any) -> str:
+    """Names and shapes, as people are told what there is."""
+    if isinstance(data, Tensor):
+        return f"one array of shape {tuple(data.shape)}"
+    if isinstance(data, dict):
+        parts = [f"{str(key)[:40]} {_shape(value)}".strip() for key, value in list(data.items())[:8]]
+        return ", ".join(parts) + (", ..." if len(data) > 8 else "") if parts else "nothing"
+    if isinstance(data, list):
+        return f"a list of {len(data)} things" + (f", the first {outline(data[0])}" if data else "")
+    return f"one {data.name[:80]}" if isinstance(data, Record) else f"one {type(data).__name__}"
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else ""
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        start = file.read(6)
+        if start == npy.MAGIC_PREFIX:
+            file.seek(0)
+            return _npy(file, str(path))
+    if start.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if all(entry.filename.endswith(".npy") for entry in entries):
+                return _npz(archive, path)
+    checkpoint = read_checkpoint(path)
+    refuse_hostile(checkpoint)
+    return checkpoint.content["tensors"] if checkpoint.container == "safetensors" else checkpoint.content
+
+
+def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    """The arrays of a .npz by their names, without those that are too large for directions and codes."""
+    found, too_large = {}, None
+    for entry in archive.infolist():
+        name = entry.filename.removesuffix(".npy")
+        try:
+            if entry.file_size > _MAX_BYTES:
+                raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
+            found[name] = _npy(io.BytesIO(archive.read(entry)), f"{path} ({name})")
+        except ValueError as error:
+            too_large = too_large or ValueError(f"its {name}: {error}")
+    if too_large and not found:
+        raise too_large
+    return found
+
+
+def _npy(file: IO[bytes], what: str) -> Any:
+    """The array of a .npy; of one of Python objects the object, or a list of them."""
+    version = npy.read_magic(file)
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = header(file)
+    if not dtype.hasobject:
+        if dtype.itemsize * int(np.prod(shape, dtype=object)) > _MAX_BYTES:
+            raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
+        file.seek(0)
+        return np.load(file, allow_pickle=False)
+    data = file.read(_MAX_BYTES)
+    names: set[Name] = set()
+    found = read_pickles(io.BytesIO(data), len(data), functools.partial(_part, data), names, Budget(len(data)))
+    hostile = sorted(str(name) for name in names if is_hostile(name))
+    if hostile:
+        raise WeightsError(f"{what} would run {', '.join(hostile[:5])} in programs that load it; delete it")
+    state = found.state if isinstance(found, Record) else None
+    items = state[-1] if isinstance(state, tuple) and state else None
+    if not isinstance(items, list):
+        raise ValueError("an array of Python objects that are no list")
+    return items[0] if shape == () and len(items) == 1 else items
+
+
+def _part(data: bytes, offset: int, length: int) -> bytes:
+    return data[offset : offset + length]
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, StoredTensor):
+        return value.load()
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "fiub":
+            native = value.astype(value.dtype.newbyteorder("="))
+            return torch.from_numpy(native.astype(np.float64) if value.dtype.kind == "u" else native.copy())
+        return value.item() if value.ndim == 0 else [str(item) for item in value.ravel()[:10_000]]
+    if depth < _DEEPEST:
+        if isinstance(value, dict):
+            return {key: _plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [_plain(item, depth + 1) for item in value]
+    return value
+
+
+__all__ = ["outline", "read_arrays"]
