@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stkit.errors import MissingPackageError
@@ -14,6 +15,8 @@ from stkit.models.generators import Generator
 from stkit.models.precision import autocast, channels_last
 from stkit.photo.images import resize_batch
 
+_SHIFTS = ((0, 0), (2, 1), (1, 3), (3, 2))
+
 _log = logging.getLogger("stkit")
 
 
@@ -21,7 +24,8 @@ _log = logging.getLogger("stkit")
 class Objective:
     """`l2` times the mean squared error plus `lpips` times LPIPS-Alex to one crop [1, 3, R, R] in [-1, 1].
 
-    LPIPS, the mean over its `sizes` in pixels, needs `network`; without it L2 is all.
+    LPIPS, the mean over its `sizes` in pixels, needs `network`; without it L2 is all. It is taken of the images moved
+    by a few pixels, otherwise at each call: its first convolution has stride 4, and a grid of texture would hide in it.
     """
 
     crop: Tensor
@@ -30,26 +34,28 @@ class Objective:
     network: LPIPS | None
     sizes: tuple[int, ...]
     dtype: torch.dtype
-    maps: list[list[Tensor]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.maps = [self._features(self.crop, size) for size in self.sizes]
+    calls: int = field(default=0, init=False)
+    _kept: dict[tuple[int, tuple[int, int]], list[Tensor]] = field(default_factory=dict, init=False)
 
     def __call__(self, image: Tensor) -> Tensor:
         """The loss of `image` [1, 3, R, R], a scalar; gradients flow to it."""
         loss = self.l2 * (image - self.crop).square().mean()
         if self.network is None:
             return loss
-        for size, maps in zip(self.sizes, self.maps, strict=True):
-            distance = self.network.distance(self._features(image, size), maps).mean()
+        shift = _SHIFTS[self.calls % len(_SHIFTS)]
+        self.calls += 1
+        for size in self.sizes:
+            if (size, shift) not in self._kept:
+                self._kept[size, shift] = self._features(self.network, self.crop, size, shift)
+            maps = self._features(self.network, image, size, shift)
+            distance = self.network.distance(maps, self._kept[size, shift]).mean()
             loss = loss + self.lpips / len(self.sizes) * distance
         return loss
 
-    def _features(self, image: Tensor, size: int) -> list[Tensor]:
-        if self.network is None:
-            return []
+    def _features(self, network: LPIPS, image: Tensor, size: int, shift: tuple[int, int]) -> list[Tensor]:
+        x, y = shift
         with autocast(image.device, self.dtype):
-            maps = self.network.features(resize_batch(image, size))
+            maps = network.features(F.pad(resize_batch(image, size), (x, 0, y, 0), mode="reflect"))
         return [value.float() for value in maps]
 
 
