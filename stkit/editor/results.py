@@ -91,7 +91,8 @@ class Edit:
     """An edit of one subject, or of several in one photo.
 
     `before` and `after` [B, 3, R, R] are the generator's images, about [-1, 1], `latents` the edited codes, `measured`
-    what the inversion measured. `output_crop` is the domain's.
+    what the inversion measured. `output_crop` is the domain's. With `mark` a file says that it was
+    edited.
     """
 
     latents: Latents
@@ -101,6 +102,7 @@ class Edit:
     output_crop: tuple[float, float, float, float]
     blend: Blend
     measured: Mapping[str, float]
+    mark: bool = True
 
     @property
     def crop(self) -> Image.Image:
@@ -142,7 +144,7 @@ class Edit:
         """The bytes that `save` writes; the photo must be there. Raises UsageError, OutputError."""
         if self.photo is None:
             raise UsageError("this edit has no photo; save its crop")
-        return encode_photo(self.image, self.photo, path)
+        return encode_photo(self.image, self.photo, path, self.mark)
 
     def save(self, path: Path | str) -> None:
         """Write `image`: with the photo's metadata, colour space and quality where there is a photo.
@@ -152,7 +154,7 @@ class Edit:
         if self.photo is None:
             save_image(self.crop, path)
         else:
-            save_photo(self.image, self.photo, path)
+            save_photo(self.image, self.photo, path, self.mark)
 
 
 def find_photo(latents: Latents) -> Photo | None:

@@ -60,8 +60,8 @@ class EditJob:
     For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), before and after side
     by side, the edited latents and a description; and its inversion, unless one is there. `face`, `refine`, `alone`,
     `landmarks` and `box` are as in `InversionJob`. With `sweep`, one step is made with each of these strengths, on one
-    strip, and as a GIF too with `animate`. Earlier results of the same photo with the same edits are kept, others fail
-    the photo, unless `overwrite`.
+    strip, and as a GIF too with `animate`. With `mark` the photo's XMP says that it was edited. Earlier results
+    of the same photo with the same edits are kept, others fail the photo, unless `overwrite`.
     """
 
     editor: Editor
@@ -71,6 +71,7 @@ class EditJob:
     seed: int = 0
     blend: Blend = "residual"
     crop_only: bool = False
+    mark: bool = True
     inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     face: str = "largest"
@@ -100,6 +101,7 @@ class EditJob:
             "blend": self.blend,
             "crop_only": self.crop_only,
         }
+        settings |= {} if self.mark else {"mark": False}
         object.__setattr__(self, "settings", settings | ({"sweep": list(self.sweep)} if self.sweep else {}))
 
     def base(self, item: Item, number: int | None = None) -> Path:
@@ -161,7 +163,7 @@ class EditJob:
         measured = {name: value for name, value in (("mse", row.mse), ("lpips", row.lpips)) if value is not None}
         photo = None if self.crop_only else self._photo(item, result)
         crop = self.editor.domain.output_crop
-        edits = [Edit(*one, photo, crop, self.blend, measured) for one in result.edits]
+        edits = [Edit(*one, photo, crop, self.blend, measured, self.mark) for one in result.edits]
         files, view = self._sweep_files(base, edits) if self.sweep else _edit_files(base, edits[0], result.inverted)
         latents = edits[0].latents
         description = {

@@ -94,6 +94,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     def job() -> EditJob:
         shared = _shared(request, refine, listing, tell)
         edit: dict[str, Any] = {"blend": blend, "crop_only": request.crop_only, "inverter": request.inverter}
+        edit |= {"mark": request.mark}
         edit |= {"sweep": strengths, "animate": request.animate}
         return EditJob(editor, out, steps, references, request.seed, **edit, **shared)
 

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin
+from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from stkit.files import atomic_path
 from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, orientation
+from stkit.photo.metadata import DEPTH, GAIN_MAP, MORE_PICTURES, clean_exif, clean_xmp, lost_parts
 
+_log = logging.getLogger("stkit")
+_PNG_XMP = "XML:com.adobe.xmp"
 _FORMATS = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
@@ -54,19 +59,22 @@ def photo_suffix(photo: Photo) -> str:
     return own if own.lower() in _SUFFIXES.get(suffix, (suffix,)) else suffix
 
 
-def save_photo(edited: Image.Image, photo: Photo, path: Path | str) -> None:
+def save_photo(edited: Image.Image, photo: Photo, path: Path | str, mark: bool = True) -> None:
     """Write `edited`, the upright sRGB picture of `photo.image`'s size, as a file like the photo's own.
 
-    Raises UsageError, OutputError.
+    With `mark` its XMP says that it was edited by stkit. Raises UsageError, OutputError.
     """
     path = Path(path)
-    data = encode_photo(edited, photo, path)
+    data = encode_photo(edited, photo, path, mark)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
-def encode_photo(edited: Image.Image, photo: Photo, path: Path) -> bytes:
-    """The bytes of that file, in the format of the path's suffix; the photo's own bytes when nothing was edited."""
+def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = True) -> bytes:
+    """The bytes of that file, in the format of the path's suffix; the photo's own bytes when nothing was edited.
+
+    What the photo's file says that no longer holds is left out, which is logged.
+    """
     box = ImageChops.difference(edited, photo.image).getbbox()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -83,7 +91,12 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path) -> bytes:
             return encode_image(edited, path)
         if box is not None:
             _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
-        return encode_image(_fitting(own, path), path, **_parameters(image, photo.data, path, same_format))
+        parameters, dropped = _parameters(image, photo.data, path, same_format, mark and box is not None)
+        sidecars = [photo.path.with_suffix(".xmp"), photo.path.with_name(photo.path.name + ".xmp")]
+        dropped += [f"the sidecar {each.name}" for each in sidecars if each.is_file()]
+        if dropped:
+            _log.info("%s is left out of %s: it is of the photo before the edit", " and ".join(dropped), path.name)
+        return encode_image(_fitting(own, path), path, **parameters)
 
 
 def _names(image: Image.Image) -> tuple[str, ...]:
@@ -193,18 +206,40 @@ def _fitting(own: Image.Image, path: Path) -> Image.Image:
     return own.convert("RGB")
 
 
-def _parameters(image: Image.Image, data: bytes, path: Path, same_format: bool) -> dict[str, Any]:
-    """What Pillow's writer needs to know to keep the photo's metadata and quality."""
+def _parameters(
+    image: Image.Image, data: bytes, path: Path, same_format: bool, mark: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """What Pillow's writer needs to know to keep the photo's metadata and quality; and what is left out of it."""
     info = image.info
+    dropped = lost_parts(data)
+    dropped += [DEPTH] if info.get("depth_images") else []
     parameters: dict[str, Any] = {key: info[key] for key in ("icc_profile", "dpi") if info.get(key)}
     exif = _exif(image)
     suffix = path.suffix.lower()
+    if isinstance(exif, bytes):
+        cleaned = clean_exif(exif)
+        exif = cleaned.data
+        dropped += cleaned.dropped
     if exif and suffix != ".bmp":
         parameters["exif"] = exif
-    if info.get("xmp") and suffix in (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif"):
-        parameters["xmp"] = info["xmp"]
+    xmp = clean_xmp(_xmp(image), f"stkit {version('stkit')}" if mark else None)
+    dropped += xmp.dropped
+    if GAIN_MAP in dropped and MORE_PICTURES in dropped:
+        dropped.remove(MORE_PICTURES)
+    if xmp.data is not None and suffix in (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif"):
+        parameters["xmp"] = xmp.data
+    elif xmp.data is not None and suffix == ".png":
+        parameters["pnginfo"] = PngImagePlugin.PngInfo()
+        parameters["pnginfo"].add_itxt(_PNG_XMP, xmp.data.decode())
+    elif xmp.data is not None and suffix in (".tif", ".tiff"):
+        kept = parameters.setdefault("exif", Image.Exif())
+        if isinstance(kept, bytes):
+            parameters["exif"] = Image.Exif()
+            parameters["exif"].load(kept)
+        parameters["exif"][ExifTags.Base.XMLPacket] = xmp.data
+    dropped = list(dict.fromkeys(dropped))
     if not same_format:
-        return parameters
+        return parameters, dropped
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         parameters.update(qtables=image.quantization, quality=-1, progressive=bool(info.get("progressive")))
         sampling = JpegImagePlugin.get_sampling(image)
@@ -216,19 +251,25 @@ def _parameters(image: Image.Image, data: bytes, path: Path, same_format: bool) 
         parameters["compression"] = info["compression"]
     if image.format == "WEBP":
         parameters["lossless"] = b"VP8L" in data[:65536]  # the chunk of lossless pixels
-    return parameters
+    return parameters, dropped
+
+
+def _xmp(image: Image.Image) -> bytes | None:
+    packet = image.info.get("xmp") or image.info.get(_PNG_XMP)
+    if packet is None and isinstance(image, TiffImagePlugin.TiffImageFile):
+        packet = image.tag_v2.get(int(ExifTags.Base.XMLPacket))
+    return packet.encode() if isinstance(packet, str) else packet if isinstance(packet, bytes) else None
 
 
 def _exif(image: Image.Image) -> bytes | Image.Exif | None:
-    """The photo's EXIF without its thumbnail, which would show the photo before the edit."""
+    """The photo's EXIF: its own bytes where there are any."""
     try:
         exif = image.getexif()
         if not exif:
             return None
         if image.format == "TIFF":
             return _tiff_exif(exif)
-        raw = image.info.get("exif")
-        return raw if raw and not exif.get_ifd(ExifTags.IFD.IFD1) else exif.tobytes()
+        return image.info.get("exif") or exif.tobytes()
     except Exception:  # damaged EXIF is no reason to refuse
         return None
 
