@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from stkit.errors import OutputError
 
 _NAME_BYTES = 100
 """Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
+
+_MAX_JSON = 32 * 2**20  # letters; Python takes twenty times as much memory
+_DEEPEST = 20
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029<>:\"/\\|?*]")
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\..*)?", re.IGNORECASE)
@@ -61,6 +66,28 @@ def _cleaned(text: str) -> str:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON out of a file that may come from anywhere. Raises ValueError for what is none, is huge or nested deeply."""
+    if len(text) > _MAX_JSON:
+        raise ValueError(f"JSON of more than {_MAX_JSON:,} letters")
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return data
+    raise ValueError("JSON nested too deeply")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    """The lists and dictionaries that `value` holds itself."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [child for child in values if isinstance(child, (dict, list))]
 
 
 def name_key(name: str) -> str:
@@ -140,6 +167,7 @@ __all__ = [
     "file_sha256",
     "marked_name",
     "name_key",
+    "parse_json",
     "remove_leftovers",
     "safe_name",
     "write_all",

@@ -34,6 +34,16 @@ def build_options(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
         raise UsageError(f"option '{key}': {first['msg']} (got {first.get('input')!r})") from error
 
 
+def first_fault(error: pydantic.ValidationError) -> str:
+    """What is wrong with data that a file holds, in some words."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part)[:60] for part in first["loc"])
+    given = first.get("input")
+    shown = f"{given!r}"[:40] if isinstance(given, (str, bool, float, type(None))) else type(given).__name__
+    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"'{key}' {what} (it is {shown})" if key else f"it {what} (it is {shown})"
+
+
 def parse_options(cls: type[OptionsT], pairs: Iterable[str]) -> OptionsT:
     """Options from `KEY=VALUE` tokens; pydantic converts the text. A key given twice is an error."""
     return build_options(cls, split_pairs(pairs))
@@ -91,4 +101,4 @@ class LayerRange:
         return f"{self.first}-{self.last}"
 
 
-__all__ = ["LatentSpace", "LayerRange", "Options", "build_options", "parse_options", "split_pairs"]
+__all__ = ["LatentSpace", "LayerRange", "Options", "build_options", "first_fault", "parse_options", "split_pairs"]

@@ -51,7 +51,7 @@ def as_float32(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in stored.items():
         if value.dtype == torch.int8 and (scale := stored.get(name + _SCALE)) is not None:
             if scale.shape != value.shape[:1]:
-                raise WeightsError(f"{name} has {len(value)} rows, but its scale has the shape {list(scale.shape)}")
+                raise WeightsError(f"{name} of shape {list(value.shape)} has a scale of shape {list(scale.shape)}")
             tensors[name] = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
         elif not _is_scale(name, stored):
             tensors[name] = value.float()

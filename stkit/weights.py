@@ -11,20 +11,26 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
+import math
 import os
+import struct
 import sys
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, cast
 
 import platformdirs
+import pydantic
 import safetensors
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import UnknownNameError, WeightsError
-from stkit.files import atomic_path, file_sha256
+from stkit.errors import UnknownNameError, UsageError, WeightsError
+from stkit.files import atomic_path, file_sha256, parse_json, safe_name
+from stkit.options import first_fault
 from stkit.storage import as_float32
 
 if sys.version_info >= (3, 11):
@@ -42,7 +48,11 @@ if TYPE_CHECKING:
     ModuleT = TypeVar("ModuleT", bound=nn.Module)
     T = TypeVar("T")
 
+logger = logging.getLogger("stkit")
+
 _FORMAT = "stkit-weights-1"
+_MAX_HEADER = 32 * 2**20  # bytes of a safetensors file's header
+_MAX_CALLS = 200_000  # of torch, to build a model; StyleGAN2 takes 1,000
 
 DOWNLOADS: Mapping[str, str] = {"ffhq": "38 MB"}
 """Weights whose generator `stkit weights download` fetches, and how much that is."""
@@ -81,6 +91,55 @@ class Header:
             shape = {"num_ws": 2 * (size.bit_length() - 2), "img_resolution": size}
             shape.update((name, int(self.config[name])) for name in ("z_dim", "w_dim"))
             object.__setattr__(self, "shape", shape)
+
+
+def _is_name(text: str) -> str:
+    if text != safe_name(text):
+        raise ValueError("should be a name, of which the names of files can be made")
+    return text
+
+
+_Name = Annotated[str, pydantic.AfterValidator(_is_name)]
+_Text = Annotated[str, pydantic.Field(max_length=10_000)]
+_Size = Annotated[int, pydantic.Field(ge=1, le=16384)]
+
+
+class _Model(pydantic.BaseModel):
+    """Of what a file says: types as they are, no more keys than these, numbers that are finite."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Alignment(_Model):
+    kind: Literal["points", "ffhq", "box"]
+    size: Annotated[int, pydantic.Field(ge=0, le=65536)]
+    points: Annotated[list[Annotated[list[float], pydantic.Field(min_length=2, max_length=2)]],
+                      pydantic.Field(max_length=1000)]  # fmt: skip
+
+
+class _HeaderModel(_Model):
+    """`Header` as it stands in a file."""
+
+    kind: _Name
+    architecture: _Name
+    config: dict[str, Any]
+    domain: _Text
+    alignment: _Alignment
+    licence: _Text
+    generator: _Text = ""
+    fingerprint: _Text = ""
+    notes: dict[str, Any] = {}
+    shape: dict[str, _Size] = {}
+    space: _Text = ""
+
+
+class _Shape(_Model):
+    """`Header.shape` of a generator."""
+
+    z_dim: _Size
+    w_dim: _Size
+    num_ws: Annotated[int, pydantic.Field(ge=1, le=1000)]
+    img_resolution: _Size
 
 
 @dataclass(frozen=True)
@@ -148,7 +207,7 @@ class Weights:
 
     def kinds(self) -> list[str]:
         """The kinds of file that are there."""
-        found = {path.stem for folder in self.folders for path in folder.glob("[!.]*.safetensors")}
+        found = {path.stem for folder in self.folders for path in folder.glob("[!.]*.safetensors") if path.is_file()}
         return sorted(kind for kind in found if self.own_path(kind).exists() or self._shipped_path(kind) is not None)
 
     def _shipped_path(self, kind: str) -> Path | None:
@@ -182,10 +241,18 @@ class Weights:
     def inverters(self) -> dict[str, str]:
         """Architecture and kind of the inverters: the weights' own is `inverter`, others are `inverter-NAME`.
 
-        Raises WeightsError for a file that is no weights.
+        Of the others, files that are no weights are left out with a warning. Raises WeightsError when the own is none.
         """
-        kinds = [kind for kind in self.kinds() if kind == "inverter" or kind.startswith("inverter-")]
-        return {load_header(self.path(kind)).architecture: kind for kind in reversed(kinds)}
+        found = {}
+        for kind in reversed(self.kinds()):
+            if kind == "inverter" or kind.startswith("inverter-"):
+                try:
+                    found[load_header(self.path(kind)).architecture] = kind
+                except WeightsError as error:
+                    if kind == "inverter":
+                        raise
+                    self.keep(("left out", str(error)), partial(logger.warning, "%s", error))
+        return found
 
     def own_inverter(self) -> str:
         """The architecture of the weights' own inverter, or of the first other. Raises WeightsError."""
@@ -225,14 +292,25 @@ class Weights:
             if header.architecture != architecture:
                 raise WeightsError(f"{path} is a {header.architecture} {kind}, not a {architecture} one")
             self.require_generator(header, path)
-            model = build(header.config)
+            if any(value.is_complex() for value in tensors.values()):
+                raise WeightsError(f"{path} holds complex numbers, which no network of stkit has")
             values = as_float32(tensors)
+            there = {name: tuple(value.shape) for name, value in values.items()}
+            for name, value in values.items():
+                if not torch.isfinite(value).all():
+                    raise WeightsError(f"{path} has numbers in {name} that are not finite; make it again")
             try:
-                model.load_state_dict(values)
-            except RuntimeError as error:
-                raise WeightsError(
-                    f"{path} does not fit its own config: {str(error).splitlines()[-1].strip()}"
-                ) from None
+                shapes = state_shapes(lambda: build(header.config), 8 * sum(map(math.prod, there.values())) + 2**22)
+                if shapes != there:
+                    name = min(name for name, _ in shapes.items() ^ there.items())
+                    raise ValueError(f"{name} is {there.get(name, 'not there')} and not {shapes.get(name, 'needed')}")
+                model = build(header.config)
+            except UnknownNameError:
+                raise
+            except Exception as error:  # of what a config is, the model's own code finds out
+                reason = " ".join(str(error).split())[:300] or type(error).__name__
+                raise WeightsError(f"{path} does not fit its own config: {reason}") from error
+            model.load_state_dict(values)
             return model.eval().requires_grad_(False).to(device)
 
         return self.keep((kind, str(device)), read)
@@ -293,21 +371,51 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Header) -> H
     if not header.space:
         del said["space"]
     text = json.dumps(said, sort_keys=True)
-    data = safetensors.torch.save(stored, metadata={"format": _FORMAT, "stkit": text})
+    metadata = {"format": _FORMAT, "stkit": text, "sha256": _text_sha256(text)}
+    data = safetensors.torch.save(stored, metadata=metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return header
 
 
+def require_names(names: Sequence[Any]) -> None:
+    """Raise UsageError for a config whose attributes are no different names."""
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise UsageError("attributes of a config are different names, at least one")
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What stands in the header of a safetensors file beside its tensors.
+
+    Raises OSError, ValueError or SafetensorError for a file that is damaged, or none.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    if len(start) < 8 or struct.unpack("<Q", start)[0] > _MAX_HEADER:
+        raise ValueError("it is no safetensors file, or its header is huge")
+    with safetensors.safe_open(path, framework="numpy") as opened:
+        return dict(opened.metadata() or {})
+
+
 def load_header(path: Path) -> Header:
     """The header of a weights file. Raises WeightsError when it is none."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+        metadata = read_metadata(path)
         if metadata.get("format") != _FORMAT:
             raise WeightsError(f"{path} is a safetensors file, but not weights written by stkit")
-        data = json.loads(metadata["stkit"])
-        return Header(**{**data, "alignment": AlignmentTemplate.from_dict(data["alignment"])})
+        if metadata.get("sha256", _text_sha256(metadata["stkit"])) != _text_sha256(metadata["stkit"]):
+            raise WeightsError(f"{path} is damaged: what it says of itself was changed; install or copy it again")
+        data = _HeaderModel.model_validate(parse_json(metadata["stkit"])).model_dump()
+        header = Header(**{**data, "alignment": AlignmentTemplate.from_dict(data["alignment"])})
+        if header.kind == "generator":
+            _Shape.model_validate(dict(header.shape))
+        return header
+    except pydantic.ValidationError as error:
+        raise WeightsError(f"cannot read weights from {path}: of its header, {first_fault(error)}") from error
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"cannot read weights from {path}: {error}") from error
 
@@ -319,11 +427,68 @@ def load_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
     header = load_header(path)
     try:
         tensors = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError, RuntimeError, OverflowError) as error:
         raise WeightsError(f"cannot read weights from {path}: {error}") from error
     if tensors_fingerprint(tensors) != header.fingerprint:
         raise WeightsError(f"{path} is damaged: its tensors do not match their fingerprint; install or copy it again")
     return header, tensors
+
+
+def require_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int | str]], path: Path) -> None:
+    """Raise WeightsError unless `tensors` are finite numbers of these names and shapes, and no others.
+
+    A letter in a shape stands for any size but 0, the same for all tensors.
+    """
+    known: dict[str, int] = {}
+    for name, wanted in shapes.items():
+        value = tensors.get(name)
+        if value is None or value.ndim != len(wanted):
+            raise WeightsError(f"{path} has no {name} of {len(wanted)} dimensions; make it again")
+        for size, there in zip(wanted, value.shape, strict=True):
+            if there != (known.setdefault(size, there) if isinstance(size, str) else size) or not there:
+                raise WeightsError(
+                    f"{path} has {name} of shape {tuple(value.shape)}, not {tuple(wanted)}; make it again"
+                )
+        if value.is_complex() or not value.isfinite().all():
+            raise WeightsError(f"{path} has {name} that are not finite numbers; make it again")
+    if more := tensors.keys() - shapes.keys():
+        raise WeightsError(f"{path} has {', '.join(sorted(more))[:80]} that do not belong there; make it again")
+
+
+def note_number(notes: Mapping[str, Any], *keys: str) -> float | None:
+    """The number under `keys` in the notes of a header; None where there is none."""
+    value: Any = notes
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def state_shapes(build: Callable[[], nn.Module], most: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a model, without the memory for it.
+
+    Raises WeightsError once it has made more than `most` numbers, or a model of a file could have modules.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutNumbers(TorchFunctionMode):
+        """Leaves out what fills tensors: without numbers it is done in Python, for which torch imports its compiler."""
+
+        calls = numbers = 0
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.Tensor.div, torch.Tensor.__truediv__):
+                return args[0]
+            value = (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+            self.calls += 1
+            self.numbers += value.numel() if isinstance(value, torch.Tensor) else 0
+            if most is not None and (self.numbers > most or self.calls > _MAX_CALLS):
+                raise WeightsError("a model of more numbers than the file holds")
+            return value
+
+    with torch.device("meta"), WithoutNumbers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of zero-element tensors
+        return {name: tuple(value.shape) for name, value in build().state_dict().items()}
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -445,8 +610,13 @@ __all__ = [
     "find_weights",
     "load_header",
     "load_tensors",
+    "note_number",
+    "read_metadata",
+    "require_names",
+    "require_tensors",
     "save_tensors",
     "shipped_folder",
+    "state_shapes",
     "tensors_fingerprint",
     "user_folder",
     "verify_weights",

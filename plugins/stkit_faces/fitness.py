@@ -17,6 +17,7 @@ _PROFILE = 55.0  # degrees from which a turned face is called a profile
 # validation images of faces128 (correlation 0.97).
 _NOSE = 1.4
 _PATCH = 128
+_LARGE = 2048  # px
 
 
 def face_problems(
@@ -73,6 +74,9 @@ def sharpness(photo: Image.Image, landmarks: np.ndarray) -> float:
     """
     centre = landmarks[27:48].mean(0)
     half = 0.8 * max(eye_distance(landmarks), 1.0)
+    if half > 2 * _LARGE:
+        step = int(half / _LARGE)
+        return sharpness(photo.reduce(step), landmarks / step)
     left, top = np.floor(centre - half).astype(int) - 2
     right, bottom = np.ceil(centre + half).astype(int) + 2
     # In floats: on a smooth face rounding is detail enough to pass.

@@ -31,6 +31,7 @@ STORED = Stored(
     "ganspace-activations",
     "GANSpace's activation components",
     ActivationComponents,
+    {"directions": ["K", "D"], "units": ["K"], "shares": ["K"], "limits": ["K", 2]},
     {"samples": SAMPLES, "space": "activations of the first convolution"},
 )
 

@@ -37,7 +37,13 @@ class Components:
         return [(round(low, 1), round(high, 1)) for low, high in self.limits.tolist()]
 
 
-STORED = Stored("ganspace", "GANSpace components", Components, {"samples": SAMPLES, "space": "w"})
+STORED = Stored(
+    "ganspace",
+    "GANSpace components",
+    Components,
+    {"directions": ["K", "D"], "mean": ["D"], "stds": ["K"], "variance": [], "limits": ["K", 2]},
+    {"samples": SAMPLES, "space": "w"},
+)
 
 
 def load_components(weights: Weights) -> Components:

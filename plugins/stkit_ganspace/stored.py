@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from stkit.errors import OutputError, WeightsError
+from stkit.errors import OutputError
 from stkit.files import safe_name
-from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
+from stkit.weights import Weights, cache_folder, load_tensors, require_tensors, save_tensors
 
 logger = logging.getLogger("stkit")
 
@@ -19,11 +19,15 @@ ComponentsT = TypeVar("ComponentsT")
 
 @dataclass(frozen=True)
 class Stored(Generic[ComponentsT]):
-    """Components of one `kind` of file; `make` builds them from its tensors, which are their fields by name."""
+    """Components of one `kind` of file; `make` builds them from its tensors, which are their fields by name.
+
+    `shapes` are those of the tensors, as `stkit.weights.require_tensors` takes them.
+    """
 
     kind: str
     noun: str
     make: Callable[..., ComponentsT]
+    shapes: Mapping[str, Sequence[int | str]]
     config: Mapping[str, Any]
 
     def find(self, weights: Weights) -> ComponentsT | None:
@@ -57,10 +61,8 @@ class Stored(Generic[ComponentsT]):
     def _read(self, path: Path, weights: Weights) -> ComponentsT:
         header, tensors = load_tensors(path)
         weights.require_generator(header, path)
-        try:
-            return self.make(**tensors)
-        except TypeError:
-            raise WeightsError(f"{path} does not hold {self.noun}; remove it to fit them again") from None
+        require_tensors(tensors, self.shapes, path)
+        return self.make(**tensors)
 
 
 __all__ = ["Stored"]

@@ -143,9 +143,9 @@ def _walk(
 
 def _correlation(weights: Weights, name: str) -> float | None:
     """Pearson's r of the attribute's logit and its label on held-out photos, None where the file does not tell it."""
-    from stkit.weights import load_header
+    from stkit.weights import load_header, note_number
 
-    return load_header(weights.path("classifier")).notes.get("held_out", {}).get(name, {}).get("correlation")
+    return note_number(load_header(weights.path("classifier")).notes, "held_out", name, "correlation")
 
 
 def _unit(correlation: float | None) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stkit.models.trained import load_trained
+from stkit.weights import require_names
 
 if TYPE_CHECKING:
     from stkit.weights import Weights
@@ -25,6 +26,9 @@ class LatentClassifierConfig:
     widths: tuple[int, ...] = (2048, 512)
     embedding: int = 32
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_names(self.attributes)
 
     @classmethod
     def for_codes(cls, attributes: tuple[str, ...], num_ws: int, w_dim: int) -> LatentClassifierConfig:

@@ -29,14 +29,14 @@ class ReferenceEditing(EditingMethod[Options]):
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """What the weights' block can carry over. Raises WeightsError when there is none, or it does not fit."""
-        from stkit.weights import load_header
+        from stkit.weights import load_header, note_number
         from stkit_reference.network import load_reference_block
 
         block = load_reference_block(context.weights)
-        figures = load_header(context.weights.path("reference")).notes.get("held_out", {})
+        notes = load_header(context.weights.path("reference")).notes
         found = []
         for name in block.config.attributes:
-            share = figures.get(name, {}).get("transfer")
+            share = note_number(notes, "held_out", name, "transfer")
             words = "" if share is None else f", {100 * share:.0f}% of the way on held-out photos"
             found.append(Attribute(name, f"as the reference has it{words}", (0.0, 1.5)))
         return found

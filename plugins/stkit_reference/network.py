@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stkit.models.trained import load_trained
+from stkit.weights import require_names
 
 if TYPE_CHECKING:
     from stkit.weights import Weights
@@ -29,6 +30,9 @@ class ReferenceBlockConfig:
     feedforward: int = 1024
     dropout: float = 0.1
     offset: bool = True
+
+    def __post_init__(self) -> None:
+        require_names(self.attributes)
 
     @classmethod
     def for_codes(cls, attributes: tuple[str, ...], num_ws: int, w_dim: int) -> ReferenceBlockConfig:

@@ -15,7 +15,7 @@ from torch import Tensor
 from stkit.errors import UsageError, WeightsError
 from stkit.latents.directions import check_name, find_files, middle_range
 from stkit.models.registry import load_generator, sample_w
-from stkit.weights import Header, Weights, load_tensors, save_tensors
+from stkit.weights import Header, Weights, load_tensors, require_tensors, save_tensors
 
 KIND = "stylespace"
 _SAMPLES = 10_000
@@ -133,10 +133,11 @@ def load_ranking(weights: Weights, name: str) -> tuple[Ranking, Header]:
         header, tensors = load_tensors(path)
         weights.require_pictures(header, path)
         total = sum(layer.width for layer in style_layers(weights))
-        try:
-            ranking = Ranking(**tensors)
-        except TypeError:
-            raise WeightsError(f"{path} does not hold ranked channels; rank them again") from None
+        require_tensors(tensors, {**{name: ["K"] for name in Ranking.__annotations__}, "limits": ["K", 2]}, path)
+        ranking = Ranking(**tensors)
+        named = header.config.get("channels")
+        if not isinstance(named, list) or list(map(type, named)) != [str] * len(ranking.channels):
+            raise WeightsError(f"{path} does not name its channels; rank them again")
         if header.architecture != KIND or not 0 <= int(ranking.channels.min()) <= int(ranking.channels.max()) < total:
             raise WeightsError(f"{path} ranks channels that the generator does not have; rank them again")
         return ranking, header

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,12 +16,13 @@ from torch import Tensor
 
 from stkit.checkpoints.budget import Budget
 from stkit.checkpoints.names import is_hostile
+from stkit.checkpoints.openvino import DAMAGED_ZIP, open_zip
 from stkit.checkpoints.reading import read_checkpoint, read_pickles, refuse_hostile
 from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Name, Record
 from stkit.errors import WeightsError, reason_of
 
-_MAX_BYTES = 2**28  # of one array
+_MAX_BYTES = 2**28  # of one file
 _DEEPEST = 4
 
 
@@ -31,8 +32,8 @@ def read_arrays(path: Path) -> Any:
     Integers and floats become tensors of their type, text arrays become text. Raises WeightsError.
     """
     try:
-        return _plain(_read(path))
-    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        return _plain(_read(path), Budget(path.stat().st_size))
+    except (OSError, MemoryError, TypeError, LookupError, SyntaxError, *DAMAGED_ZIP) as error:
         raise WeightsError(f"cannot read {path}: {reason_of(error)}; copy or save it again") from error
 
 
@@ -59,7 +60,7 @@ def _read(path: Path) -> Any:
             file.seek(0)
             return _npy(file, str(path))
     if start.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             entries = archive.infolist()
             if all(entry.filename.endswith(".npy") for entry in entries):
                 return _npz(archive, path)
@@ -70,12 +71,13 @@ def _read(path: Path) -> Any:
 
 def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     """The arrays of a .npz by their names, without those that are too large for directions and codes."""
-    found, too_large = {}, None
+    found, too_large, left = {}, None, _MAX_BYTES
     for entry in archive.infolist():
         name = entry.filename.removesuffix(".npy")
         try:
-            if entry.file_size > _MAX_BYTES:
-                raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
+            if entry.file_size > left:
+                raise ValueError(f"it takes more than {left:,} bytes")
+            left -= entry.file_size
             found[name] = _npy(io.BytesIO(archive.read(entry)), f"{path} ({name})")
         except ValueError as error:
             too_large = too_large or ValueError(f"its {name}: {error}")
@@ -89,9 +91,12 @@ def _npy(file: IO[bytes], what: str) -> Any:
     version = npy.read_magic(file)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = header(file)
+    start = file.tell()
     if not dtype.hasobject:
-        if dtype.itemsize * int(np.prod(shape, dtype=object)) > _MAX_BYTES:
-            raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
+        count = math.prod(shape) if len(shape) <= 16 else 2**62
+        there = file.seek(0, io.SEEK_END) - start
+        if dtype.itemsize * count > min(_MAX_BYTES, there) or math.prod(size or 1 for size in shape) > 2**40:
+            raise ValueError(f"it says that it takes {dtype.itemsize * count:,} bytes, {there:,} are there")
         file.seek(0)
         return np.load(file, allow_pickle=False)
     data = file.read(_MAX_BYTES)
@@ -111,19 +116,22 @@ def _part(data: bytes, offset: int, length: int) -> bytes:
     return data[offset : offset + length]
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain(value: Any, budget: Budget, depth: int = 0) -> Any:
+    budget.step()
     if isinstance(value, StoredTensor):
+        budget.copy(value.size)
         return value.load()
     if isinstance(value, np.ndarray):
-        if value.dtype.kind in "fiub":
+        budget.copy(value.nbytes)
+        if value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
             native = value.astype(value.dtype.newbyteorder("="))
             return torch.from_numpy(native.astype(np.float64) if value.dtype.kind == "u" else native.copy())
-        return value.item() if value.ndim == 0 else [str(item) for item in value.ravel()[:10_000]]
+        return [str(item)[:1000] for item in value.ravel()[:10_000]] if value.ndim else str(value.item())[:1000]
     if depth < _DEEPEST:
         if isinstance(value, dict):
-            return {key: _plain(item, depth + 1) for key, item in value.items()}
+            return {key: _plain(item, budget, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [_plain(item, depth + 1) for item in value]
+            return [_plain(item, budget, depth + 1) for item in value]
     return value
 
 

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from stkit.checkpoints.stored import StoredTensor, as_tensor, require_own_numbers
 from stkit.errors import WeightsError
-from stkit.weights import Header
+from stkit.weights import Header, state_shapes
 
 Shape = tuple[int, ...]
 State = Mapping[str, StoredTensor | Tensor]
@@ -61,21 +59,6 @@ class Recognised:
     parts: tuple[Part, ...]
     facts: Mapping[str, str]
     notes: tuple[str, ...] = ()
-
-
-class _WithoutNumbers(TorchFunctionMode):
-    """Leaves out what fills tensors: without numbers it is done in Python, for which torch imports its compiler."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.Tensor.div, torch.Tensor.__truediv__):
-            return args[0]
-        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
-
-
-def state_shapes(build: Callable[[], nn.Module]) -> dict[str, Shape]:
-    """Names and shapes of the tensors of a model, without the memory for it."""
-    with torch.device("meta"), _WithoutNumbers():
-        return {name: tuple(value.shape) for name, value in build().state_dict().items()}
 
 
 def take(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint
-from stkit.errors import WeightsError
-from stkit.files import safe_name
 from stkit.weights import load_header, load_tensors
 
 
@@ -14,9 +12,6 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
     if checkpoint.container != "safetensors" or "stkit" not in checkpoint.content["metadata"]:
         return None
     header = load_header(checkpoint.path)
-    for said in (header.kind, header.architecture):  # of which the names of files are made
-        if not isinstance(said, str) or said != safe_name(said):
-            raise WeightsError(f"{checkpoint.path} calls itself {str(said)[:60]!r}, which is no kind of weights")
     part = Part(header.kind, header.architecture, header.config, lambda: load_tensors(checkpoint.path)[1], header)
     return Recognised(
         family="stkit",

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import pydantic
 import torch
 from torch import Tensor
 
 from stkit.errors import StkitError, UsageError, WeightsError
-from stkit.options import LatentSpace, LayerRange
-from stkit.weights import Weights, load_header, load_tensors, save_tensors, user_folder
+from stkit.options import LatentSpace, LayerRange, first_fault
+from stkit.weights import Weights, load_header, load_tensors, require_tensors, save_tensors, user_folder
 
 if TYPE_CHECKING:
     from stkit.contracts.editing import EditContext
@@ -87,6 +88,19 @@ class Direction:
             )
 
 
+class _Config(pydantic.BaseModel):
+    """What the header of a direction's file says of it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+    description: Annotated[str, pydantic.Field(max_length=1000)]
+    space: Literal["w", "w_plus"]
+    unit: float
+    safe_range: Annotated[list[float], pydantic.Field(min_length=2, max_length=2)]
+    layers: Annotated[str, pydantic.Field(max_length=20)] | None
+
+
 def check_name(name: str) -> None:
     """Raise UsageError unless `name` can be the name of a direction (and of its file)."""
     if not _NAME.fullmatch(name):
@@ -123,21 +137,23 @@ def load_direction(path: Path) -> Direction:
     header, tensors = load_tensors(path)
     if header.architecture != KIND or set(tensors) != {"vector"}:
         raise WeightsError(f"{path} is a {header.kind} ({header.architecture}), not a direction")
-    config = header.config
+    require_tensors(tensors, {"vector": ["D"] if tensors["vector"].ndim == 1 else ["L", "D"]}, path)
     try:
-        low, high = config["safe_range"]
+        config = _Config.model_validate(dict(header.config))
         return Direction(
-            name=config["name"],
-            description=config["description"],
-            vector=tensors["vector"],
-            space=LatentSpace(config["space"]),
+            name=config.name,
+            description=config.description,
+            vector=tensors["vector"].float(),
+            space=LatentSpace(config.space),
             generator=header.code_space,
-            unit=float(config["unit"]),
-            safe_range=(float(low), float(high)),
-            layers=LayerRange.parse(config["layers"]) if config["layers"] else None,
+            unit=config.unit,
+            safe_range=(config.safe_range[0], config.safe_range[1]),
+            layers=LayerRange.parse(config.layers) if config.layers else None,
             notes=header.notes,
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except pydantic.ValidationError as error:
+        raise WeightsError(f"{path} does not describe a direction: {first_fault(error)}; fit it again") from error
+    except (ValueError, UsageError) as error:
         raise WeightsError(f"{path} does not describe a direction ({error}); fit it again") from error
 
 
@@ -155,7 +171,7 @@ def find_files(weights: Weights, kind: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     fits: set[str] = set()
     for folder in dict.fromkeys((own_folder(weights), *weights.folders)):
-        for path in sorted(folder.glob(f"{kind}-*.safetensors")):
+        for path in sorted(path for path in folder.glob(f"{kind}-*.safetensors") if path.is_file()):
             name = path.stem.removeprefix(f"{kind}-")
             if name not in fits:
                 if _belongs(path, weights):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 
+import pydantic
 import safetensors
 import safetensors.torch
 import torch
 
 from stkit.errors import LatentsError, UsageError
-from stkit.files import atomic_path
+from stkit.files import atomic_path, parse_json
 from stkit.latents.tuning import Tuning, load_tuning, save_tuning
-from stkit.options import LatentSpace, LayerRange
+from stkit.options import LatentSpace, LayerRange, first_fault
+from stkit.weights import read_metadata
 
 _FORMAT = "stkit-latents-1"
 
@@ -298,36 +299,81 @@ def load_latents(path: Path | str) -> Latents:
             "`stkit latents import` makes one of other programs' codes"
         )
     try:
+        header = read_metadata(path)
+        if header.get("format") != _FORMAT:
+            raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
+        said = _Header.model_validate(header)
+        rows = _Rows.validate_python(parse_json(said.provenance))
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != _FORMAT:
-                raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
+            if unknown := set(file.keys()) - {"codes", *COLUMNS}:
+                raise LatentsError(
+                    f"{path} holds {', '.join(sorted(unknown))[:80]}, which this version of stkit cannot use"
+                )
             table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            if unknown := table.keys() - {"codes", *COLUMNS}:
-                raise LatentsError(f"{path} holds {', '.join(sorted(unknown))}, which this version of stkit cannot use")
-            rows = [provenance_of(row) for row in json.loads(header["provenance"])]
-            generator, space, tuned = header["generator"], LatentSpace(header["space"]), header.get("tuning")
-            tuning = load_tuning(path.parent, tuned, generator) if tuned else None
-            latents = Latents(generator=generator, space=space, provenance=tuple(rows), tuning=tuning, **table)
-    except LatentsError:
-        raise
-    except Exception as error:  # a damaged header is any JSON at all, and fails in as many ways
+        if "codes" not in table:
+            raise LatentsError(f"{path} holds no codes; invert the photo again")
+        for tensor in table.values():
+            if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
+                raise LatentsError(f"{path} holds codes that are not finite float32; invert the photo again")
+        if not table["codes"].numel():
+            raise LatentsError(f"{path} holds no codes but an empty table; invert the photo again")
+        tuning = load_tuning(path.parent, said.tuning, said.generator) if said.tuning else None
+        provenance = tuple(_provenance(row) for row in rows)
+        return Latents(
+            generator=said.generator, space=LatentSpace(said.space), provenance=provenance, tuning=tuning, **table
+        )
+    except LatentsError as error:
+        raise error if str(path) in str(error) else LatentsError(f"cannot read latents from {path}: {error}") from None
+    except pydantic.ValidationError as error:
+        raise LatentsError(
+            f"cannot read latents from {path}: of its header, {first_fault(error)}; invert the photo again"
+        ) from error
+    except (OSError, safetensors.SafetensorError, ValueError, RuntimeError) as error:
         raise LatentsError(f"cannot read latents from {path}: {error}; invert the photo again") from error
-    for tensor in latents.table.values():
-        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
-            raise LatentsError(f"{path} holds codes that are not finite float32; invert the photo again")
-    return latents
 
 
-def provenance_of(row: dict) -> Provenance:
-    """A row of provenance as JSON holds it. Raises ValueError, TypeError, KeyError."""
-    if not isinstance(row.get("photo"), str | None):
-        raise ValueError("the name of a photo is not text")
-    transform = row.pop("transform")
-    matrix = None if transform is None else tuple(tuple(float(x) for x in line) for line in transform)
-    if matrix is not None and ([len(line) for line in matrix] != [3, 3] or not math.isfinite(sum(map(sum, matrix)))):
-        raise ValueError("a transform is not 2x3 finite numbers")
-    return Provenance(**{**row, "edits": tuple(row["edits"])}, transform=matrix)
+class _Header(pydantic.BaseModel):
+    """What a latent file says beside its tensors."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    format: str
+    space: Literal["w", "w_plus"]
+    generator: Annotated[str, pydantic.Field(max_length=200)]
+    provenance: str
+    tuning: Annotated[str, pydantic.Field(max_length=200)] | None = None
+
+
+_Three = Annotated[list[float], pydantic.Field(min_length=3, max_length=3)]
+_Text = Annotated[str, pydantic.Field(max_length=10_000)] | None
+
+
+class _Row(pydantic.BaseModel):
+    """`Provenance` as it stands in a file."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    photo: _Text
+    photo_sha256: _Text
+    transform: Annotated[list[_Three], pydantic.Field(min_length=2, max_length=2)] | None
+    weights: _Text
+    inverter: _Text
+    edits: Annotated[list[Annotated[str, pydantic.Field(max_length=10_000)]], pydantic.Field(max_length=10_000)]
+
+
+_Rows = pydantic.TypeAdapter(list[_Row])
+
+
+def provenance_of(row: Any) -> Provenance:
+    """A row of provenance as JSON holds it. Raises ValueError."""
+    return _provenance(_Row.model_validate(row))
+
+
+def _provenance(row: _Row) -> Provenance:
+    matrix = None if row.transform is None else tuple(map(tuple, row.transform))
+    return Provenance(
+        row.photo, row.photo_sha256, cast("Any", matrix), row.weights, row.inverter, edits=tuple(row.edits)
+    )
 
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stkit.contracts.domains import DEFAULT_DOMAIN, Domain
 from stkit.errors import WeightsError
-from stkit.weights import load_header, load_tensors, save_tensors
+from stkit.weights import load_header, load_tensors, note_number, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +46,8 @@ def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path,
     LPIPS notices misaligned crops that MSE lets pass, see `benchmarks.unusual`.
     """
     name = "lpips" if "lpips" in metrics else "mse"
-    usual = (usual_errors(weights) or {}).get(name)
-    if usual is not None and metrics[name] > usual["p99"]:
+    usual, most = (note_number(usual_errors(weights) or {}, name, quantile) for quantile in ("p50", "p99"))
+    if usual is not None and most is not None and metrics[name] > most:
         where = "" if domain.name == DEFAULT_DOMAIN else f" --domain {domain.name}"
         found = f" (see `stkit faces {shlex.quote(str(photo))}{where}`)" if domain.searches else ""
         logger.warning(
@@ -56,8 +56,8 @@ def warn_if_unusual(weights: Weights, metrics: Mapping[str, float], photo: Path,
             photo.name,
             name.upper(),
             metrics[name],
-            usual["p50"],
-            usual["p99"],
+            usual,
+            most,
             found,
         )
 

@@ -25,6 +25,7 @@ from stkit.errors import UsageError
 from stkit.models.generators import Generator
 from stkit.models.irse import IRSEBackbone, stage_ends, staged
 from stkit.models.ops import EqualLinear
+from stkit.models.shapes import check_input
 from stkit.models.style_transformer import upsample_add
 from stkit.photo.images import resize_batch
 from stkit.weights import Weights
@@ -105,8 +106,9 @@ class PSPEncoderConfig:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise UsageError(f"an encoder needs at least 1 iteration, not {self.iterations}")
+        check_input(self.input_resolution)
+        if not 1 <= self.iterations <= 20:
+            raise UsageError(f"an encoder needs at least 1 iteration and 20 at most, not {self.iterations}")
         if self.resize not in get_args(Resize):
             raise UsageError(f"an encoder that resizes by '{self.resize}'; stkit knows {', '.join(get_args(Resize))}")
 

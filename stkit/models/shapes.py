@@ -12,6 +12,12 @@ def _check_mapping(layers: int) -> None:
         raise UsageError(f"mapping_layers {layers} is not in 2 to 8")
 
 
+def check_input(resolution: int) -> None:
+    """Raise UsageError for a size of an inverter's input, in pixels, that no inverter has."""
+    if not isinstance(resolution, int) or not 4 <= resolution <= 2048:
+        raise UsageError(f"input_resolution {str(resolution)[:20]} is not in 4 to 2048")
+
+
 @dataclass(frozen=True)
 class StyleGAN2Config:
     """Shape of a StyleGAN2 generator, in the terms of the StyleGAN papers (config-f at 1024 px is the default)."""
@@ -78,4 +84,4 @@ class MobileStyleGANConfig:
         return 3 * len(self.channels) - 1
 
 
-__all__ = ["MobileStyleGANConfig", "StyleGAN2Config"]
+__all__ = ["MobileStyleGANConfig", "StyleGAN2Config", "check_input"]

@@ -15,6 +15,7 @@ from stkit.errors import UsageError
 from stkit.measure.efficientnet import TAP_CHANNELS, Lite0Trunk
 from stkit.models.irse import IRSEBackbone
 from stkit.models.mapping import MappingNetwork
+from stkit.models.shapes import check_input
 
 if TYPE_CHECKING:
     from stkit.weights import Weights
@@ -81,6 +82,7 @@ class StyleTransformerConfig:
             raise UsageError(f"the width {self.d_model} of w is not a multiple of the {self.heads} attention heads")
         if self.num_ws > self.num_queries:
             raise UsageError(f"{self.num_queries} queries cannot give {self.num_ws} codes")
+        check_input(self.input_resolution)
 
 
 class Lite0Backbone(Lite0Trunk):

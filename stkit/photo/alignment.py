@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stkit.contracts.framing import AlignmentTemplate, picture_box
+from stkit.errors import SubjectError
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -97,14 +98,18 @@ def crop_photo(image: Image.Image, transform: np.ndarray, width: int, height: in
 
     Bicubic warp to 4 times the size, Lanczos reduction after it; the photo is first reduced where
     it is finer than that, and reflected outside its borders (shared/data/README.md, steps 2).
+    Raises SubjectError for what is no part of the photo at all.
     """
     height = height or width
     oversample = 4
+    if not np.isfinite(transform).all():
+        raise SubjectError("where the subject is cannot be told from its landmarks; give others")
     # At most `oversample` photo pixels a crop pixel are left, so that the warp itself cannot alias.
     step = max(1, math.ceil(np.hypot(*transform[:, 0]) / oversample))
     corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [-0.5, height - 0.5], [width - 0.5, height - 0.5]])
     quad = corners @ transform[:, :2].T + transform[:, 2]
     margin = 8 * step
+    _require_near(quad, transform, image.size)
     low, high = np.floor(quad.min(0)).astype(int) - margin, np.ceil(quad.max(0)).astype(int) + margin + 1
     patch = _reflected_patch(image, low, high)
     matrix = transform.copy()
@@ -120,6 +125,16 @@ def crop_photo(image: Image.Image, transform: np.ndarray, width: int, height: in
     size = (width * oversample, height * oversample)
     warped = patch.transform(size, Image.Transform.AFFINE, data, resample=Image.Resampling.BICUBIC)
     return warped.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _require_near(quad: np.ndarray, transform: np.ndarray, photo_size: tuple[int, int]) -> None:
+    """Raise SubjectError for a crop with the corners `quad` that is far larger than its photo, or far from it."""
+    size = np.array(photo_size)
+    reach = 4 * size.max() + 256
+    if (quad < -reach).any() or (quad > size + reach).any() or np.prod(np.ptp(quad, 0)) > 16 * size.prod() + 2**22:
+        raise SubjectError("the subject would lie far outside the photo, or be many times as large; say where it is")
+    if abs(np.linalg.det(transform[:, :2])) < 1e-9:
+        raise SubjectError("the landmarks lie on one line, or in one point; give others")
 
 
 def _reflected_patch(image: Image.Image, low: np.ndarray, high: np.ndarray) -> Image.Image:

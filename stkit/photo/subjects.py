@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stkit.errors import SubjectError, UsageError
+from stkit.files import parse_json
 
 if TYPE_CHECKING:
     from stkit.contracts.domains import Domain, Subject
@@ -40,6 +40,7 @@ def find_subjects(
         raise UsageError("give landmarks or a box, not both")
     if landmarks is not None or box is not None:
         if landmarks is not None:
+            _require_plausible(landmarks, photo)
             subject = domain.subject_from_landmarks(photo.image, landmarks)
         else:
             assert box is not None
@@ -80,15 +81,28 @@ def read_landmarks(path: Path) -> np.ndarray:
     Raises UsageError.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8-sig"))
         points = np.asarray(data["landmarks"] if isinstance(data, dict) else data, float)
     except OSError as error:
         raise UsageError(f"cannot read landmarks from {path}: {error.strerror}; check the path") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(f"{path} holds no landmarks; write a list of [x, y] as JSON") from error
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise UsageError(f"{path} holds no list of [x, y] points; write them in pixels of the upright photo")
     return points
+
+
+def _require_plausible(landmarks: np.ndarray, photo: Photo) -> None:
+    """Raise UsageError for points that are no subject's: far from the photo, or all on one line."""
+    size = np.array(photo.image.size, float)
+    if (landmarks < -size).any() or (landmarks > 2 * size).any():
+        raise UsageError(
+            f"the landmarks lie far outside {photo.path}, which is {photo.image.width} x {photo.image.height} px; give "
+            "them in pixels of the upright photo"
+        )
+    spread = np.linalg.svd(landmarks - landmarks.mean(0), compute_uv=False)
+    if len(spread) < 2 or spread[1] < 1e-3 * max(spread[0], 1.0):
+        raise UsageError("the landmarks lie in one place or on one line; give them in pixels of the upright photo")
 
 
 def draw_subjects(image: Image.Image, subjects: Sequence[Subject]) -> Image.Image:
