@@ -33,6 +33,8 @@ def read_arrays(path: Path) -> Any:
     """
     try:
         return _plain(_read(path), Budget(path.stat().st_size))
+    except WeightsError as error:
+        raise error if str(path) in str(error) else WeightsError(f"cannot read {path}: {error}") from None
     except (OSError, MemoryError, TypeError, LookupError, SyntaxError, *DAMAGED_ZIP) as error:
         raise WeightsError(f"cannot read {path}: {reason_of(error)}; copy or save it again") from error
 
@@ -76,7 +78,7 @@ def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         name = entry.filename.removesuffix(".npy")
         try:
             if entry.file_size > left:
-                raise ValueError(f"it takes more than {left:,} bytes")
+                raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
             left -= entry.file_size
             found[name] = _npy(io.BytesIO(archive.read(entry)), f"{path} ({name})")
         except ValueError as error:
@@ -95,8 +97,10 @@ def _npy(file: IO[bytes], what: str) -> Any:
     if not dtype.hasobject:
         count = math.prod(shape) if len(shape) <= 16 else 2**62
         there = file.seek(0, io.SEEK_END) - start
-        if dtype.itemsize * count > min(_MAX_BYTES, there) or math.prod(size or 1 for size in shape) > 2**40:
-            raise ValueError(f"it says that it takes {dtype.itemsize * count:,} bytes, {there:,} are there")
+        if dtype.itemsize * count > _MAX_BYTES or math.prod(size or 1 for size in shape) > 2**40:
+            raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
+        if dtype.itemsize * count > there:
+            raise ValueError("it is cut short")
         file.seek(0)
         return np.load(file, allow_pickle=False)
     data = file.read(_MAX_BYTES)
