@@ -19,7 +19,8 @@ DOCS = Path(__file__).resolve().parent
 _NOTE = "<!-- Written by docs/generate.py: run `make docs-reference`, do not edit. -->"
 _HOOKS = """# Hooks and contracts
 
-Implement any of these hooks in the module that your entry point names, and mark them with `@stkit.hookimpl`. An
+Implement any of these hooks in the module that your entry point names, and mark them with `@hookimpl`. All that plugins
+may import is in `stkit.plugin`, the classes below among it. An
 implementation may leave out arguments that it does not need. The [tutorial](tutorial.md) shows them at work.
 
 Below them come the contracts that they register, and the classes that the contracts speak of."""

@@ -1,6 +1,6 @@
 """The plugin contract. Implement any of these hooks in a module and name it in the entry-point group `stkit`.
 
-from stkit import hookimpl
+from stkit.plugin import hookimpl
 
 @hookimpl
 def register_editing_methods():
@@ -84,4 +84,16 @@ def register_commands(app: typer.Typer) -> None:
     """
 
 
-__all__ = ["hookimpl", "hookspec"]
+__all__ = [
+    "hookimpl",
+    "hookspec",
+    "register_checkpoints",
+    "register_commands",
+    "register_domains",
+    "register_editing_methods",
+    "register_generators",
+    "register_inverters",
+    "register_metrics",
+    "register_scorers",
+    "register_trainers",
+]

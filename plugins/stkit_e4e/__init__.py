@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stkit import hookimpl
-from stkit.contracts.inversion import Inverter
+from stkit.plugin import Inverter, hookimpl
 
 
 @hookimpl

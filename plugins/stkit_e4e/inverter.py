@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.inversion import InversionContext, Inverter
-from stkit.options import Options
+from stkit.plugin import InversionContext, Inverter, Options
 
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class E4E(Inverter[Options]):
@@ -23,9 +22,7 @@ class E4E(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no e4e encoder."""
         import torch
 
-        from stkit.latents.latents import Latents
-        from stkit.models.psp_encoders import load_psp_encoder
-        from stkit.photo.images import resize_batch
+        from stkit.plugin import Latents, load_psp_encoder, resize_batch
 
         encoder = load_psp_encoder(context.weights, "e4e", context.device)
         with torch.inference_mode():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from stkit import hookimpl
-from stkit.contracts.domains import Domain
-from stkit.contracts.metrics import Metric
-from stkit.contracts.scoring import Scorer
+from stkit.plugin import Domain, Metric, Scorer, hookimpl
 from stkit_faces.domain import FacesDomain
 from stkit_faces.metric import IdentityMetric
 from stkit_faces.scorer import LandmarkScorer

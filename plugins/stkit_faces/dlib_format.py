@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stkit.errors import WeightsError
+from stkit.plugin import WeightsError
 
 
 @dataclass(frozen=True, eq=False)

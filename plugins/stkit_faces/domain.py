@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.domains import Domain, Subject
-from stkit.contracts.framing import AlignmentTemplate
+from stkit.plugin import AlignmentTemplate, Domain, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable

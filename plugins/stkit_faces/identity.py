@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import UsageError
-from stkit.photo.alignment import ffhq_transform, points_transform
+from stkit.plugin import AlignmentTemplate, UsageError, ffhq_transform, points_transform
 from stkit_faces.dlib_format import Layer, read_network
 from stkit_faces.model_files import model_file
 

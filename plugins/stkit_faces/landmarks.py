@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stkit.contracts.domains import Subject
-from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import UsageError
-from stkit.photo.alignment import ffhq_transform, points_transform
+from stkit.plugin import AlignmentTemplate, Subject, UsageError, ffhq_transform, points_transform
 from stkit_faces.detectors import CNN, Detection, detect_any, detect_frontal, overlaps
 from stkit_faces.fitness import MAX_DISAGREEMENT, eye_distance, face_problems
 from stkit_faces.model_files import import_dlib, model_file

@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Literal
 
-from stkit.contracts.framing import AlignmentTemplate
-from stkit.contracts.metrics import Metric
-from stkit.errors import UsageError
-from stkit.options import Options
+from stkit.plugin import AlignmentTemplate, Metric, Options, UsageError
 from stkit_faces.domain import FACES_TEMPLATE
 
 if TYPE_CHECKING:

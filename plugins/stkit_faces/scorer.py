@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.scoring import Scorer
-from stkit.options import Options
+from stkit.plugin import Options, Scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,7 @@ class LandmarkScorer(Scorer[Options]):
         """float64 [B] each, NaN where no face is found. Raises MissingPackageError without dlib."""
         import numpy as np
 
-        from stkit.photo.images import to_image
+        from stkit.plugin import to_image
         from stkit_faces.landmarks import find_frontal_faces
 
         rows = []

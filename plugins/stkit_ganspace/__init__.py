@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stkit import hookimpl
-from stkit.contracts.editing import EditingMethod
+from stkit.plugin import EditingMethod, hookimpl
 
 if TYPE_CHECKING:
     import typer

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.latents.directions import middle_range, row_signs
-from stkit.models.registry import load_generator, sample_w
-from stkit.weights import Weights
+from stkit.plugin import Weights, load_generator, middle_range, row_signs, sample_w
 from stkit_ganspace.stored import Stored
 
 SAMPLES = 5_000

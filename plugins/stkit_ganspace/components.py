@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.latents.directions import middle_range, row_signs
-from stkit.models.registry import sample_w
-from stkit.weights import Weights
+from stkit.plugin import Weights, middle_range, row_signs, sample_w
 from stkit_ganspace.stored import Stored
 
 SAMPLES = 50_000

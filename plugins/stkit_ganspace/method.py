@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.errors import UsageError
-from stkit.options import Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, Options, UsageError, find_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from stkit.latents.latents import Latents
-    from stkit.weights import Weights
+    from stkit.plugin import Latents, Weights
 
 
 class GANSpaceOptions(Options):
@@ -50,7 +47,7 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
         The activations are fitted when one of them is asked for; until then nothing but the names is known.
         """
-        from stkit.latents.directions import usable_directions
+        from stkit.plugin import usable_directions
         from stkit_ganspace.components import load_components
         from stkit_ganspace.named import KIND
 
@@ -67,14 +64,14 @@ class GANSpace(EditingMethod[GANSpaceOptions]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """That of a named component."""
-        from stkit.latents.directions import file_of
+        from stkit.plugin import file_of
         from stkit_ganspace.named import KIND
 
         return file_of(context.weights, context.attribute, KIND)
 
     def edit(self, latents: Latents, options: GANSpaceOptions, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the component in the chosen layers (all by default)."""
-        from stkit.latents.directions import find_direction
+        from stkit.plugin import find_direction
         from stkit_ganspace.named import KIND, parse_number
 
         attribute = find_attribute(self, context)

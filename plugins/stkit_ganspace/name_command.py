@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, open_weights
-from stkit.errors import UsageError
+from stkit.plugin import DomainFlag, ReplaceFlag, UsageError, WeightsFlag, console, open_weights
 
 
 def run(
@@ -22,11 +21,10 @@ def run(
     replace: ReplaceFlag = False,
 ) -> None:
     """Name a component of ganspace by what it does: then `--method ganspace --attribute NAME`."""
-    from stkit.latents.directions import check_name, own_folder, save_direction
-    from stkit.options import LayerRange
+    from stkit.plugin import LayerRange, check_direction_name, own_folder, save_direction
     from stkit_ganspace.named import KIND, name_component, parse_number
 
-    check_name(name)
+    check_direction_name(name)
     if parse_number(name):
         raise UsageError(f"'{name}' is the number of a component; give it a name")
     found = open_weights(domain, weights)

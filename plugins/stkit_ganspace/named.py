@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 
-from stkit.errors import UnknownNameError
-from stkit.latents.directions import Direction
-from stkit.options import LatentSpace, LayerRange
-from stkit.weights import Weights
+from stkit.plugin import Direction, LatentSpace, LayerRange, UnknownNameError, Weights
 from stkit_ganspace.activations import count_activations, load_activations
 from stkit_ganspace.components import load_components
 

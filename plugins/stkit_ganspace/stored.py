@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from stkit.errors import OutputError
-from stkit.files import safe_name
-from stkit.weights import Weights, cache_folder, load_tensors, require_tensors, save_tensors
+from stkit.plugin import OutputError, Weights, cache_folder, load_tensors, require_tensors, safe_name, save_tensors
 
 logger = logging.getLogger("stkit")
 

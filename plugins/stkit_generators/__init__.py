@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stkit import hookimpl
-from stkit.contracts.generators import Architecture
-from stkit.contracts.training import Trainer
-from stkit.models.shapes import MobileStyleGANConfig, StyleGAN2Config
+from stkit.plugin import Architecture, MobileStyleGANConfig, StyleGAN2Config, Trainer, hookimpl
 
 if TYPE_CHECKING:
-    from stkit.checkpoints.layout import Recognised
-    from stkit.checkpoints.reading import Checkpoint
-    from stkit.models.generators import Generator
+    from stkit.plugin import Checkpoint, Generator, Recognised
 
 
 class StyleGAN2Architecture(Architecture):
@@ -26,7 +21,7 @@ class StyleGAN2Architecture(Architecture):
         return StyleGAN2Config(**values)
 
     def build(self, config: StyleGAN2Config) -> Generator:
-        from stkit.models.stylegan2 import StyleGAN2
+        from stkit.plugin import StyleGAN2
 
         return StyleGAN2(config)
 
@@ -41,15 +36,15 @@ class MobileStyleGANArchitecture(Architecture):
         return MobileStyleGANConfig(**{**values, "channels": tuple(values["channels"])})
 
     def build(self, config: MobileStyleGANConfig) -> Generator:
-        from stkit.models.mobile_stylegan import MobileStyleGAN
+        from stkit.plugin import MobileStyleGAN
 
         return MobileStyleGAN(config)
 
     def recognise(self, checkpoint: Checkpoint) -> Recognised | None:
         """The pair of OpenVINO networks that the paper's author published."""
-        from stkit.checkpoints.mobile_stylegan import recognise
+        from stkit.plugin import recognise_mobile_stylegan
 
-        return recognise(checkpoint)
+        return recognise_mobile_stylegan(checkpoint)
 
 
 @hookimpl

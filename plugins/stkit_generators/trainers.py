@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stkit.contracts.training import SILENT, Trainer, Voice
-from stkit.training.config import DomainRecipe, GeneratorRecipe, MappingRecipe, ReconstructionRecipe
+from stkit.plugin import SILENT, DomainRecipe, GeneratorRecipe, MappingRecipe, ReconstructionRecipe, Trainer, Voice
 
 
 class DomainTrainer(Trainer[DomainRecipe]):
@@ -14,7 +13,7 @@ class DomainTrainer(Trainer[DomainRecipe]):
     Config = DomainRecipe
 
     def train(self, config: DomainRecipe, voice: Voice = SILENT) -> object:
-        from stkit.training.pipeline import train_domain
+        from stkit.plugin import train_domain
 
         return train_domain(config, voice)
 
@@ -27,7 +26,7 @@ class ReconstructionTrainer(Trainer[ReconstructionRecipe]):
     Config = ReconstructionRecipe
 
     def train(self, config: ReconstructionRecipe, voice: Voice = SILENT) -> object:
-        from stkit.training.recipes import train_reconstruction
+        from stkit.plugin import train_reconstruction
 
         return train_reconstruction(config, voice)
 
@@ -40,7 +39,7 @@ class MappingTrainer(Trainer[MappingRecipe]):
     Config = MappingRecipe
 
     def train(self, config: MappingRecipe, voice: Voice = SILENT) -> object:
-        from stkit.training.recipes import train_mapping
+        from stkit.plugin import train_mapping
 
         return train_mapping(config, voice)
 
@@ -53,7 +52,7 @@ class GeneratorTrainer(Trainer[GeneratorRecipe]):
     Config = GeneratorRecipe
 
     def train(self, config: GeneratorRecipe, voice: Voice = SILENT) -> object:
-        from stkit.training.recipes import train_generator
+        from stkit.plugin import train_generator
 
         return train_generator(config, voice)
 

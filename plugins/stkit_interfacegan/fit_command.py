@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stkit.cli.common import (
+from stkit.plugin import (
     AlignedFlag,
     DeviceFlag,
     DomainFlag,
     InverterFlag,
     LimitFlag,
     ReplaceFlag,
+    UsageError,
     WeightsFlag,
     console,
     open_editor,
+    takes,
 )
-from stkit.cli.flags import takes
-from stkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from stkit.options import LayerRange
+    from stkit.plugin import LayerRange
     from stkit_interfacegan.fitting import Fit
 
 
@@ -94,19 +94,25 @@ FLAGS = {
 @takes(FitRequest, FLAGS)
 def run(request: FitRequest) -> None:
     """Fit a direction to labelled photos, or to samples that a scorer labels, and save it for `stkit edit`."""
-    from stkit.datasets.labels import AttributeSpec, load_labels
-    from stkit.latents.directions import KIND, check_name, own_folder, save_direction
-    from stkit.options import LatentSpace
+    from stkit.plugin import (
+        DIRECTION_KIND,
+        AttributeSpec,
+        LatentSpace,
+        check_direction_name,
+        load_labels,
+        own_folder,
+        save_direction,
+    )
     from stkit_interfacegan.fitting import fit_direction
     from stkit_interfacegan.rows import labelled_rows, what_to_keep
 
     spec = AttributeSpec.parse(request.attribute)
     name, space = request.name or spec.column, LatentSpace(request.space)
-    check_name(name)
+    check_direction_name(name)
     editor = open_editor(request.domain, request.weights, request.device)
     weights = editor.weights
     layers = _layers(request, weights.num_ws)
-    path = (request.out or own_folder(weights)) / f"{KIND}-{name}.safetensors"
+    path = (request.out or own_folder(weights)) / f"{DIRECTION_KIND}-{name}.safetensors"
     if path.exists() and not request.replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
     table = load_labels(request.labels) if request.labels else None
@@ -125,7 +131,7 @@ def run(request: FitRequest) -> None:
 
 
 def _layers(request: FitRequest, num_ws: int) -> LayerRange | None:
-    from stkit.options import LayerRange
+    from stkit.plugin import LayerRange
 
     layers = LayerRange.parse(request.layers) if request.layers else None
     if layers:

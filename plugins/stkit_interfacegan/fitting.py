@@ -11,12 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from stkit.datasets.codes import LabelledCodes
-from stkit.errors import LabelsError, UsageError
-from stkit.jobs.labelled import require_classes, two_classes
-from stkit.latents.directions import Direction, calibrate, coordinates
-from stkit.options import LatentSpace, LayerRange
-from stkit.weights import Weights
+from stkit.plugin import (
+    Direction,
+    LabelledCodes,
+    LabelsError,
+    LatentSpace,
+    LayerRange,
+    UsageError,
+    Weights,
+    calibrate,
+    coordinates,
+    require_classes,
+    two_classes,
+)
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 """Values of the SVM's C to choose from, for codes of unit variance; the strongest regularisation first."""

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stkit.cli.common import DomainFlag, ReplaceFlag, WeightsFlag, console, open_weights, print_facts, print_table
-from stkit.errors import StkitError, UnknownNameError, UsageError
+from stkit.plugin import (
+    DomainFlag,
+    ReplaceFlag,
+    StkitError,
+    UnknownNameError,
+    UsageError,
+    WeightsFlag,
+    console,
+    open_weights,
+    print_facts,
+    print_table,
+)
 
 if TYPE_CHECKING:
-    from stkit.latents.directions import Direction
-    from stkit.options import LayerRange
-    from stkit.weights import Weights
+    from stkit.plugin import Direction, LayerRange, Weights
 
 Name = Annotated[str, typer.Argument(help="The direction.")]
 
@@ -31,11 +39,11 @@ def build_group() -> typer.Typer:
 
 def list_all(domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """The directions of the weights, your own and shipped ones."""
-    from stkit.latents.directions import KIND, find_direction, find_files, own_folder
+    from stkit.plugin import DIRECTION_KIND, find_direction, find_direction_files, own_folder
 
     found = open_weights(domain, weights)
     rows = []
-    files = find_files(found, KIND)
+    files = find_direction_files(found, DIRECTION_KIND)
     for name, path in files.items():
         place = "your own" if path.parent == own_folder(found) else "with the weights"
         try:
@@ -54,7 +62,7 @@ def list_all(domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
 
 def show(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """One direction: where it comes from, its unit, its held-out accuracy."""
-    from stkit.latents.directions import KIND, find_files
+    from stkit.plugin import DIRECTION_KIND, find_direction_files
 
     found = open_weights(domain, weights)
     direction = _find(found, name)
@@ -62,7 +70,7 @@ def show(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> 
     facts = {
         "direction": name,
         "what it is": direction.description,
-        "file": find_files(found, KIND)[name],
+        "file": find_direction_files(found, DIRECTION_KIND)[name],
         "generator": direction.generator,
         "space": direction.space,
         "shape": " x ".join(map(str, direction.vector.shape)),
@@ -86,8 +94,7 @@ def export(
     replace: ReplaceFlag = False,
 ) -> None:
     """Write a direction to a file that other tools read."""
-    from stkit.checkpoints.directions import write_direction
-    from stkit.latents.directions import save_direction
+    from stkit.plugin import save_direction, write_direction
 
     if path.suffix not in (".npy", ".pt", ".safetensors"):
         raise UsageError(f"cannot export to '{path}'; end the name in .npy, .pt or .safetensors")
@@ -117,8 +124,7 @@ def import_(
     """Take over a direction of InterFaceGAN, STIT, e4e, GANSpace or SeFa, or one that stkit exported."""
     import dataclasses
 
-    from stkit.latents.directions import KIND, load_direction, own_folder, save_direction
-    from stkit.options import LayerRange
+    from stkit.plugin import DIRECTION_KIND, LayerRange, load_direction, own_folder, save_direction
 
     found = open_weights(domain, weights)
     if not path.is_file():
@@ -131,7 +137,7 @@ def import_(
         direction.require_fit(found)
     else:
         direction = _foreign(path, name, component, LayerRange.parse(layers) if layers else None, found)
-    target = own_folder(found) / f"{KIND}-{direction.name}.safetensors"
+    target = own_folder(found) / f"{DIRECTION_KIND}-{direction.name}.safetensors"
     if target.exists() and not replace:
         raise UsageError(f"{target} exists; choose another --name, or --replace it")
     save_direction(target, direction, found)
@@ -142,25 +148,25 @@ def import_(
 
 def remove(name: Name, domain: DomainFlag = None, weights: WeightsFlag = None) -> None:
     """Delete one of your own directions; those that came with the weights stay."""
-    from stkit.latents.directions import KIND, check_name, find_files, own_folder
+    from stkit.plugin import DIRECTION_KIND, check_direction_name, find_direction_files, own_folder
 
-    check_name(name)
+    check_direction_name(name)
     found = open_weights(domain, weights)
-    path = own_folder(found) / f"{KIND}-{name}.safetensors"
+    path = own_folder(found) / f"{DIRECTION_KIND}-{name}.safetensors"
     if not path.is_file():
-        if name in find_files(found, KIND):
+        if name in find_direction_files(found, DIRECTION_KIND):
             raise UsageError(f"direction '{name}' came with the weights; only your own can be removed")
-        raise UnknownNameError("direction", name, find_files(found, KIND))
+        raise UnknownNameError("direction", name, find_direction_files(found, DIRECTION_KIND))
     path.unlink()
     console.print(f"removed {path}")
 
 
 def _find(weights: Weights, name: str) -> Direction:
-    from stkit.latents.directions import KIND, find_direction, find_files
+    from stkit.plugin import DIRECTION_KIND, find_direction, find_direction_files
 
     direction = find_direction(weights, name)
     if direction is None:
-        raise UnknownNameError("direction", name, find_files(weights, KIND))
+        raise UnknownNameError("direction", name, find_direction_files(weights, DIRECTION_KIND))
     return direction
 
 
@@ -168,10 +174,7 @@ def _foreign(
     path: Path, name: str | None, component: int | None, layers: LayerRange | None, weights: Weights
 ) -> Direction:
     """A direction of another project, measured on the generator's own samples."""
-    from stkit.checkpoints.directions import read_directions
-    from stkit.latents.directions import Direction, calibrate, coordinates, require_shape
-    from stkit.models.registry import sample_w
-    from stkit.options import LatentSpace
+    from stkit.plugin import Direction, LatentSpace, calibrate, coordinates, read_directions, require_shape, sample_w
 
     read = read_directions(path, name)
     if component is None and len(read) > 1:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.options import Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, Options, find_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class InterFaceGAN(EditingMethod[Options]):
@@ -29,20 +28,20 @@ class InterFaceGAN(EditingMethod[Options]):
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """The directions that fit the weights; one that does not is logged, and an error when it is asked for."""
-        from stkit.latents.directions import usable_directions
+        from stkit.plugin import usable_directions
 
         found = usable_directions(context.weights, context.attribute)
         return [Attribute(name, direction.description, direction.safe_range) for name, direction in found.items()]
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """That of the direction."""
-        from stkit.latents.directions import file_of
+        from stkit.plugin import file_of
 
         return file_of(context.weights, context.attribute)
 
     def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
         """w_plus [B, num_ws, w_dim] moved along the direction, in --layers or else in the layers it was fitted for."""
-        from stkit.latents.directions import find_direction
+        from stkit.plugin import find_direction
 
         attribute = find_attribute(self, context)
         direction = find_direction(context.weights, attribute.name)

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stkit.cli.common import progress_bar
-from stkit.datasets.codes import LabelledCodes
-from stkit.datasets.labels import AttributeSpec, Labels
-from stkit.errors import UsageError
-from stkit.jobs.labelled import labelled_photos, labelled_samples
-from stkit.latents.directions import find_direction
-from stkit.options import LatentSpace
+from stkit.plugin import (
+    AttributeSpec,
+    LabelledCodes,
+    Labels,
+    LatentSpace,
+    UsageError,
+    find_direction,
+    labelled_photos,
+    labelled_samples,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
-    from stkit.editor.editor import Editor
+    from stkit.plugin import Editor
     from stkit_interfacegan.fit_command import FitRequest
 
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.errors import UnknownNameError, UsageError
-from stkit.options import Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, Options, UnknownNameError, UsageError, find_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stkit.latents.latents import Latents
-    from stkit.weights import Weights
+    from stkit.plugin import Latents, Weights
     from stkit_label.network import LatentClassifier
 
 _LEAST_CORRELATION = 0.5
@@ -143,7 +140,7 @@ def _walk(
 
 def _correlation(weights: Weights, name: str) -> float | None:
     """Pearson's r of the attribute's logit and its label on held-out photos, None where the file does not tell it."""
-    from stkit.weights import load_header, note_number
+    from stkit.plugin import load_header, note_number
 
     return note_number(load_header(weights.path("classifier")).notes, "held_out", name, "correlation")
 

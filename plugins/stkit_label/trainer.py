@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stkit.contracts.training import SILENT, Trainer, Voice, flag, setting
-from stkit.training.config import CodesRecipe
+from stkit.plugin import SILENT, CodesRecipe, Trainer, Voice, flag, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +30,16 @@ class ClassifierTrainer(Trainer[ClassifierRecipe]):
     Config = ClassifierRecipe
 
     def train(self, config: ClassifierRecipe, voice: Voice = SILENT) -> object:
-        from stkit.devices import resolve_device
-        from stkit.training.photo_codes import attribute_columns, inverted_photos
-        from stkit.training.runs import copy_beside, loop_of, require_one_process, require_room
-        from stkit.weights import find_weights
+        from stkit.plugin import (
+            attribute_columns,
+            copy_beside,
+            find_weights,
+            inverted_photos,
+            loop_of,
+            require_one_process,
+            require_room,
+            resolve_device,
+        )
         from stkit_label.network import LatentClassifierConfig
         from stkit_label.training import ClassifierConfig, ClassifierRun, export_classifier, held_out_figures
 

@@ -18,12 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.datasets.codes import LabelledCodes
-from stkit.datasets.images import batch_indices
-from stkit.errors import UsageError
-from stkit.training.export import save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, cosine_warmup, run_loop, run_settings
-from stkit.weights import Header, Weights, tensors_fingerprint
+from stkit.plugin import (
+    Ema,
+    Header,
+    LabelledCodes,
+    LoopConfig,
+    Stateful,
+    Unchanged,
+    UsageError,
+    Weights,
+    batch_indices,
+    cosine_warmup,
+    run_loop,
+    run_settings,
+    save_module,
+    tensors_fingerprint,
+)
 from stkit_label.network import LatentClassifier, LatentClassifierConfig
 
 LOGIT_SCALE = math.pi / math.sqrt(3)

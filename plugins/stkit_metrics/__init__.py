@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stkit import hookimpl
-from stkit.contracts.metrics import Metric
+from stkit.plugin import Metric, hookimpl
 
 
 @hookimpl

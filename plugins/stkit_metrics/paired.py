@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.metrics import Metric
-from stkit.options import Options
+from stkit.plugin import Metric, Options
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +19,7 @@ class MSEMetric(Metric[Options]):
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`mse`: the mean over pairs of [N, 3, H, W] in [-1, 1]."""
-        from stkit.photo.images import resize_batch
+        from stkit.plugin import resize_batch
 
         difference = resize_batch(images.clamp(-1, 1), 256) - resize_batch(references, 256)
         return {"mse": float(difference.square().mean())}
@@ -35,8 +34,7 @@ class LPIPSMetric(Metric[Options]):
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`lpips`: the mean over pairs of [N, 3, H, W] in [-1, 1]. Raises MissingPackageError without its weights."""
-        from stkit.measure.lpips import load_lpips
-        from stkit.measure.paired import paired_errors
+        from stkit.plugin import load_lpips, paired_errors
 
         return {"lpips": float(paired_errors(images, references, load_lpips(images.device))["lpips"].mean())}
 

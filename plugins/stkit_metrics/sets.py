@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.metrics import Metric
-from stkit.options import Options
+from stkit.plugin import Metric, Options
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +19,7 @@ class FrechetMetric(Metric[Options]):
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`frechet` of [N, 3, H, W] and [M, 3, H, W] in [-1, 1]. Raises UsageError, MissingPackageError."""
-        from stkit.measure.distributions import frechet_distance, lite0_features
-        from stkit.measure.efficientnet import load_lite0
+        from stkit.plugin import frechet_distance, lite0_features, load_lite0
 
         network = load_lite0(images.device)
         ours, theirs = (lite0_features(network, part.split(32)) for part in (images, references))
@@ -37,7 +35,7 @@ class SWDMetric(Metric[Options]):
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`swd` and `swd_H` for each level, H pixels high, of sets [N, 3, H, W] in [-1, 1]. Raises UsageError."""
-        from stkit.measure.distributions import sliced_wasserstein
+        from stkit.plugin import sliced_wasserstein
 
         return sliced_wasserstein(images, references)
 

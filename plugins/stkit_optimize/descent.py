@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.errors import StkitError
+from stkit.plugin import StkitError
 
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.25
 """Shares of the steps in which the learning rate rises and falls."""

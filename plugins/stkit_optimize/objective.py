@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stkit.errors import MissingPackageError
-from stkit.measure.lpips import LPIPS, load_lpips
-from stkit.models.generators import Generator
-from stkit.models.precision import autocast, channels_last
-from stkit.photo.images import resize_batch
+from stkit.plugin import LPIPS, Generator, MissingPackageError, autocast, channels_last, load_lpips, resize_batch
 
 _SHIFTS = ((0, 0), (2, 1), (1, 3), (3, 2))
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
-from stkit.contracts.inversion import InversionContext, Inverter
-from stkit.options import LatentSpace, Options
+from stkit.plugin import InversionContext, Inverter, LatentSpace, Options
 
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents.latents import Latents
-    from stkit.models.generators import Generator
+    from stkit.plugin import Generator, Latents
     from stkit_optimize.objective import Objective
 
 
@@ -67,9 +65,7 @@ class Optimize(Inverter[OptimizeOptions]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]; with space=w all layers of a row are equal."""
         import torch
 
-        from stkit.devices import fast_dtype
-        from stkit.latents.latents import Latents
-        from stkit.photo.images import resize_batch
+        from stkit.plugin import Latents, fast_dtype, resize_batch
         from stkit_optimize.objective import Objective, load_network, perceptual_size, seen_resolution
         from stkit_optimize.projector import project
         from stkit_optimize.start import starting_codes, starting_generator

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stkit.models.generators import Generator
+from stkit.plugin import Generator
 from stkit_optimize.descent import descend
 from stkit_optimize.objective import Objective
 from stkit_optimize.start import w_spread

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
 
-from stkit.contracts.inversion import InversionContext, Inverter
-from stkit.options import LatentSpace, Options
+from stkit.plugin import InversionContext, Inverter, LatentSpace, Options
 from stkit_optimize.optimize import Optimize, OptimizeOptions
 
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class PTIOptions(Options):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stkit.contracts.inversion import InversionContext
-from stkit.latents.tuning import require_base, tuned_generator
-from stkit.models.generators import Generator
-from stkit.models.registry import encode_crops, load_generator
-from stkit.options import LatentSpace
+from stkit.plugin import (
+    Generator,
+    InversionContext,
+    LatentSpace,
+    encode_crops,
+    load_generator,
+    require_base,
+    tuned_generator,
+)
 
 _SAMPLES = 4000
 

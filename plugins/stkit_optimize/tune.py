@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stkit.contracts.inversion import InversionContext
-from stkit.devices import fast_dtype
-from stkit.latents.latents import Latents
-from stkit.latents.tuning import Tuning, tuning_between
-from stkit.models.generators import Generator
-from stkit.models.registry import load_generator
-from stkit.options import LatentSpace
+from stkit.plugin import (
+    Generator,
+    InversionContext,
+    Latents,
+    LatentSpace,
+    Tuning,
+    fast_dtype,
+    load_generator,
+    tuning_between,
+)
 from stkit_optimize.descent import descend
 from stkit_optimize.objective import Objective, load_network
 from stkit_optimize.start import starting_generator, w_spread
@@ -79,4 +82,4 @@ def _wanted(generator: Generator, codes: Tensor, options: PTIOptions, like: Obje
     return Objective(image, options.l2, options.lpips, like.network, like.sizes, like.dtype)
 
 
-__all__ = ["neighbour", "tune"]
+__all__ = ["neighbour", "tune", "tuning_sizes"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from stkit import hookimpl
-from stkit.contracts.domains import Domain
-from stkit.contracts.framing import AlignmentTemplate
-from stkit.photo.boxes import BoxDomain
+from stkit.plugin import AlignmentTemplate, BoxDomain, Domain, hookimpl
 
 
 class PlainDomain(BoxDomain):

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stkit import hookimpl
-from stkit.contracts.checkpoints import CheckpointFamily
-from stkit.contracts.editing import EditingMethod
-from stkit.contracts.training import Trainer
+from stkit.plugin import CheckpointFamily, EditingMethod, Trainer, hookimpl
 
 if TYPE_CHECKING:
-    from stkit.checkpoints.layout import Recognised
-    from stkit.checkpoints.reading import Checkpoint
+    from stkit.plugin import Checkpoint, Recognised
 
 
 class EditModel(CheckpointFamily):

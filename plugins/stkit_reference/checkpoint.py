@@ -8,12 +8,21 @@ import torch
 from stkit_label.network import LatentClassifier, LatentClassifierConfig
 from torch import Tensor
 
-from stkit.checkpoints.encoders import Framework, read_framework
-from stkit.checkpoints.layout import Entry, Part, Recognised, Shape, State, state_shapes, take
-from stkit.checkpoints.reading import Checkpoint
-from stkit.errors import WeightsError
-from stkit.models.shapes import StyleGAN2Config
-from stkit.models.stylegan2 import StyleGAN2
+from stkit.plugin import (
+    Checkpoint,
+    Entry,
+    Framework,
+    Part,
+    Recognised,
+    State,
+    StyleGAN2,
+    StyleGAN2Config,
+    TensorShape,
+    WeightsError,
+    read_framework,
+    state_shapes,
+    take_tensors,
+)
 from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
 
 CELEBA_ATTRIBUTES = (
@@ -77,14 +86,16 @@ def convert_classifier(state: State, config: LatentClassifierConfig, codes: Tens
     Raises WeightsError when a tensor is missing, left over or of another shape.
     """
     count, wide, small = len(config.attributes), config.widths[-1], config.embedding
-    shapes: dict[str, Shape] = {}
+    shapes: dict[str, TensorShape] = {}
     sizes = [config.num_ws * config.w_dim, *config.widths]
     for i, width in enumerate(config.widths):
         shapes |= {f"fcs.{i}.weight": (width, sizes[i]), f"fcs.{i}.bias": (width,)}
     for i in range(count):
         shapes |= {f"indep_fcs.{i}.weight": (small, wide), f"indep_fcs.{i}.bias": (small,)}
         shapes |= {f"output_fcs.{i}.weight": (1, small), f"output_fcs.{i}.bias": (1,)}
-    theirs = take({name: Entry(name, shape) for name, shape in shapes.items()}, shapes, state, "latent classifier")
+    theirs = take_tensors(
+        {name: Entry(name, shape) for name, shape in shapes.items()}, shapes, state, "latent classifier"
+    )
     classifier = LatentClassifier(config)
     ours = classifier.state_dict()
     for i in range(len(config.widths)):
@@ -126,7 +137,7 @@ def convert_reference_block(state: State, config: ReferenceBlockConfig) -> dict[
         for name, shape in shapes.items()
         if name.startswith("layer.")
     }
-    out = take(layout, shapes, state, "reference block")
+    out = take_tensors(layout, shapes, state, "reference block")
     fresh = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in out}
     return {**out, **fresh, "output.weight": torch.eye(config.w_dim), "code_std": torch.ones(())}
 

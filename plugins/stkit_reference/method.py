@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.errors import UsageError
-from stkit.options import LatentSpace, Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, LatentSpace, Options, UsageError, find_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class ReferenceEditing(EditingMethod[Options]):
@@ -29,7 +27,7 @@ class ReferenceEditing(EditingMethod[Options]):
 
     def attributes(self, context: EditContext) -> list[Attribute]:
         """What the weights' block can carry over. Raises WeightsError when there is none, or it does not fit."""
-        from stkit.weights import load_header, note_number
+        from stkit.plugin import load_header, note_number
         from stkit_reference.network import load_reference_block
 
         block = load_reference_block(context.weights)

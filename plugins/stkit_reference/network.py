@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stkit.models.trained import load_trained
-from stkit.weights import require_names
+from stkit.plugin import load_trained, require_names
 
 if TYPE_CHECKING:
-    from stkit.weights import Weights
+    from stkit.plugin import Weights
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stkit.contracts.training import SILENT, Trainer, Voice, flag, setting
-from stkit.errors import UsageError
-from stkit.training.config import CodesRecipe
+from stkit.plugin import SILENT, CodesRecipe, Trainer, UsageError, Voice, flag, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +27,17 @@ class ReferenceTrainer(Trainer[ReferenceRecipe]):
     def train(self, config: ReferenceRecipe, voice: Voice = SILENT) -> object:
         from stkit_label.network import load_classifier
 
-        from stkit.devices import resolve_device
-        from stkit.training.photo_codes import attribute_columns, inverted_photos
-        from stkit.training.runs import copy_beside, loop_of, require_one_process, require_room
-        from stkit.weights import find_weights, load_header
+        from stkit.plugin import (
+            attribute_columns,
+            copy_beside,
+            find_weights,
+            inverted_photos,
+            load_header,
+            loop_of,
+            require_one_process,
+            require_room,
+            resolve_device,
+        )
         from stkit_reference.network import ReferenceBlockConfig
         from stkit_reference.training import ReferenceConfig, ReferenceRun, export_reference, transfer_figures
 

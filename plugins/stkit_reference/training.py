@@ -19,11 +19,22 @@ import torch.nn.functional as F
 from stkit_label.network import LatentClassifier
 from torch import Tensor
 
-from stkit.datasets.images import batch_indices
-from stkit.errors import UnknownNameError, UsageError
-from stkit.training.export import save_module
-from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
-from stkit.weights import Header, Weights, tensors_fingerprint
+from stkit.plugin import (
+    Ema,
+    Header,
+    LoopConfig,
+    Stateful,
+    Unchanged,
+    UnknownNameError,
+    UsageError,
+    Weights,
+    batch_indices,
+    run_loop,
+    run_settings,
+    save_module,
+    step_generator,
+    tensors_fingerprint,
+)
 from stkit_reference.network import ReferenceBlock, ReferenceBlockConfig
 
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.contracts.inversion import InversionContext, Inverter
-from stkit.options import Options
+from stkit.plugin import InversionContext, Inverter, Options
 
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class ReStyleOptions(Options):
@@ -37,10 +36,7 @@ class ReStyle(Inverter[ReStyleOptions]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no restyle encoder."""
         import torch
 
-        from stkit.latents.latents import Latents
-        from stkit.models.psp_encoders import encode_iteratively, load_psp_encoder
-        from stkit.models.registry import load_generator
-        from stkit.photo.images import resize_batch
+        from stkit.plugin import Latents, encode_iteratively, load_generator, load_psp_encoder, resize_batch
 
         weights, device = context.weights, context.device
         encoder = load_psp_encoder(weights, "restyle", device)

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.latents.directions import calibrate, coordinates, row_signs
-from stkit.models.generators import Generator
-from stkit.models.registry import load_generator, sample_w
-from stkit.options import LayerRange
-from stkit.weights import Weights
+from stkit.plugin import Generator, LayerRange, Weights, calibrate, coordinates, load_generator, row_signs, sample_w
 
 COUNT = 20
 _SAMPLES = 10_000

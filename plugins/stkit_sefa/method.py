@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.options import Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, Options, find_attribute
 
 if TYPE_CHECKING:
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class SeFa(EditingMethod[Options]):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.inversion import InversionContext, Inverter
-from stkit.options import Options
+from stkit.plugin import InversionContext, Inverter, Options
 
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 
 class StyleTransformerInverter(Inverter[Options]):
@@ -23,10 +22,7 @@ class StyleTransformerInverter(Inverter[Options]):
         """w_plus of `crops` [B, 3, R, R] in [-1, 1]. Raises WeightsError when the weights have no such inverter."""
         import torch
 
-        from stkit.latents.latents import Latents
-        from stkit.models.inference import freeze_style_transformer
-        from stkit.models.style_transformer import load_style_transformer
-        from stkit.photo.images import resize_batch
+        from stkit.plugin import Latents, freeze_style_transformer, load_style_transformer, resize_batch
 
         weights = context.weights
         model = load_style_transformer(weights, context.device)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stkit.contracts.training import SILENT, Trainer, Voice
-from stkit.training.config import InverterRecipe
+from stkit.plugin import SILENT, InverterRecipe, Trainer, Voice
 
 
 class InverterTrainer(Trainer[InverterRecipe]):
@@ -14,7 +13,7 @@ class InverterTrainer(Trainer[InverterRecipe]):
     Config = InverterRecipe
 
     def train(self, config: InverterRecipe, voice: Voice = SILENT) -> object:
-        from stkit.training.recipes import train_inverter
+        from stkit.plugin import train_inverter
 
         return train_inverter(config, voice)
 

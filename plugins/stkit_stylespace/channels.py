@@ -12,10 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stkit.errors import UsageError, WeightsError
-from stkit.latents.directions import check_name, find_files, middle_range
-from stkit.models.registry import load_generator, sample_w
-from stkit.weights import Header, Weights, load_tensors, require_tensors, save_tensors
+from stkit.plugin import (
+    Header,
+    UsageError,
+    Weights,
+    WeightsError,
+    check_direction_name,
+    find_direction_files,
+    load_generator,
+    load_tensors,
+    middle_range,
+    require_tensors,
+    sample_w,
+    save_tensors,
+)
 
 KIND = "stylespace"
 _SAMPLES = 10_000
@@ -113,7 +123,7 @@ def rank_channels(styles: Tensor, positive: Tensor, count: int = 20) -> Ranking:
 
 def save_ranking(path: Path, name: str, ranking: Ranking, weights: Weights, notes: Mapping[str, Any]) -> None:
     """Write a ranking as a file of `weights`. Raises OutputError, UsageError for a bad name."""
-    check_name(name)
+    check_direction_name(name)
     layers = style_layers(weights)
     names = [channel_name(layers, channel) for channel in ranking.channels.tolist()]
     header = weights.part_header(KIND, KIND, {"name": name, "channels": names}, notes)
@@ -122,7 +132,7 @@ def save_ranking(path: Path, name: str, ranking: Ranking, weights: Weights, note
 
 def find_rankings(weights: Weights) -> dict[str, Path]:
     """The attributes that channels were ranked for, and their files."""
-    return find_files(weights, KIND)
+    return find_direction_files(weights, KIND)
 
 
 def load_ranking(weights: Weights, name: str) -> tuple[Ranking, Header]:

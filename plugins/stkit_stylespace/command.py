@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import (
+from stkit.plugin import (
     AlignedFlag,
     DeviceFlag,
     DomainFlag,
     InverterFlag,
     LimitFlag,
     ReplaceFlag,
+    UsageError,
     WeightsFlag,
     console,
     open_editor,
     progress_bar,
 )
-from stkit.errors import UsageError
 
 
 def run(
@@ -43,14 +43,12 @@ def run(
     """Rank the style channels for an attribute of labelled photos, for `stkit edit --method stylespace`."""
     import torch
 
-    from stkit.datasets.labels import AttributeSpec, load_labels
-    from stkit.jobs.labelled import labelled_photos, two_classes
-    from stkit.latents.directions import check_name, own_folder
+    from stkit.plugin import AttributeSpec, check_direction_name, labelled_photos, load_labels, own_folder, two_classes
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 
     spec = AttributeSpec.parse(attribute)
     name = name or spec.column
-    check_name(name)
+    check_direction_name(name)
     editor = open_editor(domain, weights, device)
     inverter = editor.registry.inverter_for(editor.weights, inverter).name
     path = (out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.errors import UsageError, WeightsError
-from stkit.options import Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, Options, UsageError, WeightsError, find_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stkit.latents.latents import Latents
+    from stkit.plugin import Latents
 
 logger = logging.getLogger("stkit")
 
@@ -61,7 +59,7 @@ class StyleSpace(EditingMethod[StyleSpaceOptions]):
 
     def files(self, context: EditContext) -> Sequence[Path]:
         """The ranking of the attribute."""
-        from stkit.latents.directions import file_of
+        from stkit.plugin import file_of
         from stkit_stylespace.channels import KIND
 
         return file_of(context.weights, context.attribute, KIND)

@@ -50,4 +50,4 @@ def run(request: InvertRequest) -> None:
     end(report)
 
 
-__all__ = ["COMMAND", "run"]
+__all__ = ["COMMAND", "LatentFiles", "run"]

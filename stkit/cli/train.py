@@ -138,8 +138,6 @@ def _typed(field: Field, kind: Any, value: Any) -> Any:
         raise UsageError(f"{_named(field)}: {error.errors()[0]['msg']} (got '{value}')") from None
     if isinstance(typed, float) and not math.isfinite(typed):
         raise UsageError(f"{_named(field)} {value} is no finite number; give another one")
-    if isinstance(typed, float) and not math.isfinite(typed):
-        raise UsageError(f"{_named(field)} {typed} is no finite number; give another one")
     if typed is not None and ((least is not None and typed < least) or (most is not None and typed > most)):
         limits = f"at least {least}" if most is None else f"from {least} to {most}"
         raise UsageError(f"{_named(field)} is {limits} (got {value})")

@@ -195,4 +195,4 @@ def _warn_outside_safe_range(method: EditingMethod, context: EditContext) -> Non
             )
 
 
-__all__ = ["EditStep", "apply_steps", "chain_label", "parse_step"]
+__all__ = ["EditStep", "apply_steps", "chain_label", "files_of", "parse_step"]

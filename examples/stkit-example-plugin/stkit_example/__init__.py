@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stkit import hookimpl
-from stkit.contracts.domains import Domain
-from stkit.contracts.editing import EditingMethod
-from stkit.contracts.metrics import Metric
+from stkit.plugin import Domain, EditingMethod, Metric, hookimpl
 
 
 @hookimpl

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.domains import Domain, Subject
-from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import UsageError
+from stkit.plugin import AlignmentTemplate, Domain, Subject, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +40,7 @@ class Objects(Domain):
     def transform(self, subject: Subject, template: AlignmentTemplate, resolution: int) -> np.ndarray:
         import numpy as np
 
-        from stkit.photo.alignment import quad_transform
+        from stkit.plugin import quad_transform
 
         if template.kind != "box":
             raise UsageError(f"objects are framed by their box, not by a template of kind '{template.kind}'")

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
-from stkit.options import Options
+from stkit.plugin import Attribute, EditContext, EditingMethod, Options, find_attribute
 
 if TYPE_CHECKING:
     import torch
 
-    from stkit.latents import Latents
+    from stkit.plugin import Latents
 
 
 class BlendOptions(Options):
@@ -50,7 +49,7 @@ class Blend(EditingMethod[BlendOptions]):
         """The w_plus [num_ws, w_dim] of the picture of the context's seed."""
         import torch
 
-        from stkit.models.registry import load_generator
+        from stkit.plugin import load_generator
 
         generator = load_generator(context.weights, context.device)
         z = torch.randn(1, generator.config.z_dim, generator=torch.Generator().manual_seed(context.seed))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stkit.contracts.metrics import Metric
-from stkit.errors import UsageError
-from stkit.options import Options
+from stkit.plugin import Metric, Options, UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stkit.contracts.editing import EditContext
-from stkit.models.registry import load_generator
-from stkit.options import build_options
-from stkit.plugins import load_plugins
+from stkit.plugin import EditContext, build_options, load_generator, load_plugins
 from stkit.testing import check_domain, check_editing_method, check_metric, make_tiny_weights, random_latents
 from stkit_example.domain import Objects
 from stkit_example.method import Blend
