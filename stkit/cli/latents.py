@@ -168,4 +168,4 @@ def _write(latents: Latents, out: Path, weights: str | None, device: str, overwr
         console.print(str(path))
 
 
-__all__ = ["app", "average_files", "editor_of", "export", "mix_files", "require_free", "show"]
+__all__ = ["app", "average_files", "editor_of", "export", "import_codes", "mix_files", "require_free", "show"]
