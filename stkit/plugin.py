@@ -136,6 +136,9 @@ if TYPE_CHECKING:
         find_weights,
         load_header,
         load_tensors,
+        note_number,
+        require_names,
+        require_tensors,
         save_tensors,
         tensors_fingerprint,
     )
@@ -159,7 +162,10 @@ _HOMES = {
     "devices": "fast_dtype resolve_device",
     "files": "safe_name",
     "plugins": "load_plugins",
-    "weights": ("Header Weights cache_folder find_weights load_header load_tensors save_tensors tensors_fingerprint"),
+    "weights": (
+        "Header Weights cache_folder find_weights load_header load_tensors note_number require_names "
+        "require_tensors save_tensors tensors_fingerprint"
+    ),
     "photo.alignment": "ffhq_transform points_transform quad_transform",
     "photo.boxes": "BoxDomain",
     "photo.images": "resize_batch to_image",
