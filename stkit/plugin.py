@@ -125,10 +125,19 @@ if TYPE_CHECKING:
         run_settings,
         step_generator,
     )
+    from stkit.training.mapping import fit_mapping
     from stkit.training.photo_codes import attribute_columns, inverted_photos
     from stkit.training.pipeline import train_domain
     from stkit.training.recipes import train_generator, train_inverter, train_mapping, train_reconstruction
-    from stkit.training.runs import copy_beside, image_sets, loop_of, require_one_process, require_room, run_notes
+    from stkit.training.runs import (
+        copy_beside,
+        image_sets,
+        loop_of,
+        origin,
+        require_one_process,
+        require_room,
+        run_notes,
+    )
     from stkit.weights import (
         Header,
         Weights,
@@ -210,12 +219,13 @@ _HOMES = {
     "training.photo_codes": "attribute_columns inverted_photos",
     "training.pipeline": "train_domain",
     "training.recipes": "train_generator train_inverter train_mapping train_reconstruction",
-    "training.runs": "copy_beside image_sets loop_of require_one_process require_room run_notes",
+    "training.runs": "copy_beside image_sets loop_of origin require_one_process require_room run_notes",
     "cli.common": (
         "AlignedFlag DeviceFlag DomainFlag InverterFlag LimitFlag ReplaceFlag WeightsFlag console open_editor "
         "open_weights print_facts print_table progress_bar"
     ),
     "cli.flags": "takes",
+    "training.mapping": "fit_mapping",
 }
 """Module: the names that come from it; NAME=THEIRS is called otherwise here."""
 

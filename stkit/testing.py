@@ -104,6 +104,17 @@ def make_tiny_weights(
     return find_weights(str(folder))
 
 
+def run_stkit(*words: object) -> str:
+    """What `stkit WORDS` prints, run in this process. Raises what the command does, AssertionError for an exit code."""
+    from typer.testing import CliRunner
+
+    from stkit.cli import build_app
+
+    result = CliRunner().invoke(build_app(), [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, f"it ends with {result.exit_code}: {result.output}"
+    return result.output
+
+
 def random_latents(weights: Weights, count: int, seed: int = 0, space: LatentSpace = LatentSpace.W_PLUS) -> Latents:
     """`count` rows of N(0, 1) codes for the generator of `weights`, each with a provenance of its own."""
     shape = {LatentSpace.W: (count, weights.w_dim), LatentSpace.W_PLUS: (count, weights.num_ws, weights.w_dim)}[space]
@@ -350,4 +361,5 @@ __all__ = [
     "check_scorer",
     "make_tiny_weights",
     "random_latents",
+    "run_stkit",
 ]

@@ -479,7 +479,8 @@ def state_shapes(build: Callable[[], nn.Module], most: int | None = None) -> dic
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func in (torch.Tensor.div, torch.Tensor.__truediv__):
                 return args[0]
-            value = (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+            named = {name: value for name, value in (kwargs or {}).items() if name != "generator"}  # it is of a CPU
+            value = (torch.empty if func in (torch.randn, torch.rand) else func)(*args, **named)
             self.calls += 1
             self.numbers += value.numel() if isinstance(value, torch.Tensor) else 0
             if most is not None and (self.numbers > most or self.calls > _MAX_CALLS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -15,6 +16,7 @@ from stkit import hookspecs
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXAMPLE = ROOT / "examples" / "stkit-example-plugin"
+GENERATOR = ROOT / "examples" / "stkit-example-generator"
 TUTORIAL = (DOCS / "plugins" / "tutorial.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -35,6 +37,24 @@ def test_the_tutorials_code_is_the_shipped_code() -> None:
     assert set(shown) == {path.relative_to(EXAMPLE).as_posix() for path in shipped}
     for title, code in shown.items():
         assert code == lines((EXAMPLE / title).read_text(encoding="utf-8")), title
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "plugins").glob("add-*.md")), ids=lambda page: page.stem)
+def test_how_tos_show_the_code_that_is_tested(page: Path) -> None:
+    blocks = [found for found in BLOCK.findall(page.read_text(encoding="utf-8")) if found[0] != "console"]
+    assert blocks
+    for language, title, code in blocks:
+        assert language in ("python", "toml") and title, f"a block of {page.name} names no file:\n{code}"
+        assert code.strip("\n") in (GENERATOR / title).read_text(encoding="utf-8"), f"{page.name} shows another {title}"
+
+
+def test_how_tos_show_all_of_the_plugins_functions() -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "plugins").glob("add-*.md"))
+    for path in (GENERATOR / "stkit_alias_free").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                assert str(ast.get_source_segment(source, node)) in shown, f"{path.name}: {node.name}"
 
 
 def test_generated_pages_are_fresh() -> None:

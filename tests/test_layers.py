@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "editor": BELOW_EDITOR,
     "jobs": {*BELOW_EDITOR, "editor", "checkpoints"},
     "training": {*BELOW_EDITOR, "checkpoints", "storage"},
-    "testing": BELOW_EDITOR,
+    "testing": {*BELOW_EDITOR, "cli"},
     "stkit": {*BELOW_EDITOR, "editor", "jobs", "hookspecs", "moved"},
     "cli": {*BELOW_EDITOR, "stkit", "editor", "jobs", "checkpoints"},
     "__main__": {"cli"},

@@ -32,6 +32,7 @@ from stkit.weights import (
     load_tensors,
     save_tensors,
     shipped_folder,
+    state_shapes,
     user_folder,
     verify_weights,
     weights_names,
@@ -318,3 +319,14 @@ def test_a_tuning_is_of_one_generator_whatever_its_space(sharpened: Weights, tin
 def test_headers_from_before_spaces_are_read(tiny_weights: Weights) -> None:
     header = load_header(find_weights("faces").path("inverter"))
     assert header.space == "" and header.code_space == header.generator == find_weights("faces").space
+
+
+def test_shapes_of_a_network_that_draws_numbers_of_its_own() -> None:
+    class Drawn(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            random = torch.Generator().manual_seed(0)
+            self.register_buffer("a", torch.randn(3, 2, generator=random))
+            self.register_buffer("b", torch.rand(4, generator=random) / 2)
+
+    assert state_shapes(Drawn) == {"a": (3, 2), "b": (4,)}

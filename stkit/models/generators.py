@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,13 +99,21 @@ class Generator(nn.Module, Renderer):
     def early_features(self, w: Tensor) -> Tensor:
         """Activations [B, ...] of the first convolution for w [B, w_dim], without noise (GANSpace's layer)."""
 
-    @abstractmethod
     def noise_maps(self) -> dict[str, Tensor]:
-        """The fixed noise maps [R, R] that the image depends on, by the names of their buffers; perhaps none."""
+        """The fixed noise maps [R, R] that the image depends on, by the names of their buffers; perhaps none.
 
-    @abstractmethod
+        By default the buffers called `noise_const` whose `noise_strength` is not 0.
+        """
+        layers = [name.removesuffix(".noise_const") for name, _ in self.named_buffers() if name.endswith("noise_const")]
+        used = [name for name in layers if self.get_parameter(f"{name}.noise_strength") != 0]
+        return {f"{name}.noise_const": self.get_buffer(f"{name}.noise_const") for name in used}
+
     def freeze(self, dtype: torch.dtype = torch.float32) -> Renderer:
-        """A copy of the synthesis for inference, on the same device, its features in `dtype`: as fast as it goes."""
+        """A copy of the synthesis for inference, on the same device, its features in `dtype`: as fast as it goes.
+
+        By default one that computes as `render` does.
+        """
+        return _Copy(copy.deepcopy(self).eval().requires_grad_(False), dtype)
 
     def map(self, z: Tensor, truncation_psi: float = 1.0, truncation_cutoff: int | None = None) -> Tensor:
         """z [B, z_dim] to w_plus [B, num_ws, w_dim], truncated in the first `truncation_cutoff` layers."""
@@ -140,6 +149,22 @@ class Generator(nn.Module, Renderer):
         random = torch.Generator().manual_seed(seed)
         z = torch.randn(samples, self.config.z_dim, generator=random).to(self.w_avg.device)
         return self.mapping(z).mean(0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Copy(Renderer):
+    """A generator as it is, for architectures that have nothing faster."""
+
+    generator: Generator
+    dtype: torch.dtype
+
+    @torch.no_grad()
+    def styles(self, w_plus: Tensor) -> list[Tensor]:
+        return self.generator.styles(w_plus)
+
+    @torch.no_grad()
+    def render(self, styles: Sequence[Tensor], noise: NoiseMode = "const", *, resolution: int | None = None) -> Tensor:
+        return self.generator.render(styles, noise, dtype=self.dtype, resolution=resolution)
 
 
 def add_style_offsets(styles: Sequence[Tensor], offsets: Tensor) -> list[Tensor]:

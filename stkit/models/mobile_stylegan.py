@@ -56,12 +56,6 @@ class MobileStyleGAN(Generator):
         first = self.synthesis.first
         return first(first.affine(w), "none", w.dtype)
 
-    def noise_maps(self) -> dict[str, Tensor]:
-        """Those of the layers whose noise has a strength."""
-        layers = [name.removesuffix(".noise_const") for name, _ in self.named_buffers() if name.endswith("noise_const")]
-        used = [name for name in layers if self.get_parameter(f"{name}.noise_strength") != 0]
-        return {f"{name}.noise_const": self.get_buffer(f"{name}.noise_const") for name in used}
-
     def freeze(self, dtype: torch.dtype = torch.float32) -> Renderer:
         return freeze_synthesis(self.synthesis, dtype)
 

@@ -68,14 +68,6 @@ class StyleGAN2(generators.Generator):
         const = self.synthesis.const.expand(len(w), -1, -1, -1)
         return conv(const, conv.get_submodule("affine")(w), "none")
 
-    def noise_maps(self) -> dict[str, Tensor]:
-        """Those of the layers whose noise has a strength."""
-        return {
-            f"synthesis.convs.{i}.noise_const": layer.get_buffer("noise_const")
-            for i, layer in enumerate(self.synthesis.convs)
-            if layer.get_parameter("noise_strength") != 0
-        }
-
     def freeze(self, dtype: torch.dtype = torch.float32) -> Renderer:
         return freeze_synthesis(self.synthesis, dtype)
 
