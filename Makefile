@@ -42,7 +42,7 @@ docs-reference: setup  ## docs/plugins/hooks.md and docs/reference/cli.md from t
 	$(BIN)/python docs/generate.py
 
 docs: setup
-	$(BIN)/pip install --quiet ".[docs]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 benchmark: setup
