@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stkit.checkpoints.reading import Checkpoint
     from stkit.checkpoints.stored import StoredTensor, as_tensor
     from stkit.cli.common import (
+        FIT,
         AlignedFlag,
         DeviceFlag,
         DomainFlag,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from stkit.files import safe_name
     from stkit.hookspecs import hookimpl
     from stkit.jobs.labelled import labelled_photos, labelled_samples, require_classes, two_classes
+    from stkit.jobs.request import LabelledRequest
     from stkit.latents.directions import KIND as DIRECTION_KIND
     from stkit.latents.directions import (
         Direction,
@@ -221,11 +223,12 @@ _HOMES = {
     "training.recipes": "train_generator train_inverter train_mapping train_reconstruction",
     "training.runs": "copy_beside image_sets loop_of origin require_one_process require_room run_notes",
     "cli.common": (
-        "AlignedFlag DeviceFlag DomainFlag InverterFlag LimitFlag ReplaceFlag WeightsFlag console open_editor "
-        "open_weights print_facts print_table progress_bar"
+        "AlignedFlag DeviceFlag DomainFlag FIT InverterFlag LimitFlag ReplaceFlag WeightsFlag console "
+        "open_editor open_weights print_facts print_table progress_bar"
     ),
     "cli.flags": "takes",
     "training.mapping": "fit_mapping",
+    "jobs.request": "LabelledRequest",
 }
 """Module: the names that come from it; NAME=THEIRS is called otherwise here."""
 

@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stkit.plugin import (
-    AlignedFlag,
-    DeviceFlag,
-    DomainFlag,
-    InverterFlag,
-    LimitFlag,
-    ReplaceFlag,
+    FIT,
+    LabelledRequest,
     UsageError,
-    WeightsFlag,
     console,
     open_editor,
     takes,
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FitRequest:
+class FitRequest(LabelledRequest):
     """Fit a direction to labelled photos (`labels`, `images`), or to `samples` that a `scorer` labels."""
 
     attribute: str
@@ -39,17 +34,6 @@ class FitRequest:
     orthogonal_to: str = ""
     space: Literal["w", "w_plus"] = "w"
     layers: str | None = None
-    share: float = 0.25
-    name: str | None = None
-    aligned: bool = False
-    limit: int | None = None
-    domain: str | None = None
-    weights: str | None = None
-    inverter: str | None = None
-    out: Path | None = None
-    replace: bool = False
-    device: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         photos, samples = (self.labels, self.images), (self.samples, self.scorer)
@@ -79,14 +63,7 @@ FLAGS = {
         float, typer.Option("--share", min=0.01, max=0.5, help="Of a score, the top and bottom share are the classes.")
     ],
     "name": Annotated[str | None, typer.Option("--name", help="Of the direction; the column's otherwise.")],
-    "aligned": AlignedFlag,
-    "limit": LimitFlag,
-    "domain": DomainFlag,
-    "weights": WeightsFlag,
-    "inverter": InverterFlag,
-    "out": Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")],
-    "replace": ReplaceFlag,
-    "device": DeviceFlag,
+    **FIT,
     "seed": Annotated[int, typer.Option("--seed", help="Of the held-out rows, of --limit and of --samples.")],
 }
 

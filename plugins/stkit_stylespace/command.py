@@ -2,69 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stkit.plugin import (
-    AlignedFlag,
-    DeviceFlag,
-    DomainFlag,
-    InverterFlag,
-    LimitFlag,
-    ReplaceFlag,
-    UsageError,
-    WeightsFlag,
-    console,
-    open_editor,
-    progress_bar,
-)
+from stkit.plugin import FIT, LabelledRequest, UsageError, console, open_editor, progress_bar, takes
 
 
-def run(
-    labels: Annotated[Path, typer.Option("--labels", help="A label file, as for `stkit fit-direction`.")],
-    images: Annotated[Path, typer.Option("--images", help="The labelled photos: a folder or a zip.")],
-    attribute: Annotated[str, typer.Option("--attribute", help="A column; for one of words the positive: sex=M.")],
-    share: Annotated[
+@dataclass(frozen=True)
+class RankRequest(LabelledRequest):
+    """Rank the style channels by how well they tell the photos of `images` with the attribute from those without."""
+
+    labels: Path
+    images: Path
+    attribute: str
+
+
+FLAGS = {
+    "labels": Annotated[Path, typer.Option("--labels", help="A label file, as for `stkit fit-direction`.")],
+    "images": Annotated[Path, typer.Option("--images", help="The labelled photos: a folder or a zip.")],
+    "attribute": Annotated[str, typer.Option("--attribute", help="A column; for one of words the positive: sex=M.")],
+    "share": Annotated[
         float, typer.Option("--share", min=0.01, max=0.5, help="Of a score, the top share is the positive class.")
-    ] = 0.25,
-    name: Annotated[str | None, typer.Option("--name", help="Of the attribute; the column's otherwise.")] = None,
-    aligned: AlignedFlag = False,
-    limit: LimitFlag = None,
-    domain: DomainFlag = None,
-    weights: WeightsFlag = None,
-    inverter: InverterFlag = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")] = None,
-    replace: ReplaceFlag = False,
-    device: DeviceFlag = "auto",
-    seed: Annotated[int, typer.Option("--seed", help="Of the held-out rows and of --limit.")] = 0,
-) -> None:
+    ],
+    "name": Annotated[str | None, typer.Option("--name", help="Of the attribute; the column's otherwise.")],
+    **FIT,
+    "seed": Annotated[int, typer.Option("--seed", help="Of the held-out rows and of --limit.")],
+}
+
+
+@takes(RankRequest, FLAGS)
+def run(request: RankRequest) -> None:
     """Rank the style channels for an attribute of labelled photos, for `stkit edit --method stylespace`."""
     import torch
 
     from stkit.plugin import AttributeSpec, check_direction_name, labelled_photos, load_labels, own_folder, two_classes
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 
-    spec = AttributeSpec.parse(attribute)
-    name = name or spec.column
+    spec = AttributeSpec.parse(request.attribute)
+    name = request.name or spec.column
     check_direction_name(name)
-    editor = open_editor(domain, weights, device)
-    inverter = editor.registry.inverter_for(editor.weights, inverter).name
-    path = (out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"
-    if path.exists() and not replace:
+    editor = open_editor(request.domain, request.weights, request.device)
+    inverter = editor.registry.inverter_for(editor.weights, request.inverter).name
+    path = (request.out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"
+    if path.exists() and not request.replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
-    table = load_labels(labels)
+    table = load_labels(request.labels)
     with progress_bar("inverting") as on_progress:
-        data = labelled_photos(editor, table, images, [spec], inverter, aligned, limit, seed, on_progress, share)
+        photos = table, request.images, [spec], inverter, request.aligned, request.limit
+        data = labelled_photos(editor, *photos, request.seed, on_progress, request.share)
     fitted = ~data.val
-    classes = two_classes(data.values[:, 0].double().numpy(), fitted.numpy(), share)[fitted.numpy()]
+    classes = two_classes(data.values[:, 0].double().numpy(), fitted.numpy(), request.share)[fitted.numpy()]
     styles = styles_of(editor.weights, data.codes[fitted])
     positive = torch.from_numpy(classes == 1)
     ranking = rank_channels(styles, positive)
     notes = {
-        "labels": labels.name,
-        "images": images.name,
+        "labels": request.labels.name,
+        "images": request.images.name,
         "attribute": spec.column,
         "positive": spec.positive,
         "positives": int(positive.sum()),
@@ -81,4 +77,4 @@ def run(
     console.print(f"saved as '{name}': {path}")
 
 
-__all__ = ["run"]
+__all__ = ["RankRequest", "run"]

@@ -169,6 +169,18 @@ AlignedFlag = Annotated[
 LimitFlag = Annotated[int | None, typer.Option("--limit", min=1, help="Use this many photos, chosen at random.")]
 ReplaceFlag = Annotated[bool, typer.Option("--replace", help="Replace what has this name already.")]
 
+FIT: Mapping[str, Any] = {
+    "aligned": AlignedFlag,
+    "limit": LimitFlag,
+    "domain": DomainFlag,
+    "weights": WeightsFlag,
+    "inverter": InverterFlag,
+    "out": Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")],
+    "replace": ReplaceFlag,
+    "device": DeviceFlag,
+}
+"""The flags that fits to labelled photos end with."""
+
 FaceFlag = Annotated[
     str,
     typer.Option(
@@ -187,6 +199,7 @@ OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace files 
 
 __all__ = [
     "EDIT",
+    "FIT",
     "LOOK",
     "MODELS",
     "PLUGINS",

@@ -107,6 +107,27 @@ class EditRequest(Request):
     smooth: float = 0.08
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelledRequest:
+    """What fits to labelled photos share; see `stkit.jobs.labelled.labelled_photos` and `two_classes`.
+
+    `name` is what the result is called, by default like its attribute; it lies in `out`, by default the folder of the
+    user's own directions, and takes the place of another with `replace`.
+    """
+
+    name: str | None = None
+    share: float = 0.25
+    aligned: bool = False
+    limit: int | None = None
+    domain: str | None = None
+    weights: str | None = None
+    inverter: str | None = None
+    out: Path | None = None
+    replace: bool = False
+    device: str = "auto"
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class EvaluateRequest:
     """Measure reconstructions of held-out images, beside the mean training image in their place.
@@ -135,4 +156,4 @@ class EvaluateRequest:
             raise UsageError("options are those of one metric; name just one")
 
 
-__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "Request"]
+__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "LabelledRequest", "Request"]

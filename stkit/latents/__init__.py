@@ -6,41 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stkit.latents.latents import (
-        COLUMNS,
-        Column,
-        Latents,
-        Provenance,
-        average,
-        beside_codes,
-        encode_latents,
-        interpolate,
-        join_latents,
-        load_latents,
-        mix,
-        save_latents,
-        save_latents_tuning,
-    )
+    from stkit.latents.latents import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'stkit.latents' has no attribute '{name}'")
-    return getattr(importlib.import_module("stkit.latents.latents"), name)
-
-
-__all__ = [
-    "COLUMNS",
-    "Column",
-    "Latents",
-    "Provenance",
-    "average",
-    "beside_codes",
-    "encode_latents",
-    "interpolate",
-    "join_latents",
-    "load_latents",
-    "mix",
-    "save_latents",
-    "save_latents_tuning",
-]
+    """What `stkit.latents.latents` lists, imported with the first use of it."""
+    if not name.startswith("__"):
+        module = importlib.import_module("stkit.latents.latents")
+        if name in module.__all__:
+            return getattr(module, name)
+    raise AttributeError(f"module 'stkit.latents' has no attribute '{name}'")

@@ -159,10 +159,10 @@ def test_ranking_from_labelled_photos(tmp_path: Path, capsys: pytest.CaptureFixt
             rows.append(f"{i}.png,{i % 2}")
     (tmp_path / "l.csv").write_text("\n".join(rows))
     common = {"labels": tmp_path / "l.csv", "images": tmp_path / "photos.zip", "weights": str(weights.folder)}
-    rank_command(attribute="light", aligned=True, device="cpu", **common)  # type: ignore[arg-type]
+    rank_command(attribute="light", aligned=True, device="cpu", **common)
     ranking, header = load_ranking(weights, "light")
     assert header.config["channels"][0] in capsys.readouterr().out
     assert header.notes["photos"] == 32
     assert ranking.scores[0] > 2
     with pytest.raises(UsageError, match="--replace"):
-        rank_command(attribute="light", aligned=True, device="cpu", **common)  # type: ignore[arg-type]
+        rank_command(attribute="light", aligned=True, device="cpu", **common)
