@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from stkit.contracts.inversion import ignore_progress
 from stkit.editor.editor import Editor
 from stkit.editor.results import Edit, Framed, Inverted, find_photo
 from stkit.editor.steps import EditStep, chain_label, files_of
 from stkit.errors import PhotoError
 from stkit.files import remove_leftovers
-from stkit.jobs.invert import Place, done_row, find_place, invert_photos, kept_row, warn_again, write_inversion
+from stkit.jobs.invert import PhotoJob, done_row, invert_photos, kept_row, warn_again, write_inversion
 from stkit.jobs.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
@@ -53,45 +52,32 @@ class Edited:
     inverted: Sequence[Inverted]
 
 
-@dataclass(frozen=True, eq=False)
-class EditJob:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EditJob(PhotoJob):
     """Edits photos, or latents that stand for their photos, by `steps` into folders below `out`: a `jobs.runner.Job`.
 
     For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), before and after side
-    by side, the edited latents and a description; and its inversion, unless one is there. `face`, `refine`, `alone`,
-    `landmarks` and `box` are as in `InversionJob`. With `sweep`, one step is made with each of these strengths, on one
-    strip, and as a GIF too with `animate`. With `mark` the photo's XMP says that it was edited. Earlier results
-    of the same photo with the same edits are kept, others fail the photo, unless `overwrite`.
+    by side, the edited latents and a description; and its inversion, unless one is there. With `sweep`,
+    one step is made with each of these strengths, on one strip, and as a GIF too with `animate`. With `mark` the
+    photo's XMP says that it was edited. Earlier results of the same photo with the same edits are kept.
     """
 
-    editor: Editor
-    out: Path
     steps: Sequence[EditStep]
     references: Latents | None = None
     seed: int = 0
     blend: Blend = "residual"
     crop_only: bool = False
     mark: bool = True
-    inverter: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    face: str = "largest"
-    refine: Sequence[str] = ()
-    overwrite: bool = False
-    alone: bool = False
-    landmarks: Path | None = None
-    box: str | None = None
-    on_progress: Callable[[int, int], None] = ignore_progress
     sweep: Sequence[float] = ()
     animate: bool = False
-    place: Place = field(init=False)
     inversion_settings: Mapping[str, Any] = field(init=False)
     settings: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = inverter_name(self.editor, self.inverter)
         if name is not None:
             object.__setattr__(self, "inverter", name)
-        object.__setattr__(self, "place", find_place(self.face, self.landmarks, self.box, self.alone))
         inversion = inversion_settings(self.editor, "+".join([name or "none", *self.refine]), self.options)
         inversion |= self.place.settings
         object.__setattr__(self, "inversion_settings", inversion)

@@ -41,15 +41,14 @@ JOINED = "latents.safetensors"
 """The file in the output folder that holds the codes of all its photos, with `--latents one`."""
 
 
-@dataclass(frozen=True, eq=False)
-class InversionJob:
-    """Inverts photos into folders below `out`; a `stkit.jobs.runner.Job`.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhotoJob:
+    """What inverting and editing photos into folders below `out` share.
 
     `face` is "largest", "all" or a number, `refine` as in `Editor.invert_all`. Results of the same photo with the same
     settings are kept. Others in the same place fail the photo, unless `overwrite`. A photo that is `alone` may be given
     `landmarks` (a JSON file), a `box` ("x,y,w,h") or a place "x,y" as `face`; `on_progress` gets (steps done, steps in
-    all) of what takes long. `joined` names the photos, by path and sha256, whose codes are in
-    `out`/latents.safetensors.
+    all) of what takes long.
     """
 
     editor: Editor
@@ -64,13 +63,25 @@ class InversionJob:
     box: str | None = None
     on_progress: Callable[[int, int], None] = ignore_progress
     place: Place = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", find_place(self.face, self.landmarks, self.box, self.alone))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InversionJob(PhotoJob):
+    """Inverts photos; a `stkit.jobs.runner.Job`.
+
+    `joined` names the photos, by path and sha256, whose codes are in `out`/latents.safetensors.
+    """
+
     settings: Mapping[str, Any] = field(init=False)
     joined: frozenset[tuple[str | None, str | None]] = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = self.editor.registry.inverter_for(self.editor.weights, self.inverter).name
         object.__setattr__(self, "inverter", name)
-        object.__setattr__(self, "place", find_place(self.face, self.landmarks, self.box, self.alone))
         settings = inversion_settings(self.editor, "+".join([name, *self.refine]), self.options)
         object.__setattr__(self, "settings", {**settings, **self.place.settings})
         joined = _load_joined(self)
@@ -290,6 +301,7 @@ def _load_joined(job: InversionJob) -> Latents | None:
 __all__ = [
     "JOINED",
     "InversionJob",
+    "PhotoJob",
     "Place",
     "done_row",
     "find_place",

@@ -62,7 +62,8 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
     given = build_options(inverter.Options, dict(request.options)).model_dump(exclude_unset=True)
 
     def job() -> InversionJob:
-        return InversionJob(editor, out, request.inverter, given, **_shared(request, refine, listing, tell))
+        shared = _shared(request, refine, listing, tell)
+        return InversionJob(editor=editor, out=out, inverter=request.inverter, options=given, **shared)
 
     finish = join_folder if request.latents == "one" else None
     return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish)
@@ -94,9 +95,9 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     def job() -> EditJob:
         shared = _shared(request, refine, listing, tell)
         edit: dict[str, Any] = {"blend": blend, "crop_only": request.crop_only, "inverter": request.inverter}
-        edit |= {"mark": request.mark}
+        edit |= {"mark": request.mark, "references": references, "seed": request.seed}
         edit |= {"sweep": strengths, "animate": request.animate}
-        return EditJob(editor, out, steps, references, request.seed, **edit, **shared)
+        return EditJob(editor=editor, out=out, steps=steps, **edit, **shared)
 
     return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell)
 
