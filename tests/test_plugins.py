@@ -292,6 +292,8 @@ def test_commands_and_groups_of_plugins_run(site: Site) -> None:
     assert outcome(app, "shine") == (0, "hello from acme\n")
     assert outcome(app, "polish", "inner") == (0, "inner of acme\n")
     assert outcome(app, "edit") == (0, "the real edit\n")
+    added = [*app.registered_commands[1:], *app.registered_groups[1:]]
+    assert [getattr(part, "rich_help_panel", None) for part in added] == ["Plugins", "Plugins"]
 
 
 def test_command_names_that_are_taken_are_refused_with_both_owners(site: Site) -> None:

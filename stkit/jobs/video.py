@@ -87,7 +87,15 @@ def edit_video(
         smoothed = _smooth(np.stack([codes[row].numpy() for row in rows]), sigma)
         codes.update(zip(rows, torch.from_numpy(smoothed), strict=True))
     edited = _edit(editor, codes, edit)
-    _write(editor, source, out, transforms, edited, edit.blend, tell, len(tracked))
+
+    def draw(index: int, image: Image.Image) -> Image.Image:
+        if index in transforms:
+            before, after = editor.before_after(edited[index])
+            image = paste_back(image, transforms[index], before[0], after[0], editor.domain.output_crop, edit.blend)
+        tell("writing", index + 1, len(tracked))
+        return image
+
+    _write(source, out, draw)
     return VideoReport(len(tracked), len(transforms), len(tracked) - len(transforms))
 
 
@@ -209,38 +217,20 @@ def _edit(editor: Editor, codes: Mapping[int, torch.Tensor], edit: VideoEdit) ->
     return edited
 
 
-def _write(
-    editor: Editor,
-    source: Path,
-    out: Path,
-    transforms: Mapping[int, np.ndarray],
-    edited: Mapping[int, Latents],
-    blend: Blend,
-    tell: Progress,
-    total: int,
-) -> None:
+def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Image]) -> None:
+    """The video with its frames as `draw` makes them of their number and picture. Raises OutputError."""
     av = import_av()
     with _opened(source) as container:
         first = next(_frames(container, source))
     with atomic_path(out) as temporary, _opened(source) as container:
         try:
             with av.open(str(temporary), "w") as output:
-                _transcode(editor, container, output, first, transforms, edited, blend, tell, total)
+                _transcode(container, output, first, draw)
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write {out}: {error}; try a name that ends in .mkv") from error
 
 
-def _transcode(
-    editor: Editor,
-    container: Any,
-    output: Any,
-    first: Any,
-    transforms: Mapping[int, np.ndarray],
-    edited: Mapping[int, Latents],
-    blend: Blend,
-    tell: Progress,
-    total: int,
-) -> None:
+def _transcode(container: Any, output: Any, first: Any, draw: Callable[[int, Image.Image], Image.Image]) -> None:
     """Copy the sound's packets and encode the frames, each at its own time."""
     video = container.streams.video[0]
     stream = add_video_stream(output, video.average_rate, _upright(first).size)
@@ -256,13 +246,8 @@ def _transcode(
                 output.mux(packet)
             continue
         for frame in packet.decode():
-            image = _upright(frame)
-            if index in transforms:
-                before, after = editor.before_after(edited[index])
-                image = paste_back(image, transforms[index], before[0], after[0], editor.domain.output_crop, blend)
-            output.mux(stream.encode(_like(image, frame, stream.pix_fmt)))
+            output.mux(stream.encode(_like(draw(index, _upright(frame)), frame, stream.pix_fmt)))
             index += 1
-            tell("writing", index, total)
     output.mux(stream.encode(None))
 
 
