@@ -18,10 +18,12 @@ from stkit.errors import OutputError
 _NAME_BYTES = 100
 """Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
 
-_MAX_JSON = 32 * 2**20  # letters; Python takes twenty times as much memory
 _DEEPEST = 20
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029<>:\"/\\|?*]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\..*)?", re.IGNORECASE)
 _MARKED = re.compile(r"~[0-9a-f]{16}(\.\w{1,10})?$", re.ASCII)
 _TEMPORARY = re.compile(r"\..{0,40}-[0-9a-f]{12}(\.\w+)?")
@@ -68,10 +70,10 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, most: int = 32 * 2**20) -> Any:
     """JSON out of a file that may come from anywhere. Raises ValueError for what is none, is huge or nested deeply."""
-    if len(text) > _MAX_JSON:
-        raise ValueError(f"JSON of more than {_MAX_JSON:,} letters")
+    if len(text) > most:  # Python takes twenty times as much memory
+        raise ValueError(f"JSON of more than {most:,} letters")
     try:
         data = json.loads(text)
     except RecursionError:
@@ -88,6 +90,14 @@ def _children(value: Any) -> Iterable[Any]:
     """The lists and dictionaries that `value` holds itself."""
     values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [child for child in values if isinstance(child, (dict, list))]
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal or a report: control characters, what turns writing round and lone surrogates as \\x1b, ...
+
+    Line ends and tabs stay.
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def name_key(name: str) -> str:
@@ -168,6 +178,7 @@ __all__ = [
     "marked_name",
     "name_key",
     "parse_json",
+    "printable",
     "remove_leftovers",
     "safe_name",
     "write_all",

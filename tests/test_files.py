@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stkit.errors import OutputError
-from stkit.files import atomic_path, marked_name, name_key, safe_name, write_text
+from stkit.files import atomic_path, marked_name, name_key, parse_json, printable, safe_name, write_text
 from stkit.latents.latents import Latents, save_latents
 from stkit.photo.images import save_image
 
@@ -166,3 +166,28 @@ def test_ordinary_names_stay(name: str) -> None:
 
 def test_keys_of_names_that_file_systems_mix_up() -> None:
     assert name_key("Caf\u00e9") == name_key("cafe\u0301") != name_key("cafe")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2J\x07b", "a\\x1b[2J\\x07b"),
+        ("\x9b31m \u202egpj.exe", "\\x9b31m \\u202egpj.exe"),
+        ("caf\udce9.jpg", "caf\\udce9.jpg"),
+        ("Fräulein 日本 \U0001f600\n\t", "Fräulein 日本 \U0001f600\n\t"),
+    ],
+)
+def test_what_steers_a_terminal_is_shown_escaped(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from stkit.cli.common import console, print_table
+
+    assert printable(text) == shown
+    print_table(("name",), [(text,)])
+    console.print(text)
+    assert "\x1b" not in capsys.readouterr().out.replace("\x1b[1m", "").replace("\x1b[0m", "")
+
+
+def test_json_that_nests_too_deeply_is_refused() -> None:
+    assert parse_json('{"a": [1, {"b": null}]}') == {"a": [1, {"b": None}]}
+    for text in ("[" * 30 + "]" * 30, "[" * 200_000, "1" * 5000, "{"):
+        with pytest.raises(ValueError):
+            parse_json(text)

@@ -9,21 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from stkit.errors import UsageError
+from stkit.files import printable
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
     from stkit.weights import Weights
 
+
+class _Console(Console):
+    """What files and their contents are called can steer a terminal: all text is shown by `printable`."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """See `Console`."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
 # Without emoji: "optimize:100: done" has one.
 # Names and paths go through it as they are: they may hold brackets.
-console = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
-errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+console = _Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
+errors = _Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 EDIT, LOOK, MODELS, TRAIN, PLUGINS = "Edit photos", "Look", "Models", "Train", "Plugins"

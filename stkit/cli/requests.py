@@ -106,7 +106,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
 def _summary(report: Report, seconds: float) -> None:
     from rich.table import Table
 
-    from stkit.jobs.report import printable
+    from stkit.files import printable
 
     for row in report.failed[:_SHOWN]:
         # Most reasons begin with the path.

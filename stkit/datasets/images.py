@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import zipfile
 from collections import Counter
@@ -18,8 +17,8 @@ from torch import Tensor
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
-from stkit.datasets.labels import labels_beside
-from stkit.errors import PhotoError, StkitError, SubjectError, reason_of
+from stkit.datasets.labels import labels_beside, load_labels
+from stkit.errors import LabelsError, PhotoError, StkitError, SubjectError, reason_of
 from stkit.photo.alignment import frame_photo
 from stkit.photo.images import decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
@@ -116,14 +115,10 @@ def load_train_val(
 
 def read_splits(path: Path) -> dict[str, str]:
     """The split of each file that a CSV with the columns `file` and `split` names. Raises StkitError."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StkitError(f"cannot read labels {path}: {getattr(error, 'strerror', None) or error}") from error
-    if not rows or "file" not in rows[0] or "split" not in rows[0]:
-        raise StkitError(f"{path} needs a header with the columns file and split")
-    return {row["file"]: row["split"] for row in rows}
+    labels = load_labels(path)
+    if labels.split is None:
+        raise LabelsError(f"{path} needs a header with the columns file and split")
+    return dict(zip(labels.files, map(str, labels.split), strict=True))
 
 
 def _split_names(path: Path, split: str | None, required: bool) -> set[str] | None:

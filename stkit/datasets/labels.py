@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import csv
 import io
-import json
 import logging
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from stkit.errors import LabelsError, PhotoError, UnknownNameError, UsageError, reason_of
+from stkit.files import parse_json
 from stkit.photo.archives import open_archive, read_member, split_zip
 
 _log = logging.getLogger("stkit")
 
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_path", "img", "path", "photo")
 _USUAL_NAMES = ("dataset.json", "list_attr_celeba.txt")
+_DIGITS = 12  # of a number of rows
+_MAX_JSON = 2**28  # letters
 _MISSING = {"", "nan", "na", "n/a", "none", "null"}
 
 
@@ -209,7 +211,10 @@ def _labels(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
     table = list(rows)
     if not table:
         raise LabelsError(f"labels {path} have a header and no rows")
-    files = [row[0].replace("\\", "/") for row in table]
+    own = [row[0] for row in table]
+    files = [name.replace("\\", "/") for name in own]
+    if len(set(files)) < len(set(own)):  # some programs write backslashes for slashes, and some mean them
+        files = own
     repeated = [file for file, count in collections.Counter(files).items() if count > 1]
     if repeated:
         raise LabelsError(f"labels {path} have {len(repeated)} files in several rows, like '{repeated[0]}'; keep one")
@@ -225,7 +230,10 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
     # Not strict: a stray quote inside a cell is no reason to refuse a file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     filled = (row for row in reader if any(cell.strip() for cell in row))
-    columns = [name.strip() for name in next(filled, [])]
+    try:
+        columns = [name.strip() for name in next(filled, [])]
+    except csv.Error as error:
+        raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {error}") from error
     if not columns:
         raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
     place = next((i for i, name in enumerate(columns) if name.lower() in _FILE_COLUMNS), None)
@@ -256,6 +264,8 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
 
 def _read_celeba(lines: Sequence[str], path: Path) -> tuple[list[str], list[list[str]]]:
     filled = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(filled[0][1][0]) > _DIGITS:
+        raise LabelsError(f"line {filled[0][0]} of {path} is no number of rows; give a CSV with a header")
     count = int(filled[0][1][0])
     columns = filled[1][1] if len(filled) > 1 else []
     for number, row in filled[2:]:
@@ -269,8 +279,8 @@ def _read_celeba(lines: Sequence[str], path: Path) -> tuple[list[str], list[list
 def _read_json(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
     wanted = '{"labels": [["file", label], ...]}'
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text, _MAX_JSON)
+    except ValueError as error:
         raise LabelsError(f"labels {path} are not JSON: {error}") from error
     entries = data.get("labels") if isinstance(data, dict) else data
     if not entries or not isinstance(entries, list):

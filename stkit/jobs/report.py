@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stkit.files import write_all
+from stkit.files import printable, write_all
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -112,11 +112,6 @@ def add_to_report(rows: Sequence[Row], path: Path) -> None:
     _write([one for one in earlier or [] if one["photo"] not in photos] + own, path)
 
 
-def printable(text: str) -> str:
-    """`text` as UTF-8 can hold it: bytes of a file name that are no UTF-8 as \\udcXX."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _as_dict(row: Row) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(row, name) for name in COLUMNS}
     for name in ("mse", "lpips"):
@@ -155,4 +150,4 @@ def _read(path: Path) -> list[dict[str, Any]] | None:
         return None
 
 
-__all__ = ["COLUMNS", "REPORT", "Report", "Result", "Row", "add_to_report", "mean_metric", "printable", "write_report"]
+__all__ = ["COLUMNS", "REPORT", "Report", "Result", "Row", "add_to_report", "mean_metric", "write_report"]

@@ -21,7 +21,7 @@ from typing import Generic, Protocol, TypeVar
 
 from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError, reason_of
 from stkit.files import remove_leftovers
-from stkit.jobs.report import REPORT, Row, printable, write_report
+from stkit.jobs.report import REPORT, Row, write_report
 from stkit.jobs.sources import LOCK, Item
 
 PreparedT = TypeVar("PreparedT")
@@ -211,4 +211,4 @@ def locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-__all__ = ["REPORT", "FolderJob", "Job", "Row", "locked", "printable", "run_batch", "run_one", "write_report"]
+__all__ = ["REPORT", "FolderJob", "Job", "Row", "locked", "run_batch", "run_one", "write_report"]

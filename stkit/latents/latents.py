@@ -345,7 +345,20 @@ class _Header(pydantic.BaseModel):
 
 
 _Three = Annotated[list[float], pydantic.Field(min_length=3, max_length=3)]
-_Text = Annotated[str, pydantic.Field(max_length=10_000)] | None
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and len(value) <= 10_000):
+        raise ValueError("should be text")
+    return value
+
+
+def _edit(value: Any) -> str:
+    return _text(value) or ""
+
+
+# Not pydantic's own text: names of files may have bytes that are no letters.
+_Text = Annotated[str | None, pydantic.PlainValidator(_text)]
 
 
 class _Row(pydantic.BaseModel):
@@ -358,7 +371,7 @@ class _Row(pydantic.BaseModel):
     transform: Annotated[list[_Three], pydantic.Field(min_length=2, max_length=2)] | None
     weights: _Text
     inverter: _Text
-    edits: Annotated[list[Annotated[str, pydantic.Field(max_length=10_000)]], pydantic.Field(max_length=10_000)]
+    edits: Annotated[list[Annotated[str, pydantic.PlainValidator(_edit)]], pydantic.Field(max_length=10_000)]
 
 
 _Rows = pydantic.TypeAdapter(list[_Row])

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stkit.datasets.images import read_splits
 from stkit.datasets.labels import load_labels, match_photos
 from stkit.errors import LabelsError, UnknownNameError, UsageError
 
@@ -203,3 +204,25 @@ def test_which_labels_of_an_archive_is_asked(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(LabelsError):
         load_labels(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 5000 + "\nsmile\na.jpg 1\n", "x" * 200_000 + ",file\n1,a.jpg\n", "file,smile\n" + "x" * 200_000 + ",1\n",
+        "file,smile\na.jpg\n", '{"labels": [["a.jpg", ' + "1" * 5000 + "]]}", "[" * 100_000, '{"labels": [[["a"]]]}',
+        '"', '{"labels": {"a": 1}}',
+    ],
+)  # fmt: skip
+def test_files_of_no_sense_are_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(LabelsError) as caught:
+        load_labels(path).column("smile")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_splits_are_read_as_excel_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("file;split\na.jpg;train\nb.jpg;val\n", encoding="utf-8-sig")
+    assert read_splits(path) == {"a.jpg": "train", "b.jpg": "val"}
