@@ -4,7 +4,9 @@ BIN := .venv/bin
 # The versions that CI tests; torch 2.13 is the newest with a small CPU build everywhere we test.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test test-all check docs docs-reference benchmark clean
+SECONDS ?= 600
+
+.PHONY: fuzz setup demo test test-all check docs docs-reference benchmark clean
 
 setup: .venv/.done
 
@@ -37,6 +39,9 @@ test: check
 
 test-all: check
 	$(BIN)/pytest
+
+fuzz: setup  ## damaged files for SECONDS, by a new SEED each day; what fails is kept in out/fuzz
+	$(BIN)/python -W ignore -m tests.fuzz $(SECONDS) $(or $(SEED),$(shell date +%j))
 
 docs-reference: setup  ## docs/plugins/hooks.md and docs/reference/cli.md from the code
 	$(BIN)/python docs/generate.py

@@ -92,7 +92,10 @@ def _npy(file: IO[bytes], what: str) -> Any:
     """The array of a .npy; of one of Python objects the object, or a list of them."""
     version = npy.read_magic(file)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = header(file)
+    try:
+        shape, _, dtype = header(file)
+    except Exception as error:  # numpy reads it with Python's own parsers, which raise what they like
+        raise ValueError(f"its header is damaged: {reason_of(error)}") from error
     start = file.tell()
     if not dtype.hasobject:
         count = math.prod(shape) if len(shape) <= 16 else 2**62

@@ -20,6 +20,7 @@ from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.labels import labels_beside, load_labels
 from stkit.errors import LabelsError, PhotoError, StkitError, SubjectError, reason_of
 from stkit.photo.alignment import frame_photo
+from stkit.photo.archives import require_apart, unpack
 from stkit.photo.images import decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
@@ -180,7 +181,8 @@ class ImageFiles:
             raise PhotoError(f"there is no folder or zip {source}; check the path")
         try:
             self.zip = zipfile.ZipFile(source)
-        except (zipfile.BadZipFile, OSError) as error:
+            require_apart(self.zip)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise PhotoError(f"{source} is neither a folder nor a readable zip: {reason_of(error)}") from error
         self.names = _image_names(dict.fromkeys(self.zip.namelist()))
         for name, count in Counter(_image_names(self.zip.namelist())).items():
@@ -189,9 +191,11 @@ class ImageFiles:
 
     def read(self, name: str) -> bytes:
         """The bytes of one of `names`. Raises PhotoError."""
+        if self.zip:
+            return unpack(self.zip, self.zip.getinfo(name), self.source / name)
         try:
-            return self.zip.read(name) if self.zip else (self.source / name).read_bytes()
-        except Exception as error:  # a damaged zip raises anything: zlib.error, RuntimeError, ...
+            return (self.source / name).read_bytes()
+        except OSError as error:
             raise PhotoError(f"{name} cannot be read: {reason_of(error)}; copy or download it again") from error
 
     def __enter__(self) -> ImageFiles:

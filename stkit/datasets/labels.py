@@ -234,6 +234,7 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
         columns = [name.strip() for name in next(filled, [])]
     except csv.Error as error:
         raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {error}") from error
+    columns = [" ".join(name.split()) for name in columns]
     if not columns:
         raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
     place = next((i for i, name in enumerate(columns) if name.lower() in _FILE_COLUMNS), None)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from stkit.errors import PhotoError, reason_of
 from stkit.files import marked_name, safe_name
 
-_MAX_BYTES = 2**30
+_MAX_BYTES = 2**28  # of one member
 _MAX_NAME = 200  # bytes
 
 
@@ -44,6 +44,7 @@ def _open(path: Path, modified: int, size: int) -> Archive:
     file = zipfile.ZipFile(path)
     members: dict[PurePosixPath, zipfile.ZipInfo] = {}
     repeated = set()
+    require_apart(file)
     for info in file.infolist():
         # Some Windows programs write backslashes; parts that lead out of the archive lead nowhere here.
         parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".", "..")]
@@ -56,6 +57,27 @@ def _open(path: Path, modified: int, size: int) -> Archive:
             repeated.add(inside)
         members[inside] = info
     return Archive(file, members, frozenset(repeated))
+
+
+def require_apart(file: zipfile.ZipFile) -> None:
+    """Raise BadZipFile when members share their bytes: kilobytes can stand for terabytes so."""
+    end = 0
+    for info in sorted(file.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise zipfile.BadZipFile(f"its files lie over each other at {info.filename[:60]}")
+        end = info.header_offset + 30 + info.compress_size
+
+
+def unpack(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: Path) -> bytes:
+    """The bytes of a member, `where` for messages. Raises PhotoError, also for one larger than any photo."""
+    if info.flag_bits & 1:
+        raise PhotoError(f"{where} is encrypted; unpack the archive with its password first")
+    if info.file_size > _MAX_BYTES:
+        raise PhotoError(f"{where} would unpack to more than 256 MiB; unpack the archive and name the photo")
+    try:
+        return file.read(info)
+    except Exception as error:  # a damaged member fails in as many ways as there are compression methods
+        raise PhotoError(f"{where} is damaged ({reason_of(error)}); copy or download the archive again") from error
 
 
 def split_zip(path: Path) -> tuple[Path, PurePosixPath] | None:
@@ -73,14 +95,7 @@ def read_member(archive: Path, member: PurePosixPath) -> bytes:
     info = opened.members.get(member)
     if info is None:
         raise PhotoError(f"there is no file {member} in {archive}; check the name")
-    if info.flag_bits & 1:
-        raise PhotoError(f"{where} is encrypted; unpack the archive with its password first")
-    if info.file_size > _MAX_BYTES:
-        raise PhotoError(f"{where} would unpack to more than 1 GiB; unpack the archive and name the photo")
-    try:
-        return opened.file.read(info)
-    except Exception as error:  # a damaged member fails in as many ways as there are compression methods
-        raise PhotoError(f"{where} is damaged ({reason_of(error)}); copy or download the archive again") from error
+    return unpack(opened.file, info, where)
 
 
-__all__ = ["Archive", "open_archive", "read_member", "split_zip"]
+__all__ = ["Archive", "open_archive", "read_member", "require_apart", "split_zip", "unpack"]

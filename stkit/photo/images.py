@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,12 +104,21 @@ def decode_photo(data: bytes, path: Path) -> Photo:
                 with _quiet_libtiff(image):
                     image.load()
                 upright = upright_rgb(image)
-                frames = getattr(image, "n_frames", 1)
+                several = _has_more(image)
             except Exception as error:
                 raise _damaged(path, error) from error
-    if frames > 1:
-        _log.info("%s holds %d pictures; the first one is used", path, frames)
+    if several:
+        _log.info("%s holds several pictures; the first one is used", path)
     return Photo(upright, path, hashlib.sha256(data).hexdigest(), data)
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether there is a second picture; not how many, for which a hundred thousand would be read."""
+    try:
+        image.seek(1)
+    except Exception:  # no more, or a damaged one
+        return False
+    return True
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -301,32 +310,56 @@ def _too_large(path: Path) -> PhotoError:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit sRGB without metadata, which would otherwise follow the picture into saved files."""
-    profile = image.info.get("icc_profile")
+    original, profile = image, image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_8bit(np.asarray(image))
+        image = _to_8bit(image)
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.new("RGB", image.size, (255, 255, 255))
-        image.paste(layer, mask=layer.getchannel("A"))
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", layer.size, (255, 255, 255))
+        for box in _bands(layer):
+            part = layer.crop(box)
+            image.paste(part, box, mask=part.getchannel("A"))
+        del layer
     if profile and image.mode in ("L", "RGB", "CMYK"):
         image = _to_srgb(image, profile)
-    image = image.convert("RGB")
+    if image is original or image.mode != "RGB":
+        image = image.convert("RGB")
     image.info = {}
     return image
 
 
-def _to_8bit(values: np.ndarray) -> Image.Image:
-    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return Image.fromarray(np.rint(np.clip(finite / full_scale(values), 0, 1) * 255).astype(np.uint8))
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of some rows each: what is made of large photos takes memory for a band alone."""
+    for top in range(0, image.height, 256):
+        yield 0, top, image.width, min(top + 256, image.height)
+
+
+def _to_8bit(image: Image.Image) -> Image.Image:
+    full = _full_scale(np.asarray(image.crop(box)) for box in _bands(image))
+    result = Image.new("L", image.size)
+    for box in _bands(image):
+        values = _finite(np.asarray(image.crop(box)))
+        result.paste(Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)), box)
+    return result
 
 
 def full_scale(values: np.ndarray) -> float:
     """The value that stands for white in the pixels of a 16-bit, 32-bit or float image."""
-    high = float(np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).max())
-    if values.dtype.kind == "f":
+    return _full_scale([values])
+
+
+def _full_scale(parts: Iterable[np.ndarray]) -> float:
+    high, kind = -math.inf, "u"
+    for values in parts:
+        high, kind = max(high, float(_finite(values).max())), values.dtype.kind
+    if kind == "f":
         # Resampling overshoots: a little above a full scale still belongs to it.
         return next((full for full in (1.0, 255.0, 65535.0) if high <= 2 * full), high)
     return max(65535.0, high)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
