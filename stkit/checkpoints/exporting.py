@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,12 +29,19 @@ class Format:
 
 def _rosinality(weights: Weights, kind: str, path: Path) -> None:
     _only_stylegan2(weights, kind, "rosinality")
-    torch.save(export_rosinality_generator(load_tensors(weights.path(kind))[1]), path)
+    _save(export_rosinality_generator(load_tensors(weights.path(kind))[1]), path)
 
 
 def _nvidia_state(weights: Weights, kind: str, path: Path) -> None:
     _only_stylegan2(weights, kind, "nvidia-state")
-    torch.save(export_nvidia_generator(load_tensors(weights.path(kind))[1]), path)
+    _save(export_nvidia_generator(load_tensors(weights.path(kind))[1]), path)
+
+
+def _save(content: Any, path: Path) -> None:
+    """As torch saves it, through memory: on a full disk torch's own errors are no OSError."""
+    data = io.BytesIO()
+    torch.save(content, data)
+    path.write_bytes(data.getbuffer())
 
 
 def _safetensors(weights: Weights, kind: str, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from stkit.checkpoints.exporting import export_weights
 from stkit.checkpoints.importing import Chosen, import_weights, remove_weights
-from stkit.errors import StkitError, UsageError, WeightsError
+from stkit.errors import OutputError, StkitError, UsageError, WeightsError
 from stkit.models.registry import load_generator
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import load_style_transformer
@@ -205,3 +206,15 @@ def test_removing(tmp_path: Path) -> None:
     assert list(user_folder().iterdir()) == []
     with pytest.raises(UsageError):
         remove_weights("mine")
+
+
+@pytest.mark.parametrize("format_name", ["rosinality", "nvidia-state", "safetensors"])
+def test_an_export_to_a_full_disk_is_one_line(format_name: str, tiny_weights: Weights, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot write"):
+            export_weights(tiny_weights, format_name, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
