@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stkit.plugin import EditingMethod, Trainer, hookimpl
+from stkit.plugin import EditingMethod, Scorer, Trainer, hookimpl
 
 
 @hookimpl
@@ -23,4 +23,12 @@ def register_trainers() -> Sequence[Trainer]:
     return [ClassifierTrainer()]
 
 
-__all__ = ["register_editing_methods", "register_trainers"]
+@hookimpl
+def register_scorers() -> Sequence[Scorer]:
+    """Its classifier as a judge of another generator's samples."""
+    from stkit_label.scorer import ClassifierScorer
+
+    return [ClassifierScorer()]
+
+
+__all__ = ["register_editing_methods", "register_scorers", "register_trainers"]

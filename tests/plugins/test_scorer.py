@@ -1,4 +1,4 @@
-"""The landmark scorer: which way its numbers go on a real face."""
+"""The scorers: which way their numbers go on real faces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from stkit_faces.scorer import LandmarkScorer, _ratios
+from stkit_label.scorer import ClassifierOptions, ClassifierScorer
 
 from stkit.options import Options
 from stkit.photo.images import to_tensor
@@ -22,6 +23,17 @@ def test_a_mirrored_face_looks_the_other_way(portrait: Path) -> None:
     assert abs(scores["yaw"][0] + scores["yaw"][1]) < 0.05
     assert scores["mouth-width"][0] > 0.5
     assert all(np.isnan(values[2]) for values in scores.values())
+
+
+def test_the_classifier_of_other_weights_finds_faces_and_knows_them(portrait: Path) -> None:
+    with Image.open(portrait) as image:
+        face = image.convert("RGB").crop((100, 0, 450, 350)).resize((256, 256))
+    images = torch.cat([to_tensor(picture) for picture in (face, ImageOps.mirror(face), Image.new("RGB", face.size))])
+    scores = ClassifierScorer().score(images, ClassifierOptions())
+    assert scores.keys() == {"age", "sex", "smile", "yaw"}
+    assert np.isnan(scores["age"]).tolist() == [False, False, True]
+    assert (scores["age"][:2] > 0).all()  # Grace Hopper, 78
+    assert np.sign(scores["yaw"][0]) == -np.sign(scores["yaw"][1])
 
 
 def test_signs_on_planted_landmarks() -> None:
