@@ -103,9 +103,9 @@ if TYPE_CHECKING:
     from stkit.models.stylegan2 import StyleGAN2
     from stkit.models.trained import load_trained
     from stkit.options import LatentSpace, LayerRange, Options, build_options
-    from stkit.photo.alignment import ffhq_transform, points_transform, quad_transform
+    from stkit.photo.alignment import ffhq_transform, frame_photo, points_transform, quad_transform
     from stkit.photo.boxes import BoxDomain
-    from stkit.photo.images import resize_batch, to_image
+    from stkit.photo.images import resize_batch, to_image, to_tensor
     from stkit.plugins import load_plugins
     from stkit.training.config import (
         CodesRecipe,
@@ -177,9 +177,9 @@ _HOMES = {
         "Header Weights cache_folder find_weights load_header load_tensors note_number require_names "
         "require_tensors save_tensors tensors_fingerprint"
     ),
-    "photo.alignment": "ffhq_transform points_transform quad_transform",
+    "photo.alignment": "ffhq_transform frame_photo points_transform quad_transform",
     "photo.boxes": "BoxDomain",
-    "photo.images": "resize_batch to_image",
+    "photo.images": "resize_batch to_image to_tensor",
     "latents.directions": (
         "DIRECTION_KIND=KIND Direction calibrate check_direction_name=check_name coordinates file_of "
         "find_direction find_direction_files=find_files load_direction middle_range own_folder require_shape "

@@ -37,8 +37,7 @@ class ClassifierScorer(Scorer[ClassifierOptions]):
         import numpy as np
         import torch
 
-        from stkit.photo.alignment import frame_photo
-        from stkit.photo.images import to_image, to_tensor
+        from stkit.plugin import frame_photo, to_image, to_tensor
         from stkit_label.network import load_classifier
 
         editor = _editor(options.weights)

@@ -32,11 +32,12 @@ class FrozenStyleTransformer:
     def __call__(self, x: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] to w_plus [B, num_ws, d_model], float32."""
         x = x.to(self.queries.dtype, memory_format=torch.channels_last)
+        _, c1, c2, c3 = self.model.backbone(x)
         codes = self.queries.expand(x.shape[0], -1, -1)
         # Uncompiled and without gradients, plain interpolation is the faster one.
-        for stage, feature in zip(self.model.stages, self.model.features(x, ref=True), strict=True):
+        for stage, feature in zip(self.model.stages, self.model.pyramid(c1, c2, c3, ref=True), strict=True):
             codes = _decode(stage, codes, feature.flatten(2).transpose(1, 2))
-        return (codes.float() + self.model.latent_avg)[:, : self.model.config.num_ws]
+        return self.model.w_plus(codes, c2, c3)
 
 
 def _decode(stage: nn.Module, codes: Tensor, features: Tensor) -> Tensor:
@@ -71,9 +72,10 @@ def freeze_style_transformer(model: StyleTransformer, dtype: torch.dtype = torch
         queries = model.queries().to(dtype)
         model = copy.deepcopy(model).eval().requires_grad_(False)
         _freeze_backbone(model.backbone, dtype)
-        latent_avg = model.latent_avg
+        latent_avg, linear = model.latent_avg, model.linear
+        model.linear = None
         model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
-        model.latent_avg = latent_avg
+        model.latent_avg, model.linear = latent_avg, linear
         return FrozenStyleTransformer(model, queries)
 
 

@@ -26,7 +26,8 @@ class StyleTransformerConfig:
     """Shape of a Style Transformer; the defaults are the paper's. `num_ws` codes of the `num_queries` are used.
 
     `depths` and `widths` are those of the backbone "ir-se". "lite0" is EfficientNet-lite0, whose batch norms keep
-    the statistics that they start with.
+    the statistics that they start with. With `linear_rank` a linear map of that rank, of the pooled features, is added
+    to the codes; the paper has none.
     """
 
     input_resolution: int = 256
@@ -40,6 +41,7 @@ class StyleTransformerConfig:
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     backbone: Literal["ir-se", "lite0"] = "ir-se"
+    linear_rank: int = 0
 
     @property
     def architecture(self) -> str:
@@ -93,6 +95,33 @@ class Lite0Backbone(Lite0Trunk):
         return self.maps(images)
 
 
+class LinearCodes(nn.Module):
+    """A low-rank linear map of the medium and the coarse map, pooled to 4 x 4, to codes.
+
+    Least squares on samples with known codes gives it at once (`stkit.training.linear_codes`), where the queries need
+    tens of thousands of images to find out where to look.
+    """
+
+    GRID = 4
+
+    def __init__(self, channels: int, rank: int, num_ws: int, w_dim: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(channels * self.GRID**2, rank)
+        self.up = nn.Linear(rank, num_ws * w_dim)
+        self.num_ws = num_ws
+
+    @classmethod
+    def pooled(cls, medium: Tensor, coarse: Tensor) -> Tensor:
+        """What it sees, float32 [B, channels * 16], of maps [B, ., ., .]."""
+        maps = (coarse, medium)
+        return torch.cat([F.adaptive_avg_pool2d(each.float(), cls.GRID).flatten(1) for each in maps], 1)
+
+    def forward(self, medium: Tensor, coarse: Tensor) -> Tensor:
+        """Maps [B, ., ., .] to float32 [B, num_ws, w_dim]; in float32 under autocast too."""
+        with torch.autocast(coarse.device.type, enabled=False):
+            return self.up(self.down(self.pooled(medium, coarse))).unflatten(1, (self.num_ws, -1))
+
+
 class StyleTransformer(nn.Module):
     """Image to w_plus: queries born in W attend to coarse, medium and fine feature maps in turn.
 
@@ -117,12 +146,13 @@ class StyleTransformer(nn.Module):
             nn.TransformerDecoderLayer(d_model, config.heads, config.feedforward, config.dropout, batch_first=True)
             for _ in range(3)
         )
+        rank = config.linear_rank
+        self.linear = LinearCodes(medium + coarse, rank, config.num_ws, d_model) if rank else None
         self.register_buffer("latent_avg", torch.zeros(d_model))
 
-    def features(self, x: Tensor, ref: bool = False) -> list[Tensor]:
-        """Images [B, 3, H, W] in [-1, 1] to the coarse, medium and fine maps, [B, d_model, ., .] each."""
+    def pyramid(self, c1: Tensor, c2: Tensor, c3: Tensor, ref: bool = False) -> list[Tensor]:
+        """The backbone's last three maps to the coarse, medium and fine maps, [B, d_model, ., .] each."""
         add = upsample_add_ref if ref else upsample_add
-        _, c1, c2, c3 = self.backbone(x)
         coarse = self.lateral_coarse(c3)
         medium = add(coarse, self.lateral_medium(c2))
         fine = add(medium, self.lateral_fine(c1))
@@ -137,10 +167,16 @@ class StyleTransformer(nn.Module):
 
         `ref` resizes as the paper's release does: in evaluation mode the oracle of `stkit.models.inference`.
         """
+        _, c1, c2, c3 = self.backbone(x)
         codes = self.queries().expand(x.shape[0], -1, -1)
-        for stage, feature in zip(self.stages, self.features(x, ref), strict=True):
+        for stage, feature in zip(self.stages, self.pyramid(c1, c2, c3, ref), strict=True):
             codes = stage(codes, feature.flatten(2).transpose(1, 2))
-        return (codes.float() + self.latent_avg)[:, : self.config.num_ws]
+        return self.w_plus(codes, c2, c3)
+
+    def w_plus(self, codes: Tensor, c2: Tensor, c3: Tensor) -> Tensor:
+        """The last stage's codes [B, num_queries, d_model] as w_plus [B, num_ws, d_model], float32."""
+        w_plus = (codes.float() + self.latent_avg)[:, : self.config.num_ws]
+        return w_plus if self.linear is None else w_plus + self.linear(c2, c3)
 
 
 def load_style_transformer(weights: Weights, device: torch.device | str = "cpu") -> StyleTransformer:
@@ -172,6 +208,7 @@ def _resize_matrix(size: int, new_size: int) -> Tensor:
 
 
 __all__ = [
+    "LinearCodes",
     "Lite0Backbone",
     "StyleTransformer",
     "StyleTransformerConfig",
