@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,12 +27,15 @@ from stkit.editor.steps import EditStep
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
 from stkit.files import atomic_path
 from stkit.jobs.animation import add_video_stream, import_av
+from stkit.jobs.colours import Colours, colours_of, tag_stream, to_sdr
 from stkit.latents.latents import Latents, Provenance
 from stkit.photo.alignment import frame_photo
 from stkit.photo.images import to_tensor
 from stkit.photo.paste import Blend, paste_back
 
 _EDITED_TOGETHER = 64  # frames
+
+logger = logging.getLogger("stkit")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how many frames of how many are done (0 when nobody knows)."""
@@ -75,6 +79,12 @@ def edit_video(
             f"{inverter.name} tunes a generator for each batch, which no video keeps; choose another inverter"
         )
     edit = replace(edit, inverter=inverter.name)
+    with _opened(source) as container:
+        colours = colours_of(container.streams.video[0])
+    if colours.hdr:
+        logger.warning("%s is HDR; the edit is written as SDR, in 8 bits of BT.709", source.name)
+    elif colours.bits > 8:
+        logger.info("%s has %d bits a channel; the edit is written with 8", source.name, colours.bits)
     tracked = _track(_locate(editor, source, tell))
     segments = _segments(tracked)
     if not segments:
@@ -106,7 +116,8 @@ def _locate(editor: Editor, source: Path, tell: Progress) -> Iterator[list[Subje
     done = 0
     with ThreadPoolExecutor(workers) as pool, _opened(source) as container:
         stream = container.streams.video[0]
-        frames = (_upright(frame) for frame in _frames(container, source))
+        colours = colours_of(stream)
+        frames = (_upright(frame, colours) for frame in _frames(container, source))
         while True:
             for image in itertools.islice(frames, 2 * workers - len(waiting)):
                 waiting.append(pool.submit(editor.domain.locate_quickly, image))
@@ -194,10 +205,13 @@ def _invert(
     """Codes by frame."""
     codes: dict[int, torch.Tensor] = {}
     with _opened(source) as container:
+        colours = colours_of(container.streams.video[0])
         frames = ((index, frame) for index, frame in enumerate(_frames(container, source)) if index in transforms)
         while batch := list(itertools.islice(frames, batch_size)):
             size, output_crop = editor.weights.resolution, editor.domain.output_crop
-            crops = [frame_photo(_upright(frame), transforms[index], size, output_crop) for index, frame in batch]
+            crops = [
+                frame_photo(_upright(frame, colours), transforms[index], size, output_crop) for index, frame in batch
+            ]
             latents = editor.invert_crops(torch.cat([to_tensor(crop) for crop in crops]), edit.inverter, edit.options)
             codes.update(zip((index for index, _ in batch), latents.codes.cpu(), strict=True))
             tell("inverting", len(codes), len(transforms))
@@ -233,10 +247,13 @@ def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Ima
 def _transcode(container: Any, output: Any, first: Any, draw: Callable[[int, Image.Image], Image.Image]) -> None:
     """Copy the sound's packets and encode the frames, each at its own time."""
     video = container.streams.video[0]
-    stream = add_video_stream(output, video.average_rate, _upright(first).size)
+    colours = colours_of(video)
+    written = colours.written()
+    stream = add_video_stream(output, video.average_rate, _upright(first, colours).size)
     stream.codec_context.time_base = video.time_base
-    stream.codec_context.colorspace = first.colorspace
-    stream.codec_context.color_range = first.color_range
+    if not colours.hdr:
+        written = replace(written, matrix=int(first.colorspace), range=int(first.color_range))
+    tag_stream(stream, written)
     sounds = {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
     index = 0
     for packet in container.demux(video, *container.streams.audio):
@@ -246,7 +263,8 @@ def _transcode(container: Any, output: Any, first: Any, draw: Callable[[int, Ima
                 output.mux(packet)
             continue
         for frame in packet.decode():
-            output.mux(stream.encode(_like(draw(index, _upright(frame)), frame, stream.pix_fmt)))
+            image = draw(index, _upright(frame, colours))
+            output.mux(stream.encode(_like(image, frame, stream.pix_fmt, written)))
             index += 1
     output.mux(stream.encode(None))
 
@@ -274,20 +292,23 @@ def _frames(container: Any, source: Path) -> Iterator[Any]:
         raise PhotoError(f"{source} is damaged after frame {count} ({error}); copy or convert it again") from error
 
 
-def _upright(frame: Any) -> Image.Image:
-    """A frame as an RGB picture, turned as players turn it."""
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+def _upright(frame: Any, colours: Colours) -> Image.Image:
+    """A frame as an RGB picture, turned as players turn it; HDR brought down to what a picture can show."""
+    if colours.hdr:
+        image = Image.fromarray(to_sdr(frame.to_ndarray(format="rgb48le"), colours.transfer))
+    else:
+        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     quarter = round(frame.rotation / 90) % 4  # counterclockwise
     turns = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
     turn = turns[quarter]
     return image if turn is None else image.transpose(turn)
 
 
-def _like(image: Image.Image, frame: Any, pix_fmt: str) -> Any:
-    """`image` as a frame with the colours and the time of `frame`."""
+def _like(image: Image.Image, frame: Any, pix_fmt: str, written: Colours) -> Any:
+    """`image` as a frame with the time of `frame`, in the colours that are written."""
     av = import_av()
     new = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
-    new = new.reformat(format=pix_fmt, dst_colorspace=frame.colorspace, dst_color_range=frame.color_range)
+    new = new.reformat(format=pix_fmt, dst_colorspace=written.matrix, dst_color_range=written.range)
     new.pts, new.time_base = frame.pts, frame.time_base
     return new
 
