@@ -74,12 +74,19 @@ def complete(config: StyleGAN2Config, tensors: dict[str, Tensor]) -> dict[str, T
         z = torch.randn(10_000, config.z_dim, generator=random)
         with torch.no_grad():
             tensors["w_avg"] = mapping(z).mean(0)
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise WeightsError(
+                f"its {name} has the shape {tuple(tensors[name].shape)}, and the generator needs {shape}"
+            )
     return {name: tensors[name] for name in shapes}
 
 
 def mean_latent(value: StoredTensor | Tensor) -> Tensor:
     """A checkpoint's average latent, [w_dim] or the same row for each style, as [w_dim]."""
     average = as_tensor(value)
+    if not average.ndim or not average.numel() or not average.is_floating_point():
+        raise WeightsError(f"its average latent has the shape {tuple(average.shape)}, not that of codes like (512,)")
     return average.reshape(-1, average.shape[-1])[0].clone()
 
 

@@ -6,7 +6,7 @@ pSp's and e4e's files have the same keys and shapes, as have ReStyle's two kinds
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -96,10 +96,13 @@ def convert_psp_encoder(framework: Framework, config: PSPEncoderConfig) -> dict[
     out = take(layout, shapes, framework.networks["encoder"], f"{config.architecture} encoder")
     if framework.opts.get("start_from_latent_avg", True) is False:
         out["latent_avg"] = as_tensor(out["styles.0.linear.bias"]).new_zeros(average)
-    elif framework.latent_avg is not None and tuple(framework.latent_avg.shape) == average:
-        out["latent_avg"] = as_tensor(framework.latent_avg).float()
+    elif tuple(getattr(framework.latent_avg, "shape", ())) == average:
+        out["latent_avg"] = as_tensor(cast("Tensor", framework.latent_avg)).float()
     else:
-        out["latent_avg"] = framework.average().expand(average).contiguous()
+        mean = framework.average()
+        if tuple(mean.shape) != average[-1:]:
+            raise WeightsError(f"its average latent has the shape {tuple(mean.shape)}, and its codes {average[-1:]}")
+        out["latent_avg"] = mean.expand(average).contiguous()
     return out
 
 

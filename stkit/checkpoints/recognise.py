@@ -59,6 +59,9 @@ def _convert(part: Part, path: Path) -> dict[str, Tensor]:
         return part.convert()
     except WeightsError as error:
         raise _named(error, path) from None
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"cannot use {path}: its entries are those of no real model ({reason})") from error
 
 
 def _named(error: WeightsError, path: Path) -> WeightsError:

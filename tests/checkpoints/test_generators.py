@@ -230,3 +230,12 @@ def test_a_description_says_what_it_is(tmp_path: Path) -> None:
 def test_a_framework_without_encoder_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="its keys: state_dict, opts"):
         open_checkpoint(write_framework(tmp_path / "a.pt", {}, None, {}))
+
+
+@pytest.mark.parametrize("average", ["x", [1.0], torch.tensor(1.0), torch.empty(0), torch.ones(7), torch.ones(3).int()])
+def test_an_average_latent_that_is_none(average: object, tmp_path: Path) -> None:
+    path = write_rosinality(tmp_path / "a.pt", make_generator())
+    torch.save({**torch.load(path, weights_only=False), "latent_avg": average}, path)
+    _, found = open_checkpoint(path)
+    with pytest.raises(WeightsError, match=r"a\.pt.*(average latent|w_avg|where a tensor belongs)"):
+        found.parts[0].convert()
