@@ -75,4 +75,4 @@ def test_damaged_members_of_archives(folder: Path, tmp_path: Path, caplog: pytes
     archive.write_bytes(bytes(data))
     assert prepare_photos(archive, plain(), 32, tmp_path / "aligned").count == 2
     load_image_set(archive, 32)
-    assert "skipped text.jpg: cannot be read" in caplog.text
+    assert "skipped text.jpg: is damaged" in caplog.text

@@ -136,7 +136,9 @@ def _split_names(path: Path, split: str | None, required: bool) -> set[str] | No
 
 def without_name(error: Exception, name: str) -> str:
     """Why the file `name` cannot be read, for where the name is said already."""
-    return reason_of(error).removeprefix(f"{name} ")
+    reason = reason_of(error)
+    before, found, after = reason.partition(f"{name} ")
+    return after if found and (not before or before.endswith("/")) else reason  # the archive's path may stand before it
 
 
 def decode_image(
