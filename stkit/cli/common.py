@@ -144,8 +144,12 @@ InverterFlag = Annotated[
     typer.Option("--inverter", help="How to invert; with the weights' own encoder by default. See `stkit inverters`."),
 ]
 QualityFlag = Annotated[
-    str,
-    typer.Option("--quality", help="fast: the inverter alone; balanced: codes refined; best: the generator as well."),
+    str | None,
+    typer.Option(
+        "--quality",
+        help="fast: the inverter alone; balanced: codes refined; best: the generator as well. By default fast, or what "
+        "edits with these weights need.",
+    ),
 ]
 RefineFlag = Annotated[
     list[str] | None,

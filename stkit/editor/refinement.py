@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.errors import UsageError
 from stkit.options import build_options
+from stkit.weights import load_header
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
     from stkit.plugins import Registry
+    from stkit.weights import Weights
 
 _log = logging.getLogger("stkit")
+
+EDIT_QUALITY = "edit_quality"
 
 QUALITIES = ("fast", "balanced", "best")
 """What `--quality` can be: the first refines nothing, the others what inverters say (`Inverter.qualities`)."""
@@ -60,6 +64,19 @@ def quality_refinements(registry: Registry, quality: str, refine: Sequence[str] 
     able = [inverter for inverter in registry.inverters.values() if quality in inverter.qualities]
     able.sort(key=lambda inverter: (inverter.tunes, inverter.name))
     return tuple(f"{inverter.name}:{inverter.qualities[quality]}" for inverter in able)
+
+
+def edit_quality(weights: Weights) -> str:
+    """With which quality photos are inverted that are to be edited, where nothing says otherwise.
+
+    `edit_quality` in the notes of the weights' inverter, where what it gives alone is too far from the photo for an
+    edit to be put back into it; by default "fast".
+    """
+    path = weights.path("inverter")
+    if not path.exists():
+        return QUALITIES[0]
+    noted = load_header(path).notes.get(EDIT_QUALITY, QUALITIES[0])
+    return noted if noted in QUALITIES else QUALITIES[0]
 
 
 def refine_latents(
@@ -121,4 +138,12 @@ def _errors(editor: Editor, latents: Latents, crops: torch.Tensor) -> dict[str, 
     return {name: float(values.mean()) for name, values in editor.errors(editor.generate(latents), crops).items()}
 
 
-__all__ = ["QUALITIES", "Gain", "parse_refinements", "quality_refinements", "refine_latents"]
+__all__ = [
+    "EDIT_QUALITY",
+    "QUALITIES",
+    "Gain",
+    "edit_quality",
+    "parse_refinements",
+    "quality_refinements",
+    "refine_latents",
+]

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 class Request:
     """What inverting and editing share.
 
-    `sources` are photos, folders, patterns like "*.jpg", ZIP archives, or latent files. `weights` (name or folder) are
-    by default those of `domain`, and `domain` is by default what the weights are for, else faces. `options` are the
-    inverter's, or the editing method's in an `EditRequest`. `refine` names refinements ("optimize:100") in the place
-    of those of `quality`. `face` is "largest", "all", a number, or for one photo a place "x,y"; `landmarks` (a JSON
-    file) and `box` ("x,y,w,h") say in one photo where the subject is. What is there already with other content is kept
-    unless `overwrite`. Of many photos `batch_size` go through together, and `sheet` puts them on contact sheets.
+    `sources` are photos, folders, patterns like "*.jpg", ZIP archives, or latent files. `weights` (name or folder)
+    are by default those of `domain`, and `domain` is by default what the weights are for, else faces. `options` are
+    the inverter's, or the editing method's in an `EditRequest`. `refine` names refinements ("optimize:100") in the
+    place of those of `quality`, which is by default "fast", or for edits what the weights' inverter needs
+    (`stkit.editor.refinement.edit_quality`). `face` is "largest", "all", a number, or for one photo a place "x,y";
+    `landmarks` (a JSON file) and `box` ("x,y,w,h") say in one photo where the subject is. What is there already with
+    other content is kept unless `overwrite`. Of many photos `batch_size` go through together, and `sheet` puts them
+    on contact sheets.
     """
 
     sources: str | Path | Sequence[str | Path]
@@ -36,7 +38,7 @@ class Request:
     weights: str | None = None
     inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    quality: str = "fast"
+    quality: str | None = None
     refine: Sequence[str] = ()
     face: str = "largest"
     landmarks: Path | None = None

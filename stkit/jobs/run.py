@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
-from stkit.editor.refinement import parse_refinements, quality_refinements
+from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, quality_refinements
 from stkit.editor.steps import EditStep
 from stkit.errors import UsageError
 from stkit.jobs.clip import ClipJob
@@ -26,6 +27,8 @@ from stkit.options import LayerRange, build_options
 from stkit.photo.paste import parse_blend
 from stkit.plugins import load_plugins
 from stkit.weights import weights_names
+
+logger = logging.getLogger("stkit")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are (0 when nobody knows)."""
@@ -80,6 +83,8 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     listing = list_sources(sources, out, partial(open_latents, domain=request.domain, weights=request.weights))
     _require_fitting(request, refine, listing)
     editor = open_editor(request.domain, request.weights or _weights_of(listing), request.device)
+    if request.quality is None and not refine and request.inverter is None and not is_clip(sources):
+        refine = _needed(editor, listing)
     references = _references(editor, request, tell)
     steps = edit_steps(editor, request, references)
     editor.try_steps(steps, references, request.seed)
@@ -103,9 +108,18 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
 
 
 def _refinements(request: Request) -> tuple[str, ...]:
-    refine = quality_refinements(load_plugins(), request.quality, request.refine)
+    refine = quality_refinements(load_plugins(), request.quality or QUALITIES[0], request.refine)
     parse_refinements(load_plugins(), refine)
     return refine
+
+
+def _needed(editor: Editor, listing: Listing) -> tuple[str, ...]:
+    """The refinements of photos that are to be edited, where the request names none."""
+    quality = edit_quality(editor.weights)
+    if quality == QUALITIES[0] or all(item.latents is not None for item in listing.items):
+        return ()
+    logger.info("to be edited, photos are inverted with --quality %s; --quality fast is a quick look", quality)
+    return quality_refinements(editor.registry, quality, ())
 
 
 def _weights_of(listing: Listing) -> str | None:

@@ -7,15 +7,17 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 import stkit
+from stkit.editor.refinement import EDIT_QUALITY
 from stkit.errors import LatentsError, OutputError, PhotoError, UsageError
 from stkit.jobs.report import Row, add_to_report, mean_metric, write_report
-from stkit.weights import Weights
+from stkit.weights import Weights, load_tensors, save_tensors
 from tests.cli.harness import Cli, error_line
 from tests.jobs.test_video import make_clip
 
@@ -221,3 +223,26 @@ def test_a_reference_may_be_a_latent_file(portrait: Path, equipped_weights: Weig
         stkit.run(dataclasses.replace(request, method="reference", attribute="age"))
         codes.append(stkit.load_latents(next(Path(out, "grace").glob("*reference*.safetensors"))).codes)
     assert torch.equal(*codes)
+
+
+def test_weights_say_how_photos_are_inverted_for_edits(photos: Path, tiny_weights: Weights, cli: Cli) -> None:
+    header, tensors = load_tensors(tiny_weights.path("inverter"))
+    save_tensors(tiny_weights.path("inverter"), tensors, dataclasses.replace(header, notes={EDIT_QUALITY: "balanced"}))
+    edit = ("edit", "photos/a.png", "--edit", *EDIT, "--weights", tiny_weights.folder)
+    by_default = cli(*edit, "--out", "default")
+    assert "photos are inverted with --quality balanced" in by_default.err
+    assert cli(*edit, "--quality", "balanced", "--out", "named").code == 0
+    mine, named = contents("default"), contents("named")
+    assert mine.keys() == named.keys()
+    assert all(mine[name] == named[name] for name in mine if name.endswith(".png"))
+    assert "inverted with" not in cli(*edit, "--quality", "fast", "--out", "fast").err
+    inverted = cli("invert", "photos/a.png", "--weights", tiny_weights.folder, "--out", "inverted")
+    assert inverted.code == 0 and not read_json("inverted/a/a.json").get("refinements")
+    assert read_json("default/a/a.json")["refinements"]
+    again = cli("edit", "inverted/a/a.latents.safetensors", "--edit", *EDIT, "--weights", tiny_weights.folder)
+    assert again.code == 0 and "inverted with" not in again.err
+
+
+def read_json(path: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return content
