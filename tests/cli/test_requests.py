@@ -238,6 +238,7 @@ def test_weights_say_how_photos_are_inverted_for_edits(photos: Path, tiny_weight
     assert "inverted with" not in cli(*edit, "--quality", "fast", "--out", "fast").err
     inverted = cli("invert", "photos/a.png", "--weights", tiny_weights.folder, "--out", "inverted")
     assert inverted.code == 0 and not read_json("inverted/a/a.json").get("refinements")
+    assert "--quality balanced comes closer" in inverted.err
     assert read_json("default/a/a.json")["refinements"]
     again = cli("edit", "inverted/a/a.latents.safetensors", "--edit", *EDIT, "--weights", tiny_weights.folder)
     assert again.code == 0 and "inverted with" not in again.err
