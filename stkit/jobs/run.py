@@ -63,9 +63,9 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
     editor = open_editor(request.domain, request.weights, request.device)
     inverter = editor.registry.inverter_for(editor.weights, request.inverter)
     given = build_options(inverter.Options, dict(request.options)).model_dump(exclude_unset=True)
-    if request.quality is None and not refine and request.inverter is None:
-        if (closer := edit_quality(editor.weights)) != QUALITIES[0]:
-            logger.info("the encoder alone shows something alike; --quality %s comes closer", closer)
+    closer = edit_quality(editor.weights)
+    if request.quality is None and not refine and request.inverter is None and closer != QUALITIES[0]:
+        logger.info("the encoder alone shows something alike; --quality %s comes closer", closer)
 
     def job() -> InversionJob:
         shared = _shared(request, refine, listing, tell)

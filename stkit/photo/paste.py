@@ -31,7 +31,9 @@ Blend = Literal["residual", "replace", "poisson"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
 
 _STRIP = 256  # rows of the photo that are worked on at a time
-_FEATHER = 0.35  # of the half width of the region
+_FEATHER = 0.35, 0.12  # of the half width of the region: where the reconstruction is another picture, and the photo's
+_CORNERS = 2.5, 8.0  # exponent of the region's outline, a superellipse, for both
+_ALIKE = 20.0, 8.0  # levels: root mean square difference of photo and unedited reconstruction, for both
 _STRONG = (
     8.0,
     32.0,
@@ -77,21 +79,35 @@ def paste_back(
     transform = np.asarray(transform, float)
     size = new.shape[1]
     own = _pixels(crop_photo(image, transform, size))
-    window = feathered_window(size, output_crop)
+    window = feathered_window(size, output_crop, _likeness(own, old, feathered_window(size, output_crop)))
     more, less = _BLENDS[blend](own, old, new, window)
     return _apply(image, transform, more, less, window)
 
 
-def feathered_window(size: int, output_crop: tuple[float, float, float, float] = WHOLE) -> np.ndarray:
-    """Weights [size, size]: 1 in the middle of `output_crop`, smoothly 0 at its border and outside."""
+def feathered_window(
+    size: int, output_crop: tuple[float, float, float, float] = WHOLE, alike: float = 0.0
+) -> np.ndarray:
+    """Weights [size, size]: 1 in the middle of `output_crop`, smoothly 0 at its border and outside.
+
+    `alike`, 0 to 1, says how much the unedited reconstruction is the photo: the more, the further the middle reaches,
+    so that hair and outlines, which move with the head, are not cut.
+    """
     left, top, right, bottom = (share * size for share in output_crop)
     place = np.arange(size) + 0.5
     x = (2 * place - left - right) / (right - left)
     y = (2 * place - top - bottom) / (bottom - top)
-    radius = (np.abs(x)[None, :] ** 2.5 + np.abs(y)[:, None] ** 2.5) ** 0.4
+    feather, corners = (near + alike * (far - near) for near, far in (_FEATHER, _CORNERS))
+    radius = (np.abs(x)[None, :] ** corners + np.abs(y)[:, None] ** corners) ** (1 / corners)
     # The last two pixels are left out: interpolation reaches that far.
     edge = 1 - 4 / min(right - left, bottom - top)
-    return _smoothstep((edge - radius) / _FEATHER).astype(np.float32)
+    return _smoothstep((edge - radius) / feather).astype(np.float32)
+
+
+def _likeness(own: np.ndarray, old: np.ndarray, window: np.ndarray) -> float:
+    """0 where the reconstruction `old` is another picture than the photo's `own` crop, 1 where it is the same."""
+    difference = math.sqrt(float((np.square(own - old).mean(-1) * window).sum() / window.sum()))
+    most, least = _ALIKE
+    return float(_smoothstep(np.asarray((most - difference) / (most - least))))
 
 
 def _residual(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:

@@ -114,3 +114,19 @@ def test_wrong_calls() -> None:
         paste_back(photo(), similarity(1, 0, 0, 0), crop, crop, blend="mix")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="32 px edited and 16 px"):
         paste_back(photo(), similarity(1, 0, 0, 0), crop, torch.zeros(3, 32, 32))
+
+
+def test_the_region_reaches_further_where_the_reconstruction_is_the_photo() -> None:
+    wide, narrow = feathered_window(128, alike=1.0), feathered_window(128)
+    assert (wide >= narrow - 1e-6).all()
+    assert narrow[12, 12] == 0 and wide[12, 12] > 0.8
+    for window in (wide, narrow):
+        assert window[[0, -1]].max() == window[:, [0, -1]].max() == 0
+    before = photo().resize((64, 64))
+    after = Image.fromarray(np.asarray(before) // 2 + 100)
+    near = paste_back(before, similarity(1, 0, 0, 0), before, after)
+    other = Image.fromarray(255 - np.asarray(before))
+    far = paste_back(before, similarity(1, 0, 0, 0), other, after)
+    corner = np.asarray(before, float)[6:10, 6:10]
+    assert np.abs(np.asarray(near, float)[6:10, 6:10] - corner).max() > 5
+    assert np.abs(np.asarray(far, float)[6:10, 6:10] - corner).max() == 0
