@@ -98,8 +98,8 @@ class Lite0Backbone(Lite0Trunk):
 class LinearCodes(nn.Module):
     """A low-rank linear map of the medium and the coarse map, pooled to 4 x 4, to codes.
 
-    Least squares on samples with known codes gives it at once (`stkit.training.linear_codes`), where the queries need
-    tens of thousands of images to find out where to look.
+    Least squares on samples with known codes gives it at once, where the queries need tens of thousands of images to
+    find out where to look.
     """
 
     GRID = 4
