@@ -49,8 +49,8 @@ def test_latents_of_the_other_generator(cli: Cli, ffhq: Weights, mine: str, othe
 
 def test_directions_of_the_other_generator(cli: Cli, ffhq: Weights) -> None:
     latents = sample(cli, "ffhq")
-    shutil.copy(shipped_folder() / "faces" / "direction-smile.safetensors", ffhq.folder / "direction-smile.safetensors")
-    result = cli("edit", latents, "--method", "interfacegan", "--attribute", "smile", "--weights", "ffhq")
+    shutil.copy(shipped_folder() / "faces" / "direction-smile.safetensors", ffhq.folder / "direction-grin.safetensors")
+    result = cli("edit", latents, "--method", "interfacegan", "--attribute", "grin", "--weights", "ffhq")
     assert result.code == 1
     require_both(error_line(result), find_weights("faces"), ffhq)
 
@@ -68,7 +68,7 @@ def test_tunings_of_the_other_generator(cli: Cli, ffhq: Weights, mine: str, othe
 
 
 def test_latents_are_edited_with_the_weights_that_they_name(cli: Cli, ffhq: Weights, tiny_weights: Weights) -> None:
-    """Whatever the default is: first faces, since ffhq has no inverter here, then ffhq."""
+    """Whatever the default is: first the ffhq that ships, then one of other codes."""
     paths = [sample(cli, "ffhq"), sample(cli, "faces")]
     edit = ("--method", "sefa", "--attribute", "eig1")
     assert [cli("edit", path, *edit).code for path in paths] == [0, 0]
