@@ -63,8 +63,7 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
     editor = open_editor(request.domain, request.weights, request.device)
     inverter = editor.registry.inverter_for(editor.weights, request.inverter)
     given = build_options(inverter.Options, dict(request.options)).model_dump(exclude_unset=True)
-    closer = edit_quality(editor.weights)
-    if request.quality is None and not refine and request.inverter is None and closer != QUALITIES[0]:
+    if closer := _needed(editor, request):
         logger.info("the encoder alone shows something alike; --quality %s comes closer", closer)
 
     def job() -> InversionJob:
@@ -86,8 +85,10 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     listing = list_sources(sources, out, partial(open_latents, domain=request.domain, weights=request.weights))
     _require_fitting(request, refine, listing)
     editor = open_editor(request.domain, request.weights or _weights_of(listing), request.device)
-    if request.quality is None and not refine and request.inverter is None and not is_clip(sources):
-        refine = _needed(editor, listing)
+    photos = not is_clip(sources) and any(item.latents is None for item in listing.items)
+    if photos and (quality := _needed(editor, request)):
+        logger.info("to be edited, photos are inverted with --quality %s; --quality fast is a quick look", quality)
+        refine = quality_refinements(editor.registry, quality, ())
     references = _references(editor, request, tell)
     steps = edit_steps(editor, request, references)
     editor.try_steps(steps, references, request.seed)
@@ -116,13 +117,12 @@ def _refinements(request: Request) -> tuple[str, ...]:
     return refine
 
 
-def _needed(editor: Editor, listing: Listing) -> tuple[str, ...]:
-    """The refinements of photos that are to be edited, where the request names none."""
+def _needed(editor: Editor, request: Request) -> str | None:
+    """The quality that edits with these weights need, if not fast, where the request says nothing of its own."""
+    if request.quality is not None or request.refine or request.inverter is not None:
+        return None
     quality = edit_quality(editor.weights)
-    if quality == QUALITIES[0] or all(item.latents is not None for item in listing.items):
-        return ()
-    logger.info("to be edited, photos are inverted with --quality %s; --quality fast is a quick look", quality)
-    return quality_refinements(editor.registry, quality, ())
+    return None if quality == QUALITIES[0] else quality
 
 
 def _weights_of(listing: Listing) -> str | None:

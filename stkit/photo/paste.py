@@ -79,7 +79,9 @@ def paste_back(
     transform = np.asarray(transform, float)
     size = new.shape[1]
     own = _pixels(crop_photo(image, transform, size))
-    window = feathered_window(size, output_crop, _likeness(own, old, feathered_window(size, output_crop)))
+    window = feathered_window(size, output_crop)
+    if alike := _likeness(own, old, window):
+        window = feathered_window(size, output_crop, alike)
     more, less = _BLENDS[blend](own, old, new, window)
     return _apply(image, transform, more, less, window)
 
