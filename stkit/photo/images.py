@@ -197,7 +197,7 @@ def image_grid(
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     width, height = max(image.width for image in images), max(image.height for image in images)
-    font_size = min(max(width // 12, 11), 28)
+    font_size = _font_size(width)
     strip = font_size * 3 // 2 if captions else 0
     sheet_size = (columns * (width + gap) + gap, rows * (height + strip + gap) + gap)
     sheet = Image.new("RGB", sheet_size, (255, 255, 255))
@@ -216,6 +216,18 @@ def image_grid(
 def side_by_side(images: Sequence[Image.Image], captions: Sequence[str] | None = None, gap: int = 4) -> Image.Image:
     """`images` in one row; see `image_grid`."""
     return image_grid(images, max(len(images), 1), captions, gap)
+
+
+def split_row(row: Image.Image, count: int, gap: int = 4) -> list[Image.Image]:
+    """The `count` pictures of what `side_by_side` made with captions, without these."""
+    width = (row.width - gap) // count - gap
+    height = row.height - 2 * gap - _font_size(width) * 3 // 2
+    return [row.crop((left, gap, left + width, gap + height)) for left in range(gap, row.width - width, width + gap)]
+
+
+def _font_size(width: int) -> int:
+    """Of captions below pictures `width` pixels wide."""
+    return min(max(width // 12, 11), 28)
 
 
 def read_photo(path: Path) -> bytes:
@@ -411,6 +423,7 @@ __all__ = [
     "resize_batch",
     "save_image",
     "side_by_side",
+    "split_row",
     "to_image",
     "to_tensor",
     "upright_rgb",

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from stkit.errors import OutputError, PhotoError, UsageError
-from stkit.photo.images import image_grid, load_photo, save_image, side_by_side, to_image, to_tensor
+from stkit.photo.images import image_grid, load_photo, save_image, side_by_side, split_row, to_image, to_tensor
 
 
 def portrait() -> Path:
@@ -449,6 +449,14 @@ def test_captions_are_under_their_images_and_fit(width: int) -> None:
     assert abs((columns.min() + columns.max()) / 2 - (width - 1) / 2) <= 2
     assert not cells[1].any()
     assert np.ptp(np.nonzero(cells[2])[1]) > width * 0.7
+
+
+@pytest.mark.parametrize("size", [(40, 30), (512, 300), (7, 64)])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_row_with_captions_is_split_again(size: tuple[int, int], count: int) -> None:
+    images = [Image.effect_noise(size, 90).convert("RGB") for _ in range(count)]
+    parts = split_row(side_by_side(images, ["a caption"] * count), count)
+    assert [part.tobytes() for part in parts] == [image.tobytes() for image in images]
 
 
 def test_grid_mistakes() -> None:
