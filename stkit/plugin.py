@@ -128,7 +128,7 @@ if TYPE_CHECKING:
         step_generator,
     )
     from stkit.training.mapping import fit_mapping
-    from stkit.training.photo_codes import attribute_columns, inverted_photos
+    from stkit.training.photo_codes import attribute_columns, inverted_photos, train_on_codes
     from stkit.training.pipeline import train_domain
     from stkit.training.recipes import train_generator, train_inverter, train_mapping, train_reconstruction
     from stkit.training.runs import (
@@ -218,7 +218,7 @@ _HOMES = {
     ),
     "training.export": "save_module",
     "training.loop": "Ema LoopConfig Stateful Unchanged cosine_warmup run_loop run_settings step_generator",
-    "training.photo_codes": "attribute_columns inverted_photos",
+    "training.photo_codes": "attribute_columns inverted_photos train_on_codes",
     "training.pipeline": "train_domain",
     "training.recipes": "train_generator train_inverter train_mapping train_reconstruction",
     "training.runs": "copy_beside image_sets loop_of origin require_one_process require_room run_notes",

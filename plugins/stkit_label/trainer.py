@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stkit.plugin import SILENT, CodesRecipe, Trainer, Voice, flag, setting
+
+if TYPE_CHECKING:
+    import torch
+
+    from stkit.plugin import LabelledCodes
+    from stkit_label.training import ClassifierRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,50 +36,20 @@ class ClassifierTrainer(Trainer[ClassifierRecipe]):
     Config = ClassifierRecipe
 
     def train(self, config: ClassifierRecipe, voice: Voice = SILENT) -> object:
-        from stkit.plugin import (
-            attribute_columns,
-            copy_beside,
-            find_weights,
-            inverted_photos,
-            loop_of,
-            require_one_process,
-            require_room,
-            resolve_device,
-        )
+        from stkit.plugin import attribute_columns, find_weights, loop_of, train_on_codes
         from stkit_label.network import LatentClassifierConfig
-        from stkit_label.training import ClassifierConfig, ClassifierRun, export_classifier, held_out_figures
+        from stkit_label.training import ClassifierConfig, ClassifierRun
 
-        require_one_process("classifier")
-        weights, device = find_weights(config.weights), resolve_device(config.device)
+        weights = find_weights(config.weights)
         columns = attribute_columns(config.attributes)
-        require_room(config.out, "classifier", weights)
-        labelled = inverted_photos(config, weights, config.labels, columns, device, voice)
-        shape = LatentClassifierConfig.for_codes(labelled.attributes, weights.num_ws, weights.w_dim)
-        settings = ClassifierConfig(shape, config.learning_rate, config.weight_decay, config.noise)
-        run = ClassifierRun(settings, loop_of(config), labelled, device)
-        if run.train() != config.steps:
-            return False
-        figures = held_out_figures(run.averaged.cpu(), labelled, run.targets)
-        for name, values in figures.items():
-            voice.say(
-                f"{name}: accuracy {values['accuracy']:.3f} (the larger class {values['majority']:.3f}), correlation "
-                f"{values['correlation']:.3f} on {values['photos']} held-out photos"
-            )
-        notes = {
-            "data": config.images.name,
-            "photos": int((~labelled.val).sum()),
-            "steps": config.steps,
-            "inverter": config.inverter or weights.own_inverter(),
-            "targets": {
-                name: dataclasses.asdict(target) for name, target in zip(labelled.attributes, run.targets, strict=True)
-            },
-            "positive": {name: positive for name, positive in columns if positive},
-            "held_out": figures,
-        }
-        export_classifier(run.averaged, config.out, weights, notes)
-        copy_beside(weights, config.out, "classifier")
-        voice.say(f"done; use it with --weights {config.out}")
-        return True
+
+        def begin(labelled: LabelledCodes, device: torch.device) -> ClassifierRun:
+            shape = LatentClassifierConfig.for_codes(labelled.attributes, weights.num_ws, weights.w_dim)
+            settings = ClassifierConfig(shape, config.learning_rate, config.weight_decay, config.noise)
+            return ClassifierRun(settings, loop_of(config), labelled, device)
+
+        positive = {name: word for name, word in columns if word}
+        return train_on_codes("classifier", config, weights, columns, begin, {"positive": positive}, voice)
 
 
 __all__ = ["ClassifierRecipe", "ClassifierTrainer"]

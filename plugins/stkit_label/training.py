@@ -183,6 +183,22 @@ class ClassifierRun:
         self.averaged.calibrate(self.codes)
         return done
 
+    def held_out(self) -> dict[str, Any]:
+        """See `held_out_figures`."""
+        return held_out_figures(self.averaged.cpu(), self.labelled, self.targets)
+
+    def describe(self, figures: Mapping[str, Any]) -> str:
+        """The figures of one attribute as people read them."""
+        return (
+            f"accuracy {figures['accuracy']:.3f} (the larger class {figures['majority']:.3f}), correlation "
+            f"{figures['correlation']:.3f} on {figures['photos']} held-out photos"
+        )
+
+    def export(self, folder: Path, weights: Weights, notes: Mapping[str, Any]) -> Header:
+        """Write what was learnt, with the meaning of its labels beside `notes`; see `export_classifier`."""
+        meanings = zip(self.labelled.attributes, map(dataclasses.asdict, self.targets), strict=True)
+        return export_classifier(self.averaged, folder, weights, {**notes, "targets": dict(meanings)})
+
     @property
     def averaged(self) -> LatentClassifier:
         """The model with averaged parameters."""

@@ -126,6 +126,21 @@ class ReferenceRun:
         }
         return run_loop(self.loop, state, self.step, self.sample)
 
+    def held_out(self) -> dict[str, dict[str, float]]:
+        """See `transfer_figures`."""
+        return transfer_figures(self.averaged.cpu(), self.classifier.cpu(), self.val_codes)
+
+    def describe(self, figures: Mapping[str, Any]) -> str:
+        """The figures of one attribute as people read them."""
+        return (
+            f"{100 * figures['transfer']:.0f}% of the way to the reference, others moved by {figures['drift']:.2f} "
+            f"standard deviations, on {len(self.val_codes)} held-out pairs, says the classifier"
+        )
+
+    def export(self, folder: Path, weights: Weights, notes: Mapping[str, Any]) -> Header:
+        """Write what was learnt; see `export_reference`."""
+        return export_reference(self.averaged, folder, weights, notes)
+
     @property
     def averaged(self) -> ReferenceBlock:
         """The model with averaged parameters."""

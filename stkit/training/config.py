@@ -145,6 +145,7 @@ class CodesRecipe(LoopRecipe):
     """What trainings on codes of photos share: `images` inverted with the `weights`, which get one more part."""
 
     images: Path = field(metadata=flag("A zip or a folder of images."))
+    labels: Path | None = field(default=None, metadata=flag("Which photos to take, with their splits; all by default."))
     attributes: str = field(metadata=flag("Columns of the labels, with commas between."))
     out: Path = field(metadata=flag("The run's folder: checkpoint, log, and the weights."))
     weights: str = field(default="faces", metadata=flag("Weights whose generator and inverter to use."))

@@ -1,19 +1,23 @@
-"""Codes of photos, with labels or without, for trainings of networks on codes."""
+"""Trainings of networks on codes of photos, with labels or without."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
-from stkit.contracts.training import Voice
+from stkit.contracts.training import SILENT, Voice
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import AttributeSpec, Labels, load_labels
+from stkit.devices import resolve_device
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
 from stkit.training.config import CodesRecipe
-from stkit.weights import Weights
+from stkit.training.runs import copy_beside, require_one_process, require_room
+from stkit.weights import Header, Weights
 
 Columns = list[tuple[str, str | None]]
 
@@ -49,4 +53,57 @@ def inverted_photos(
     return codes
 
 
-__all__ = ["Columns", "attribute_columns", "inverted_photos"]
+class CodesRun(Protocol):
+    """A training of one more part of weights, on codes of photos."""
+
+    def train(self) -> int:
+        """Train to the last step; returns the number of steps done."""
+
+    def held_out(self) -> Mapping[str, Mapping[str, Any]]:
+        """For each attribute, figures on the photos that are held out."""
+
+    def describe(self, figures: Mapping[str, Any]) -> str:
+        """The figures of one attribute as people read them."""
+
+    def export(self, folder: Path, weights: Weights, notes: Mapping[str, Any]) -> Header:
+        """Write the part to `folder`, as belonging to the generator of `weights`. Raises WeightsError, OutputError."""
+
+
+def train_on_codes(
+    kind: str,
+    recipe: CodesRecipe,
+    weights: Weights,
+    columns: Columns,
+    begin: Callable[[LabelledCodes, torch.device], CodesRun],
+    notes: Mapping[str, Any],
+    voice: Voice = SILENT,
+) -> bool:
+    """Invert the photos of `recipe`, train the part `kind` of `weights` on them; whether weights are in `recipe.out`.
+
+    `columns` of the labels go along with the codes to `begin`; `notes` are written into the header, beside what every
+    such training notes. Raises LabelsError, PhotoError, UsageError, UnknownNameError, WeightsError, OutputError.
+    """
+    require_one_process(kind)
+    device = resolve_device(recipe.device)
+    require_room(recipe.out, kind, weights)
+    photos = inverted_photos(recipe, weights, recipe.labels, columns, device, voice)
+    run = begin(photos, device)
+    if run.train() != recipe.steps:
+        return False
+    figures = run.held_out()
+    for name, values in figures.items():
+        voice.say(f"{name}: {run.describe(values)}")
+    shared = {
+        "data": recipe.images.name,
+        "photos": int((~photos.val).sum()),
+        "steps": recipe.steps,
+        "inverter": recipe.inverter or weights.own_inverter(),
+        "held_out": figures,
+    }
+    run.export(recipe.out, weights, {**shared, **notes})
+    copy_beside(weights, recipe.out, kind)
+    voice.say(f"done; use it with --weights {recipe.out}")
+    return True
+
+
+__all__ = ["CodesRun", "Columns", "attribute_columns", "inverted_photos", "train_on_codes"]
