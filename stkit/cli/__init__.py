@@ -9,7 +9,7 @@ from typing import Any
 import typer
 import typer.main
 
-from stkit.cli import edit, evaluate, faces, invert, latents, morph, sample, tables, train, weights
+from stkit.cli import edit, evaluate, faces, invert, latents, morph, report, sample, tables, train, weights
 from stkit.cli.common import EDIT, LOOK, MODELS, PLUGINS, TRAIN, NoteHandler, console, print_error
 from stkit.cli.flags import require_finite
 from stkit.errors import StkitError, reason_of
@@ -34,7 +34,7 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     for module in (invert, edit, morph):
         app.command(module.COMMAND, rich_help_panel=EDIT)(module.run)
-    for module in (faces, sample):
+    for module in (faces, sample, report):
         app.command(module.COMMAND, rich_help_panel=LOOK)(module.run)
     app.add_typer(latents.app, name="latents", rich_help_panel=LOOK)
     app.add_typer(weights.group(), rich_help_panel=MODELS)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stkit.files import printable, write_all
 
@@ -22,6 +22,8 @@ REPORT = "report.csv"
 COLUMNS = ("photo", "status", "reason", "folder", "subjects_found", "detector", "mse", "lpips", "sha256", "notes")
 """Of report.csv; fields of `Row`."""
 _FORMAT = "stkit-report-1"
+
+Status = Literal["ok", "kept", "failed", "not reached"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Row:
     """
 
     photo: str
-    status: Literal["ok", "kept", "failed", "not reached"]
+    status: Status
     reason: str = ""
     folder: str = ""
     subjects_found: int | None = None
@@ -139,6 +141,30 @@ def _write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     write_all(files, overwrite=True)
 
 
+def read_report(path: Path) -> list[Row] | None:
+    """The rows of a report.json; None where there is none, or something else."""
+    rows = _read(path)
+    try:
+        return None if rows is None else [_as_row(row) for row in rows]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _as_row(row: Mapping[str, Any]) -> Row:
+    if row["status"] not in get_args(Status):
+        raise ValueError(f"no status '{row['status']}'")
+    results = tuple(
+        Result(tuple(map(Path, one["files"])), {name: float(value) for name, value in one["metrics"].items()})
+        for one in row.get("results") or ()
+    )
+    values: dict[str, Any] = {
+        name: str(row[name] or "") for name in ("reason", "folder", "detector", "sha256", "notes")
+    }
+    values |= {name: None if row[name] is None else float(row[name]) for name in ("mse", "lpips")}
+    found = None if row["subjects_found"] is None else int(row["subjects_found"])
+    return Row(row["photo"], row["status"], subjects_found=found, results=results, **values)
+
+
 def _read(path: Path) -> list[dict[str, Any]] | None:
     """The rows of a report.json; None where there is none, or something else."""
     try:
@@ -150,4 +176,14 @@ def _read(path: Path) -> list[dict[str, Any]] | None:
         return None
 
 
-__all__ = ["COLUMNS", "REPORT", "Report", "Result", "Row", "add_to_report", "mean_metric", "write_report"]
+__all__ = [
+    "COLUMNS",
+    "REPORT",
+    "Report",
+    "Result",
+    "Row",
+    "add_to_report",
+    "mean_metric",
+    "read_report",
+    "write_report",
+]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOCK = ".stkit.lock"
 """The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
-_OWN = re.compile(r"report\.(csv|json)|latents\.safetensors|contact-sheet(-\d+)?\.jpg", re.IGNORECASE)
+_OWN = re.compile(r"report\.(csv|json|html)|latents\.safetensors|contact-sheet(-\d+)?\.jpg", re.IGNORECASE)
 """What a batch itself writes to its output folder."""
 _MAX_NAME = 1000  # bytes of an item's name, folders included
 
