@@ -18,22 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from PIL import Image
 from rich.console import Console
+from stkit_faces.domain import FacesDomain
 from torch import Tensor
 
 import stkit
 from benchmarks.editing_report import draw_grid, print_report
-from benchmarks.judges import JUDGED, Judge, fit_judge, require_template, validity
+from benchmarks.judges import JUDGED, Judge, fit_judge, require_framing, validity
 from stkit.cli.common import print_error, progress_bar
 from stkit.contracts.editing import EditContext, EditingMethod
-from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, load_image_set
 from stkit.datasets.labels import labels_beside
 from stkit.editor.editor import Editor
+from stkit.editor.refinement import refine_latents
 from stkit.errors import OutputError, StkitError, UsageError
+from stkit.files import atomic_path
 from stkit.latents.latents import Latents
+from stkit.models.registry import load_generator
 from stkit.options import Options, build_options
 from stkit.photo.images import save_image, to_image
 
@@ -44,7 +49,10 @@ _GRID_FACES = 2
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Faces as the generator shows them: codes, images [N, 3, R, R], and the judges' scores [N, 4] of the images."""
+    """Faces as the generator shows them: codes, images [N, 3, R, R], and the judges' scores [N, 4] of the images.
+
+    `photos` are the first of them, for the grid.
+    """
 
     photos: Tensor
     latents: Latents
@@ -57,7 +65,8 @@ class Row:
     """What one edit did to all faces, on average. Per attribute of JUDGED, in standard deviations of the judge.
 
     `shift` is the mean change, `spread` the mean absolute change. `share` is how much of the way to the reference's
-    value the attribute went, None without references; `identity` and `lpips` are against the reconstruction.
+    value the attribute went, None without references; `identity` (a cosine), `distance` (of the same descriptors) and
+    `lpips` are against the reconstruction.
     """
 
     method: str
@@ -67,6 +76,7 @@ class Row:
     spread: dict[str, float]
     share: float | None
     identity: float
+    distance: float
     lpips: float
 
     @property
@@ -107,20 +117,61 @@ def find_jobs(
     return jobs, notes
 
 
-def invert_faces(editor: Editor, image_set: ImageSet, judge: Judge, on_progress: Callable[[int, int], None]) -> Faces:
-    """Reconstruct and judge all images of `image_set`."""
-    inverter = editor.registry.inverter_for(editor.weights)
-    context = InversionContext(editor.weights, editor.device)
-    photos = image_set.batch(torch.arange(len(image_set)), editor.device)
+def invert_faces(
+    editor: Editor,
+    image_set: ImageSet,
+    judge: Judge,
+    refine: Sequence[str],
+    kept: Path | None,
+    on_progress: Callable[[int, int], None],
+) -> Faces:
+    """Reconstruct and judge all images of `image_set`; `refine` is as for `stkit.editor.refinement.refine_latents`.
+
+    The codes come from the file `kept` where they are those of the same images, and go there.
+    """
+    known = _read_codes(kept, refine) if kept else {}
     codes, images, scores = [], [], []
-    for batch in photos.split(_BATCH):
-        latents = inverter.invert(batch, build_options(inverter.Options, {}), context)
-        codes.append(latents.codes)
-        images.append(editor.generate(latents).clamp(-1, 1))
+    for numbers in torch.arange(len(image_set)).split(_BATCH):
+        rows = []
+        for number in numbers.split(1):
+            name = image_set.names[int(number)]
+            if name not in known:
+                photo = image_set.batch(number, editor.device)
+                latents, _ = refine_latents(editor, editor.invert_crops(photo), photo, refine)
+                known[name] = latents.codes[0]
+                if kept:
+                    _write_codes(kept, refine, known)
+            rows.append(known[name])
+        codes.append(torch.stack(rows))
+        latents = Latents(codes[-1], editor.weights.space)
+        images.append(picture(editor, latents))
         scores.append(judge(images[-1]))
-        on_progress(sum(map(len, images)), len(photos))
-    latents = dataclasses.replace(latents, codes=torch.cat(codes), provenance=())
-    return Faces(photos.cpu(), latents, torch.cat(images), np.concatenate(scores))
+        on_progress(sum(map(len, images)), len(image_set))
+    latents = Latents(torch.cat(codes), editor.weights.space)
+    shown = image_set.batch(torch.arange(_GRID_FACES), torch.device("cpu"))
+    return Faces(shown, latents, torch.cat(images), np.concatenate(scores))
+
+
+def _read_codes(path: Path, refine: Sequence[str]) -> dict[str, Tensor]:
+    """Codes by the names of their images. Raises StkitError for a file of other refinements."""
+    if not path.exists():
+        return {}
+    with safetensors.safe_open(path, framework="pt") as file:
+        if (file.metadata() or {}).get("refine") != " ".join(refine):
+            raise StkitError(f"{path} holds codes of other refinements; give another --codes")
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}
+
+
+def _write_codes(path: Path, refine: Sequence[str], codes: dict[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        contiguous = {name: row.contiguous() for name, row in codes.items()}
+        safetensors.torch.save_file(contiguous, temporary, metadata={"refine": " ".join(refine)})
+
+
+def picture(editor: Editor, latents: Latents) -> Tensor:
+    """The images that are judged: at the resolution that codes are optimised at, [N, 3, R, R] in [-1, 1]."""
+    size = load_generator(editor.weights, editor.device).seen_resolution
+    return editor.generate(latents, size).clamp(-1, 1)
 
 
 def edit_faces(editor: Editor, job: Job, latents: Latents, partners: Sequence[int]) -> Iterator[Tensor]:
@@ -145,7 +196,7 @@ def _generate(
     editor: Editor, job: Job, latents: Latents, rows: Sequence[int], options: Options, context: EditContext
 ) -> Tensor:
     edited = job.method.edit(latents.replace(latents.codes[list(rows)]), options, context)
-    return editor.generate(edited).clamp(-1, 1)
+    return picture(editor, edited)
 
 
 def measure(
@@ -177,20 +228,23 @@ def measure(
         dict(zip(JUDGED, change.mean(0).tolist(), strict=True)),
         dict(zip(JUDGED, np.abs(change).mean(0).tolist(), strict=True)),
         share,
-        *(_metric(editor, name, edited, faces.images) for name in ("identity", "lpips")),
+        *_metrics(editor, "identity", edited, faces.images, "identity", "identity_distance"),
+        *_metrics(editor, "lpips", edited, faces.images, "lpips"),
     )
     return row, [to_image(image) for image in edited[:_GRID_FACES]]
 
 
-def _metric(editor: Editor, name: str, images: Tensor, references: Tensor) -> float:
+def _metrics(editor: Editor, name: str, images: Tensor, references: Tensor, *keys: str) -> list[float]:
     metric = editor.registry.metric(name)
-    return metric.compute(images, references, build_options(metric.Options, {}))[name]
+    framed = {"template": editor.weights.alignment.kind} if "template" in metric.Options.model_fields else {}
+    values = metric.compute(images, references, build_options(metric.Options, framed))
+    return [values[key] for key in keys]
 
 
-def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[ImageSet, list[dict[str, str]]]:
+def read_faces(data: Path, resolution: int, split: str, limit: int) -> tuple[ImageSet, list[dict[str, str]]]:
     """`limit` random images of a split of `data` (0: all), and their rows in the CSV beside it. Raises StkitError."""
     with progress_bar(f"reading {split}") as on_progress:
-        found = load_image_set(data, editor.weights.resolution, split, on_progress=on_progress)
+        found = load_image_set(data, resolution, split, on_progress=on_progress)
     try:
         with labels_beside(data).open(newline="", encoding="utf-8") as file:
             labels = {row["file"]: row for row in csv.DictReader(file)}
@@ -204,20 +258,21 @@ def read_faces(editor: Editor, data: Path, split: str, limit: int) -> tuple[Imag
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what `args` ask for, write the grid, and give the report (see docs/editing.md)."""
     editor = stkit.load(stkit.find_weights(args.weights), args.device)
-    require_template(editor.weights.alignment, editor.weights.name)
+    framing = require_framing(editor.weights.alignment, editor.weights.name)
     jobs, notes = find_jobs(editor, args.methods, args.attributes, args.strengths)
     if not jobs:
         raise UsageError(f"nothing to measure: {'; '.join(notes)}")
-    calibration, labels = read_faces(editor, args.data, "val", max(args.limit, _CALIBRATION) if args.limit else 0)
-    judge = fit_judge(calibration.batch(torch.arange(len(calibration)), torch.device("cpu")), labels)
-    held_out, labels = read_faces(editor, args.data, "test", args.limit)
+    few = max(args.limit, _CALIBRATION) if args.limit else 0
+    calibration, labels = read_faces(args.labelled or args.data, FacesDomain.resolution, "val", few)
+    judge = fit_judge(calibration.batch(torch.arange(len(calibration)), torch.device("cpu")), labels, framing)
+    held_out, labels = read_faces(args.data, editor.weights.resolution, "test", args.limit)
     if len(held_out) < 2:
         raise UsageError("one face has no pair; give at least two with --limit")
     with progress_bar("judging the photos") as on_progress:
         photo_scores = _judge_photos(judge, held_out, on_progress)
     deviations = photo_scores.std(0)
     with progress_bar("inverting") as on_progress:
-        faces = invert_faces(editor, held_out, judge, on_progress)
+        faces = invert_faces(editor, held_out, judge, args.refine, args.codes, on_progress)
     # Each face's reference is the one before it in a random circle of all faces: nobody is their own.
     circle = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(args.seed))
     partners = torch.empty_like(circle)
@@ -240,6 +295,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "weights": editor.weights.name,
         "generator": editor.weights.fingerprint,
         "faces": len(held_out),
+        "refine": args.refine,
         "judges": {
             "on_photos": validity(photo_scores, labels),
             "on_reconstructions": validity(faces.scores, labels),
@@ -263,6 +319,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.editing", description="How far edits go.")
     parser.add_argument(
         "data", type=Path, help="zip of aligned faces with a CSV beside it (split, age, sex, smile, yaw)"
+    )
+    parser.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="ZIP",
+        help="faces by whose smile and yaw the judges are calibrated (default: DATA)",
+    )
+    parser.add_argument("--refine", nargs="+", default=[], help="after the encoder, as for stkit invert: optimize:50")
+    parser.add_argument(
+        "--codes", type=Path, metavar="FILE", help="keep the inverted codes there, and take them thence"
     )
     parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
     parser.add_argument("--methods", nargs="+", default=[], help="editing methods (default: all that are installed)")

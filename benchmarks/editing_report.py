@@ -16,6 +16,9 @@ from stkit.photo.images import image_grid, to_image
 if TYPE_CHECKING:
     from benchmarks.editing import Faces, Job
 
+COSTS = ("identity", "distance", "lpips")
+"""What an edit changes beside its attribute: cosine and distance of dlib's descriptors, and LPIPS."""
+
 
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Print the report of `benchmarks.editing.run`: the judges, then a table for each method."""
@@ -63,6 +66,11 @@ def draw_grid(
 
 
 def _judges(judges: dict[str, Any]) -> Table:
+    if not judges["on_photos"]:  # no labels to agree with
+        table = Table("judge", "deviation over the photos")
+        for name, value in judges["deviations"].items():
+            table.add_row(name, f"{value:.2f} {UNITS[name]}")
+        return table
     table = Table("judge", "agreement with the labels", "on photos", "on reconstructions", "deviation over the photos")
     agreement = {"age_mae": "age", "age_r": "age", "sex_accuracy": "sex", "smile_r": "smile", "yaw_r": "yaw"}
     words = {"mae": "mean absolute error", "r": "correlation", "accuracy": "accuracy"}
@@ -75,7 +83,7 @@ def _judges(judges: dict[str, Any]) -> Table:
 
 def _strengths(method: str, edits: Sequence[dict[str, Any]], deviations: dict[str, float]) -> Table:
     title = f"{method}: mean change of the judges, in standard deviations"
-    table = Table("attribute", "strength", *JUDGED, "in units", "dependency", "identity", "LPIPS", title=title)
+    table = Table("attribute", "strength", *JUDGED, "in units", "dependency", *COSTS, title=title)
     for attribute, group in groupby(edits, key=lambda edit: edit["attribute"]):
         rows = list(group)
         for edit in rows:
@@ -91,7 +99,7 @@ def _strengths(method: str, edits: Sequence[dict[str, Any]], deviations: dict[st
 
 def _references(method: str, edits: Sequence[dict[str, Any]]) -> Table:
     title = f"{method}: share of the way to the reference; mean absolute change of the others, in standard deviations"
-    table = Table("attribute", "share", *JUDGED, "dependency", "identity", "LPIPS", title=title)
+    table = Table("attribute", "share", *JUDGED, "dependency", *COSTS, title=title)
     for edit in edits:
         changes = ["" if name == edit["attribute"] else f"{edit['spread'][name]:.2f}" for name in JUDGED]
         table.add_row(edit["attribute"], _bold(f"{edit['share']:.2f}", True), *changes, *_costs(edit))
@@ -99,7 +107,7 @@ def _references(method: str, edits: Sequence[dict[str, Any]]) -> Table:
 
 
 def _costs(edit: dict[str, Any]) -> list[str]:
-    return [f"{edit[name]:.2f}" for name in ("dependency", "identity", "lpips")]
+    return [f"{edit[name]:.2f}" for name in ("dependency", *COSTS)]
 
 
 def _bold(text: str, bold: bool) -> str:

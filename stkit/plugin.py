@@ -97,7 +97,7 @@ if TYPE_CHECKING:
     from stkit.models.mobile_stylegan import MobileStyleGAN
     from stkit.models.precision import autocast, channels_last
     from stkit.models.psp_encoders import encode_iteratively, load_psp_encoder
-    from stkit.models.registry import encode_crops, load_generator, sample_w
+    from stkit.models.registry import encode_crops, load_generator, sample_codes, sample_w
     from stkit.models.shapes import MobileStyleGANConfig, StyleGAN2Config
     from stkit.models.style_transformer import load_style_transformer
     from stkit.models.stylegan2 import StyleGAN2
@@ -200,7 +200,7 @@ _HOMES = {
     "models.mobile_stylegan": "MobileStyleGAN",
     "models.precision": "autocast channels_last",
     "models.psp_encoders": "encode_iteratively load_psp_encoder",
-    "models.registry": "encode_crops load_generator sample_w",
+    "models.registry": "encode_crops load_generator sample_codes sample_w",
     "models.shapes": "MobileStyleGANConfig StyleGAN2Config",
     "models.style_transformer": "load_style_transformer",
     "models.stylegan2": "StyleGAN2",

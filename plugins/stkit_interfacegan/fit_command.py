@@ -53,7 +53,10 @@ FLAGS = {
     "samples": Annotated[
         int | None, typer.Option("--samples", min=100, help="Instead of photos: this many of the generator's images.")
     ],
-    "scorer": Annotated[str | None, typer.Option("--scorer", help="Labels the samples; see `stkit scorers`.")],
+    "scorer": Annotated[
+        str | None,
+        typer.Option("--scorer", help="Labels the samples; one or several: A,B. See `stkit scorers`."),
+    ],
     "orthogonal_to": Annotated[
         str, typer.Option("--orthogonal-to", help="Columns or directions to leave unchanged: age,sex=M.")
     ],
@@ -94,8 +97,8 @@ def run(request: FitRequest) -> None:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
     table = load_labels(request.labels) if request.labels else None
     asked = [AttributeSpec.parse(part) for part in request.orthogonal_to.split(",") if part.strip()]
-    if request.scorer:
-        editor.registry.scorer(request.scorer)  # an unknown one is said now; its scores it tells only when it scores
+    for scorer in request.scorer.split(",") if request.scorer else ():
+        editor.registry.scorer(scorer.strip())  # an unknown one is said now; its scores it tells only when it scores
     columns, kept = what_to_keep(editor, asked, table.names if table else [], space)
     data, origin = labelled_rows(editor, request, table, [spec, *columns])
     fit = fit_direction(weights, data, name, space, layers, request.share, kept, origin)

@@ -228,7 +228,7 @@ def _features(codes: torch.Tensor, space: LatentSpace, layers: LayerRange | None
     """float64 [N, D]: w, or w_plus flattened with what lies outside `layers` at 0."""
     chosen = slice(layers.first, layers.last + 1) if layers else slice(None)
     if space is LatentSpace.W:
-        return (codes[:, chosen].mean(1) if codes.ndim == 3 else codes).double().numpy()
+        return codes[:, chosen].mean(1).double().numpy()
     masked = torch.zeros_like(codes, dtype=torch.float64)
     masked[:, chosen] = codes[:, chosen].double()
     return masked.flatten(1).numpy()

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LatentClassifierConfig:
-    """Shape of a latent classifier; the defaults but for the attributes are the paper's (9216-2048-512, 512-32-1)."""
+    """Shape of a latent classifier; the defaults but for the attributes are the paper's (9216-2048-512, 512-32-1).
+
+    With `components` the first layer sees so many principal components of the codes instead of all their numbers.
+    """
 
     attributes: tuple[str, ...]
     num_ws: int = 18
@@ -25,14 +28,17 @@ class LatentClassifierConfig:
     widths: tuple[int, ...] = (2048, 512)
     embedding: int = 32
     dropout: float = 0.0
+    components: int | None = None
 
     def __post_init__(self) -> None:
         require_names(self.attributes)
 
     @classmethod
-    def for_codes(cls, attributes: tuple[str, ...], num_ws: int, w_dim: int) -> LatentClassifierConfig:
+    def for_codes(
+        cls, attributes: tuple[str, ...], num_ws: int, w_dim: int, components: int | None = None
+    ) -> LatentClassifierConfig:
         """The paper's shape for codes of another size: hidden widths 4 w_dim and w_dim."""
-        return cls(attributes, num_ws, w_dim, widths=(4 * w_dim, w_dim))
+        return cls(attributes, num_ws, w_dim, widths=(4 * w_dim, w_dim), components=components)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> LatentClassifierConfig:
@@ -50,7 +56,8 @@ class LatentClassifier(nn.Module):
     respect to the codes keeps its direction. `score_mean`, `score_std` [K] and `score_limits` [K, 2]
     (0.5% and 99.5% quantiles, in standard deviations from the mean) describe the logits of the training
     codes: 1.0 of an edit's strength is one `score_std`. `embedding_std` [K] is the root mean square deviation
-    of the entries of each attribute's embedding there.
+    of the entries of each attribute's embedding there. `axes` [components, num_ws * w_dim] are the principal ones of
+    the training codes (unit rows), and what lies across them changes no logit.
     """
 
     code_mean: Tensor
@@ -59,6 +66,7 @@ class LatentClassifier(nn.Module):
     score_std: Tensor
     score_limits: Tensor
     embedding_std: Tensor
+    axes: Tensor
 
     def __init__(self, config: LatentClassifierConfig) -> None:
         super().__init__()
@@ -66,6 +74,9 @@ class LatentClassifier(nn.Module):
         count = len(config.attributes)
         layers: list[nn.Module] = []
         width = config.num_ws * config.w_dim
+        if config.components is not None:
+            self.register_buffer("axes", torch.zeros(config.components, width))
+            width = config.components
         for wide in config.widths:
             layers += [nn.Linear(width, wide), nn.LeakyReLU(0.2), nn.Dropout(config.dropout)]
             width = wide
@@ -83,8 +94,10 @@ class LatentClassifier(nn.Module):
 
     def embed(self, codes: Tensor) -> Tensor:
         """The attributes' embeddings [B, K, embedding] of w_plus codes [B, num_ws, w_dim]."""
-        centred = (codes - self.code_mean) / self.code_std
-        return self.embeddings(self.trunk(centred.flatten(1))).unflatten(1, self.head_weight.shape)
+        seen = ((codes - self.code_mean) / self.code_std).flatten(1)
+        if self.config.components is not None:
+            seen = seen @ self.axes.T
+        return self.embeddings(self.trunk(seen)).unflatten(1, self.head_weight.shape)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """The logits [B, K] of embeddings [B, K, embedding]."""
@@ -100,9 +113,14 @@ class LatentClassifier(nn.Module):
 
     @torch.no_grad()
     def standardise_codes(self, codes: Tensor) -> None:
-        """Take `code_mean` and `code_std` from training codes [N, num_ws, w_dim]."""
+        """Take `code_mean`, `code_std` and `axes` from training codes [N, num_ws, w_dim]."""
         self.code_mean.copy_(codes.mean(0))
         self.code_std.copy_((codes - codes.mean(0)).square().mean().sqrt().clamp(min=1e-6))
+        if self.config.components is not None:
+            from sklearn.decomposition import PCA
+
+            pca = PCA(self.config.components, svd_solver="randomized", random_state=0)
+            self.axes.copy_(torch.from_numpy(pca.fit(codes.flatten(1).cpu().numpy()).components_))
 
     @torch.no_grad()
     def calibrate(self, codes: Tensor) -> None:

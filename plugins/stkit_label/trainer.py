@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(CodesRecipe):
-    """Train a latent classifier from labelled photos; see `stkit_label.training.ClassifierConfig`."""
+    """Train a latent classifier from labelled photos or scored samples; see `stkit_label.training.ClassifierConfig`."""
 
-    labels: Path = field(metadata=flag("CSV, TSV, CelebA's list or dataset.json."))
-    attributes: str = field(metadata=flag("Columns, like age,sex=M,smile: M counts as 1."))
+    labels: Path | None = field(default=None, metadata=flag("Of the images: CSV, TSV, CelebA's list or dataset.json."))
+    scorer: str | None = field(
+        default=None, metadata=flag("Labels the samples: one, or several with commas; see `stkit scorers`.")
+    )
+    attributes: str = field(metadata=flag("Columns, like age,sex=M,smile: M counts as 1. Of samples, the scores."))
+    components: int | None = field(
+        default=None,
+        metadata=flag("Principal components of the codes that it sees; all numbers by default.", least=1),
+    )
     steps: int = field(default=1500, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=128, metadata=flag("Codes a step.", least=2))
     learning_rate: float = field(default=3e-4, metadata=setting("Of AdamW.", least=0))
@@ -32,11 +39,14 @@ class ClassifierTrainer(Trainer[ClassifierRecipe]):
     """The latent classifier of Hu et al., CVPR 2022, section 3.4."""
 
     name = "classifier"
-    description = "Train the latent classifier that `label` and `reference` edits steer by, from labelled photos."
+    description = (
+        "Train the latent classifier of `label` and `reference` edits, from labelled photos or scored samples."
+    )
     Config = ClassifierRecipe
 
     def train(self, config: ClassifierRecipe, voice: Voice = SILENT) -> object:
         from stkit.plugin import attribute_columns, find_weights, loop_of, train_on_codes
+        from stkit_label.codes import training_codes
         from stkit_label.network import LatentClassifierConfig
         from stkit_label.training import ClassifierConfig, ClassifierRun
 
@@ -44,12 +54,18 @@ class ClassifierTrainer(Trainer[ClassifierRecipe]):
         columns = attribute_columns(config.attributes)
 
         def begin(labelled: LabelledCodes, device: torch.device) -> ClassifierRun:
-            shape = LatentClassifierConfig.for_codes(labelled.attributes, weights.num_ws, weights.w_dim)
+            sizes = weights.num_ws, weights.w_dim, config.components
+            shape = LatentClassifierConfig.for_codes(labelled.attributes, *sizes)
             settings = ClassifierConfig(shape, config.learning_rate, config.weight_decay, config.noise)
             return ClassifierRun(settings, loop_of(config), labelled, device)
 
-        positive = {name: word for name, word in columns if word}
-        return train_on_codes("classifier", config, weights, columns, begin, {"positive": positive}, voice)
+        def gather(device: torch.device) -> LabelledCodes:
+            return training_codes(config, weights, columns, config.scorer, device, voice)
+
+        notes: dict[str, object] = {"positive": {name: word for name, word in columns if word}}
+        if config.samples:
+            notes["scorer"] = config.scorer
+        return train_on_codes("classifier", config, weights, gather, begin, notes, voice)
 
 
 __all__ = ["ClassifierRecipe", "ClassifierTrainer"]

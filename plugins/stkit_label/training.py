@@ -243,12 +243,13 @@ def masked_bce(logits: Tensor, wanted: Tensor) -> Tensor:
 def export_classifier(
     classifier: LatentClassifier, folder: Path, weights: Weights, notes: Mapping[str, Any] | None = None
 ) -> Header:
-    """Write `classifier` in float16 to `folder`/classifier.safetensors, as belonging to the generator of `weights`.
+    """Write `classifier` to `folder`/classifier.safetensors, as belonging to the generator of `weights`.
 
-    Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
+    In float16; with `components` in int8, as the axes are large. Returns the header with the fingerprint. Raises
+    WeightsError when a value does not fit float16, OutputError.
     """
     header = weights.part_header("classifier", "latent-classifier", dataclasses.asdict(classifier.config), notes)
-    return save_module(folder, classifier, header)
+    return save_module(folder, classifier, header, int8=classifier.config.components is not None)
 
 
 __all__ = [

@@ -56,9 +56,8 @@ class Objective:
 
 
 def seen_resolution(generator: Generator) -> int:
-    """Side in pixels at which codes are optimised: half the generator's, where that is cheap and shows enough."""
-    full = generator.config.img_resolution
-    return full // 2 if generator.exact_half and full >= 512 else full
+    """Side in pixels at which codes are optimised."""
+    return generator.seen_resolution
 
 
 def perceptual_size(resolution: int) -> int:

@@ -30,6 +30,7 @@ class ReferenceTrainer(Trainer[ReferenceRecipe]):
     Config = ReferenceRecipe
 
     def train(self, config: ReferenceRecipe, voice: Voice = SILENT) -> object:
+        from stkit_label.codes import training_codes
         from stkit_label.network import load_classifier
 
         from stkit.plugin import attribute_columns, find_weights, load_header, loop_of, train_on_codes
@@ -50,8 +51,11 @@ class ReferenceTrainer(Trainer[ReferenceRecipe]):
             codes, val_codes = photos.codes[~photos.val], photos.codes[photos.val]
             return ReferenceRun(settings, classifier, loop_of(config), codes, val_codes, device)
 
+        def gather(device: torch.device) -> LabelledCodes:
+            return training_codes(config, weights, [], None, device, voice)
+
         notes = {"classifier": load_header(weights.path("classifier")).fingerprint}
-        return train_on_codes("reference", config, weights, [], begin, notes, voice)
+        return train_on_codes("reference", config, weights, gather, begin, notes, voice)
 
 
 __all__ = ["ReferenceRecipe", "ReferenceTrainer"]

@@ -205,8 +205,11 @@ class Editor:
         )
 
     @torch.inference_mode()
-    def generate(self, latents: Latents) -> torch.Tensor:
-        """Images [B, 3, R, R] of `latents`, on the CPU, about [-1, 1]. Raises LatentsError for another generator's."""
+    def generate(self, latents: Latents, resolution: int | None = None) -> torch.Tensor:
+        """Images [B, 3, R, R] of `latents`, on the CPU, about [-1, 1]; `resolution` is as for `Renderer.render`.
+
+        Raises LatentsError for another generator's codes.
+        """
         latents.require_generator(self.weights.space, self.weights.name)
         latents = latents.broadcast(self.weights.num_ws).to(self.device)
         renderer = self._renderer(latents.tuning)
@@ -214,7 +217,7 @@ class Editor:
         if latents.style_offsets is not None:
             styles = add_style_offsets(styles, latents.style_offsets)
         parts = zip(*(style.split(_TOGETHER) for style in styles), strict=True)
-        return torch.cat([renderer.render(list(part)).cpu() for part in parts])
+        return torch.cat([renderer.render(list(part), resolution=resolution).cpu() for part in parts])
 
     def _renderer(self, tuning: Tuning | None) -> Renderer:
         """What renders, tuned or not; on a CPU as that runs it fastest, with weights for each image.

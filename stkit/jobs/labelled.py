@@ -7,13 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stkit.contracts.inversion import ignore_progress
+from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import AttributeSpec, Labels, match_photos
@@ -21,8 +21,9 @@ from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError
 from stkit.files import atomic_path, safe_name
 from stkit.latents.latents import Latents
-from stkit.models.registry import sample_w
-from stkit.options import LatentSpace, build_options
+from stkit.models.registry import load_generator, sample_codes
+from stkit.options import Options, build_options
+from stkit.photo.images import resize_batch
 from stkit.weights import cache_folder
 
 logger = logging.getLogger("stkit")
@@ -32,6 +33,7 @@ MIN_OF_A_CLASS = 10
 """Fewer photos of a class than this are no ground for a direction."""
 
 _CHUNK = 250  # samples scored between two writes to the cache
+_SCORED = 256  # pixels at most that scorers see: enough for all of them
 
 
 def labelled_photos(
@@ -86,55 +88,61 @@ def labelled_photos(
 
 def labelled_samples(
     editor: Editor,
-    scorer: str,
+    scorers: str,
     count: int,
     attributes: Sequence[str],
     seed: int = 0,
     on_progress: Progress = ignore_progress,
     share: float = 0.25,
 ) -> LabelledCodes:
-    """w [N, w_dim] of `count` random images, labelled by a registered scorer; a fifth is held out.
+    """w_plus of `count` of the generator's own images (`sample_codes`), labelled by registered scorers.
 
-    Scores are cached 250 at a time, so that an interrupted run goes on where it was. Raises UnknownNameError,
-    LabelsError.
+    `scorers` is one or several with commas between; the first that has an attribute scores it. A fifth of the rows is
+    held out, rows without the first attribute are left out, and `share` is that of `two_classes`. Scores are cached
+    250 at a time, so that an interrupted run goes on where it was. Raises UnknownNameError, LabelsError.
     """
-    method = editor.registry.scorer(scorer)
-    options = build_options(method.Options, {})
-    codes = sample_w(editor.weights, count, seed)
+    methods = [editor.registry.scorer(name.strip()) for name in scorers.split(",")]
+    codes = sample_codes(editor.weights, count, seed)
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, count, _CHUNK):
-        chunk = codes[start : start + _CHUNK]
-        name = f"{safe_name(editor.weights.fingerprint[:16])}-{scorer}/seed{seed}-{start}-{len(chunk)}.npz"
-        parts.append(_scores(editor, method, options, chunk, cache_folder() / "scores" / name))
-        on_progress(start + len(chunk), count)
-    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    for name in attributes:
-        if name not in scores:
-            raise UnknownNameError(f"score of '{scorer}'", name, scores)
-    known = ~np.isnan(scores[attributes[0]])
-    _tell(int((~known).sum()), f"samples have no '{attributes[0]}' by {scorer}")
-    require_classes(scores[attributes[0]], attributes[0], f"the scores of '{scorer}'", share)
-    values = np.stack([scores[name][known] for name in attributes], axis=1)
+        part: dict[str, np.ndarray] = {}
+        for method in methods:
+            part = _scores(editor, method, codes[start : start + _CHUNK], f"codes{seed}-{start}") | part
+        for name in attributes:
+            if name not in part:
+                raise UnknownNameError(f"score of '{scorers}'", name, part)
+        parts.append(part)
+        on_progress(min(start + _CHUNK, count), count)
+    values = np.stack([np.concatenate([part[name] for part in parts]) for name in attributes], axis=1)
+    known = ~np.isnan(values[:, 0])
+    _tell(int((~known).sum()), f"samples have no '{attributes[0]}' by {scorers}")
+    require_classes(values[:, 0], attributes[0], f"the scores of '{scorers}'", share)
     return LabelledCodes(
         tuple(f"sample {i}" for i in np.flatnonzero(known)),
         tuple(attributes),
         codes[torch.from_numpy(known)],
-        torch.from_numpy(values).float(),
-        torch.from_numpy(_a_fifth(len(values), seed)),
+        torch.from_numpy(values[known]).float(),
+        torch.from_numpy(_a_fifth(int(known.sum()), seed)),
     )
 
 
-def _scores(editor: Editor, method: Any, options: Any, codes: Tensor, path: Path) -> dict[str, np.ndarray]:
+def _scores(editor: Editor, scorer: Scorer[Options], codes: Tensor, name: str) -> dict[str, np.ndarray]:
+    """The scores of the images of `codes`, from the cache where they are there."""
+    # A scorer that has learned more says so in its description, and scores anew.
+    known = f"{editor.weights.fingerprint[:16]}-{scorer.name}-{zlib.crc32(scorer.description.encode()):08x}"
+    path = cache_folder() / "scores" / safe_name(known) / f"{name}-{len(codes)}.npz"
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("a damaged cache file is left out: %s: %s", path, error)
+    options = build_options(scorer.Options, {})
+    size = load_generator(editor.weights, editor.device).seen_resolution
     parts = []
     for batch in codes.split(16):
-        images = editor.generate(Latents(batch, editor.weights.space, LatentSpace.W)).clamp(-1, 1)
-        parts.append(method.score(images, options))
+        images = editor.generate(Latents(batch, editor.weights.space), size).clamp(-1, 1)
+        parts.append(scorer.score(resize_batch(images, min(size, _SCORED)), options))
     scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:

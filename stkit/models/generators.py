@@ -65,6 +65,12 @@ class Generator(nn.Module, Renderer):
     synthesis: nn.Module
     w_avg: Tensor
 
+    @property
+    def seen_resolution(self) -> int:
+        """Side in pixels at which images are judged: half its own, where that is cheap and shows enough."""
+        full = self.config.img_resolution
+        return full // 2 if self.exact_half and full >= 512 else full
+
     @abstractmethod
     def render(
         self,

@@ -142,9 +142,15 @@ class InverterRecipe(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CodesRecipe(LoopRecipe):
-    """What trainings on codes of photos share: `images` inverted with the `weights`, which get one more part."""
+    """What trainings on codes share: `images` inverted with the `weights`, `samples` of their generator, or both.
 
-    images: Path = field(metadata=flag("A zip or a folder of images."))
+    The weights get one more part.
+    """
+
+    images: Path | None = field(default=None, metadata=flag("A zip or a folder of images."))
+    samples: int | None = field(
+        default=None, metadata=flag("So many of the generator's own images, beside --images or without.", least=100)
+    )
     labels: Path | None = field(default=None, metadata=flag("Which photos to take, with their splits; all by default."))
     attributes: str = field(metadata=flag("Columns of the labels, with commas between."))
     out: Path = field(metadata=flag("The run's folder: checkpoint, log, and the weights."))

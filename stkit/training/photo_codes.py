@@ -1,4 +1,4 @@
-"""Trainings of networks on codes of photos, with labels or without."""
+"""Trainings of networks on codes of photos or samples, with labels or without."""
 
 from __future__ import annotations
 
@@ -32,29 +32,35 @@ def attribute_columns(text: str) -> Columns:
 
 
 def inverted_photos(
-    recipe: CodesRecipe, weights: Weights, labels: Path | None, columns: Columns, device: torch.device, voice: Voice
+    recipe: CodesRecipe,
+    images: Path,
+    weights: Weights,
+    labels: Path | None,
+    columns: Columns,
+    device: torch.device,
+    voice: Voice,
 ) -> LabelledCodes:
-    """Codes of the photos of `recipe` that `labels` lists (all by default), through the cache.
+    """Codes of the photos in `images` that `labels` lists (all by default), through the cache.
 
     Raises LabelsError, PhotoError, UsageError, UnknownNameError.
     """
     if labels is None:
-        with ImageFiles(recipe.images) as files:
-            table = Labels(recipe.images, files.names, {}, None)
+        with ImageFiles(images) as files:
+            table = Labels(images, files.names, {}, None)
     else:
         table = load_labels(labels)
     registry = load_plugins()
     domain = None if recipe.aligned else registry.domain(weights.domain)
     inverter = registry.inverter_for(weights, recipe.inverter)
     with voice.bar("inverting photos") as on_progress:
-        codes = labelled_codes(weights, table, recipe.images, columns, inverter, device, on_progress, domain)
+        codes = labelled_codes(weights, table, images, columns, inverter, device, on_progress, domain)
     held_out = int(codes.val.sum())
     voice.say(f"{len(codes.names) - held_out} photos to train, {held_out} to validate")
     return codes
 
 
 class CodesRun(Protocol):
-    """A training of one more part of weights, on codes of photos."""
+    """A training of one more part of weights, on codes."""
 
     def train(self) -> int:
         """Train to the last step; returns the number of steps done."""
@@ -73,29 +79,30 @@ def train_on_codes(
     kind: str,
     recipe: CodesRecipe,
     weights: Weights,
-    columns: Columns,
+    gather: Callable[[torch.device], LabelledCodes],
     begin: Callable[[LabelledCodes, torch.device], CodesRun],
     notes: Mapping[str, Any],
     voice: Voice = SILENT,
 ) -> bool:
-    """Invert the photos of `recipe`, train the part `kind` of `weights` on them; whether weights are in `recipe.out`.
+    """Train the part `kind` of `weights` on the codes that `gather` gives; whether weights are in `recipe.out`.
 
-    `columns` of the labels go along with the codes to `begin`; `notes` are written into the header, beside what every
-    such training notes. Raises LabelsError, PhotoError, UsageError, UnknownNameError, WeightsError, OutputError.
+    `notes` are written into the header, beside what every such training notes. Raises
+    LabelsError, PhotoError, UsageError, UnknownNameError, WeightsError, OutputError.
     """
     require_one_process(kind)
     device = resolve_device(recipe.device)
     require_room(recipe.out, kind, weights)
-    photos = inverted_photos(recipe, weights, recipe.labels, columns, device, voice)
-    run = begin(photos, device)
+    codes = gather(device)
+    run = begin(codes, device)
     if run.train() != recipe.steps:
         return False
     figures = run.held_out()
     for name, values in figures.items():
         voice.say(f"{name}: {run.describe(values)}")
     shared = {
-        "data": recipe.images.name,
-        "photos": int((~photos.val).sum()),
+        **({"data": recipe.images.name} if recipe.images else {}),
+        **({"samples": recipe.samples} if recipe.samples else {}),
+        "photos": int((~codes.val).sum()),
         "steps": recipe.steps,
         "inverter": recipe.inverter or weights.own_inverter(),
         "held_out": figures,

@@ -21,12 +21,13 @@ from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
 from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_features, validity
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod
+from stkit.contracts.framing import AlignmentTemplate
 from stkit.editor.editor import Editor
 from stkit.errors import StkitError
 from stkit.latents.latents import Latents
 from stkit.options import Options
 from stkit.photo.alignment import crop_photo
-from stkit.photo.images import load_photo, to_image
+from stkit.photo.images import load_photo, to_image, to_tensor
 from stkit.plugins import load_plugins
 from stkit.testing import random_latents
 from stkit.weights import Weights
@@ -70,6 +71,21 @@ def test_ages_and_sexes_are_what_the_package_says(portrait: Path) -> None:
     assert sexes.max() < 6.91
 
 
+def test_judges_know_faces_that_are_framed_as_ffhq(portrait: Path) -> None:
+    photo = load_photo(portrait).image
+    domain = FacesDomain()
+    subject = domain.locate(photo)[0]
+    crops = {
+        template.kind: crop_photo(photo, domain.transform(subject, template, size), size)
+        for template, size in ((FACES_TEMPLATE, 128), (AlignmentTemplate("ffhq"), 256))
+    }
+    judge = Judge((1.0, 0.0, 0.0), (1.0, 0.0))
+    ours, theirs = (
+        dataclasses.replace(judge, framing=kind)(to_tensor(crop))[0] for kind, crop in sorted(crops.items())
+    )
+    assert (np.abs(ours - theirs) < [5, 3, 0.1, 0.05]).all(), (ours, theirs)
+
+
 def test_validity_compares_only_what_is_labelled() -> None:
     scores = np.array([[30.0, 2.0, 0.1, -5.0], [50.0, -1.0, 0.5, 0.0], [70.0, 3.0, 0.9, 5.0]])
     rows = [("34", "M", "0", "-10"), ("", "", "0.5", "0"), ("68", "F", "1", "10")]
@@ -79,6 +95,7 @@ def test_validity_compares_only_what_is_labelled() -> None:
     assert found["sex_accuracy"] == 0.5
     assert found["smile_r"] == pytest.approx(1.0)
     assert found["yaw_r"] == pytest.approx(1.0)
+    assert validity(scores, [{"file": "a.webp"}] * 3) == {}
     with pytest.raises(StkitError, match="a column age of numbers"):
         column([{"age": "old"}], "age")
 
@@ -117,7 +134,7 @@ class Reader(Judge):
 class Painter(Editor):
     """Paints the first code's number as the smile, with the others fixed, and noise that the metrics can see."""
 
-    def generate(self, latents: Latents) -> torch.Tensor:
+    def generate(self, latents: Latents, resolution: int | None = None) -> torch.Tensor:
         smile = latents.codes[:, 0, 0] / 10
         images = torch.zeros(len(latents), 3, 64, 64)
         images[:, 0, 0, 2] = smile
@@ -203,9 +220,15 @@ def test_the_whole_program(
     arguments = [write_data(portrait, tmp_path), "--weights", tiny_weights.folder, "--methods", "ganspace"]
     arguments += ["--attributes", "pc1", "--strengths", "-2", "2", "--limit", "3"]
     outputs = [tmp_path / "report.json", tmp_path / "grid.png"]
-    words = [*arguments, "--json", outputs[0], "--grid", outputs[1]]
+    codes = tmp_path / "codes.safetensors"
+    words = [*arguments, "--json", outputs[0], "--grid", outputs[1], "--codes", codes, "--refine", "optimize:2"]
     monkeypatch.setattr(sys, "argv", ["editing", *map(str, words)])
     main()
+    first = outputs[0].read_text()
+    written = codes.stat().st_mtime_ns
+    main()
+    assert outputs[0].read_text() == first
+    assert codes.stat().st_mtime_ns == written, "the codes were not kept"
     report = json.loads(outputs[0].read_text())
     assert report["faces"] == 3
     assert set(report["judges"]["deviations"]) == set(JUDGED)

@@ -11,13 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from stkit_label.network import load_classifier
 
 from stkit.cli import main
+from stkit.contracts.scoring import Scorer
 from stkit.latents.latents import save_latents
+from stkit.options import Options
+from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import find_weights, load_header
 from tests.cli.test_training import ENVIRONMENT
@@ -99,6 +103,41 @@ def test_classifier_then_block_then_edits(stkit: Cli, folder: Path, tmp_path: Pa
     assert "photo.label-bright" in said
     said = stkit("train", "reference", *options, "--attributes", "x", "--out", tmp_path / "y", *QUICK, code=2)
     assert "no attribute named 'x'" in said
+
+
+class Brightness(Scorer[Options]):
+    name = "brightness"
+    description = "mean brightness of each half"
+
+    def score(self, images: torch.Tensor, options: Options) -> dict[str, np.ndarray]:
+        left, right = images.double().mean((1, 2)).chunk(2, -1)
+        return {"left": left.mean(1).numpy(), "right": right.mean(1).numpy()}
+
+
+def test_samples_stand_for_photos(stkit: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(load_plugins().scorers, "brightness", Brightness())
+    weights = folder / "tiny"
+    options = [*("train", "classifier", "--samples", 120, "--attributes", "left,right"), "--weights", weights, *QUICK]
+    first = tmp_path / "first"
+    said = stkit(*options, "--scorer", "brightness", "--components", 8, "--out", first, "--steps", 3)
+    assert "left: accuracy" in said and "on 24 held-out photos" in said
+    found = find_weights(str(first))
+    assert load_classifier(found).config.components == 8
+    notes = load_header(found.path("classifier")).notes
+    assert (notes["samples"], notes["photos"], notes["scorer"]) == (120, 96, "brightness")
+    reference = ["train", "reference", "--attributes", "left", "--weights", first, "--steps", 2, *QUICK]
+    stkit(*reference, "--samples", 100, "--images", folder / "photos", "--out", tmp_path / "second")
+    notes = load_header(tmp_path / "second" / "reference.safetensors").notes
+    assert (notes["samples"], notes["data"], notes["photos"]) == (100, "photos", 96 + 29)
+
+    for more, says in (
+        ((), "samples need a --scorer"),
+        (("--images", folder / "photos"), "photos need --labels"),
+    ):
+        assert says in stkit(*options, *more, "--out", tmp_path / "none", code=2)
+    assert "nothing to train on" in stkit(*reference, "--out", tmp_path / "none", code=2)
+    words = [*options[:5], "left=M", *options[6:], "--scorer", "brightness"]
+    assert "name left without =" in stkit(*words, "--out", tmp_path / "none", code=2)
 
 
 def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, folder: Path, tmp_path: Path) -> None:

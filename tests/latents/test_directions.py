@@ -27,7 +27,7 @@ from stkit.latents.directions import (
     own_folder,
     save_direction,
 )
-from stkit.models.registry import sample_w
+from stkit.models.registry import sample_codes, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, find_weights, verify_weights
@@ -165,6 +165,18 @@ def test_calibration_is_the_spread_of_coordinates(tiny_weights: Weights) -> None
     rows = torch.stack([vector, torch.zeros(3)])
     assert torch.allclose(coordinates(plus, rows), coordinates(codes, rows))
     assert torch.equal(sample_w(tiny_weights, 10, 3), sample_w(tiny_weights, 2500, 3)[:10])
+
+
+def test_samples_of_w_plus_are_truncated_mixed_and_noisy_as_said(tiny_weights: Weights) -> None:
+    codes = sample_codes(tiny_weights, 1200, 3)
+    assert torch.allclose(sample_codes(tiny_weights, 10, 3), codes[:10], atol=1e-5)
+    assert not torch.equal(sample_codes(tiny_weights, 10, 4), codes[:10])
+    changes = (codes.diff(dim=1).abs().amax(2) > 0).sum(1)  # how often neighbouring layers differ
+    layers = codes.shape[1] - 1
+    plain, mixed, noisy = (float((test).float().mean()) for test in (changes == 0, changes < layers, changes == layers))
+    assert plain == pytest.approx(0.35, abs=0.05)
+    assert mixed - plain == pytest.approx(0.35, abs=0.05)
+    assert noisy == pytest.approx(0.3, abs=0.05)
 
 
 def vectors(*shape: int) -> torch.Tensor:

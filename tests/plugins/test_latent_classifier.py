@@ -44,6 +44,26 @@ def test_logits_come_from_the_embeddings_and_attributes_share_no_head() -> None:
     assert moved[:, 1].abs().max() == 0
 
 
+def test_principal_components_are_all_that_it_sees(weights: Weights, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codes = 3 + torch.randn(300, 5) @ torch.randn(5, 6 * 32)
+    shape = dataclasses.replace(SMALL, components=5)
+    classifier = LatentClassifier(shape)
+    classifier.standardise_codes(codes.unflatten(1, (6, 32)))
+    assert classifier.trunk.get_parameter("0.weight").shape == (24, 5)
+    assert torch.allclose(classifier.axes @ classifier.axes.T, torch.eye(5), atol=1e-5)
+    classifier.calibrate(codes.unflatten(1, (6, 32)))
+    w = codes[:2].unflatten(1, (6, 32)).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(classifier(w).sum(), w)
+    along = gradient.flatten(1) @ classifier.axes.T @ classifier.axes
+    assert torch.allclose(along, gradient.flatten(1), atol=1e-6 * float(gradient.abs().max()))
+    export_classifier(classifier, weights.folder, weights)
+    read = load_classifier(weights)
+    assert read.config == shape
+    logits = classifier(codes.unflatten(1, (6, 32)))
+    assert (read(codes.unflatten(1, (6, 32))) - logits).abs().max() < 0.05 * logits.std()
+
+
 def test_codes_are_standardised_without_turning_the_gradient() -> None:
     torch.manual_seed(0)
     scale = torch.linspace(0.1, 4, 6 * 32).view(6, 32)
