@@ -26,7 +26,7 @@ class ClassifierRecipe(CodesRecipe):
     attributes: str = field(metadata=flag("Columns, like age,sex=M,smile: M counts as 1. Of samples, the scores."))
     components: int | None = field(
         default=None,
-        metadata=flag("Principal components of the codes that it sees; all numbers by default.", least=1),
+        metadata=setting("Principal components of the codes that it sees; all numbers by default.", least=1),
     )
     steps: int = field(default=1500, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=128, metadata=flag("Codes a step.", least=2))

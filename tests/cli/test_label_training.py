@@ -119,7 +119,7 @@ def test_samples_stand_for_photos(stkit: Cli, folder: Path, tmp_path: Path, monk
     weights = folder / "tiny"
     options = [*("train", "classifier", "--samples", 120, "--attributes", "left,right"), "--weights", weights, *QUICK]
     first = tmp_path / "first"
-    said = stkit(*options, "--scorer", "brightness", "--components", 8, "--out", first, "--steps", 3)
+    said = stkit(*options, "--scorer", "brightness", "-o", "components=8", "--out", first, "--steps", 3)
     assert "left: accuracy" in said and "on 24 held-out photos" in said
     found = find_weights(str(first))
     assert load_classifier(found).config.components == 8
