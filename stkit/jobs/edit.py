@@ -15,7 +15,7 @@ from PIL import Image
 from stkit.editor.editor import Editor
 from stkit.editor.results import Edit, Framed, Inverted, find_photo
 from stkit.editor.steps import EditStep, chain_label, files_of
-from stkit.errors import PhotoError
+from stkit.errors import OutputError, PhotoError
 from stkit.files import remove_leftovers
 from stkit.jobs.invert import PhotoJob, done_row, invert_photos, kept_row, warn_again, write_inversion
 from stkit.jobs.outputs import (
@@ -25,6 +25,7 @@ from stkit.jobs.outputs import (
     description_bytes,
     earlier_results,
     inversion_settings,
+    read_description,
     require_photo,
     rounded,
     subject_base,
@@ -59,7 +60,8 @@ class EditJob(PhotoJob):
     For each photo: the edited photo in its own format (the aligned crop as PNG with `crop_only`), before and after side
     by side, the edited latents and a description; and its inversion, unless one is there. With `sweep`,
     one step is made with each of these strengths, on one strip, and as a GIF too with `animate`. With `mark` the
-    photo's XMP says that it was edited. Earlier results of the same photo with the same edits are kept.
+    photo's XMP says that it was edited. Earlier results of the same photo with the same edits are kept. Where how to
+    invert was `asked` for, an inversion of the photo that was made otherwise is refused before the work; else it stays.
     """
 
     steps: Sequence[EditStep]
@@ -70,6 +72,7 @@ class EditJob(PhotoJob):
     mark: bool = True
     sweep: Sequence[float] = ()
     animate: bool = False
+    asked: bool = False
     inversion_settings: Mapping[str, Any] = field(init=False)
     settings: Mapping[str, Any] = field(init=False)
 
@@ -112,6 +115,8 @@ class EditJob(PhotoJob):
             kept = self._kept(item, sha256)
             if kept is not None:
                 return kept
+            if self.asked and item.latents is None:
+                self._require_same_inversion(item)
         if not self.alone:
             remove_leftovers(item.base(self.out).parent)
         if item.latents is None:
@@ -218,6 +223,19 @@ class EditJob(PhotoJob):
         if item.latents is None:
             warn_again(self.editor, known, item)
         return kept_row(item, base, [known], [Result((*files, description), metrics)])
+
+    def _require_same_inversion(self, item: Item) -> None:
+        """Raise OutputError where the photo was inverted otherwise, by an edit or by itself: its files would stay."""
+        base = item.base(self.out)
+        known = read_description(with_end(base, ".json")) or {}
+        settings = known.get("settings", self.inversion_settings)
+        if settings != self.inversion_settings:
+            ways = [one.get("inverter") for one in (settings, self.inversion_settings)]
+            difference = f"with {ways[0]} and not {ways[1]}" if ways[0] != ways[1] else "with other options"
+            raise OutputError(
+                f"{base.parent} has an inversion that was made {difference}; choose another folder with --out, or give "
+                "--overwrite, which replaces it"
+            )
 
     def _row(self, item: Item, base: Path, result: Edited) -> Row:
         if item.latents is not None:

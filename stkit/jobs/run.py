@@ -106,6 +106,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
         edit: dict[str, Any] = {"blend": blend, "crop_only": request.crop_only, "inverter": request.inverter}
         edit |= {"mark": request.mark, "references": references, "seed": request.seed}
         edit |= {"sweep": strengths, "animate": request.animate}
+        edit["asked"] = bool(request.quality or request.refine or request.inverter)
         return EditJob(editor=editor, out=out, steps=steps, **edit, **shared)
 
     return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell)
@@ -227,7 +228,7 @@ def _require_fitting(request: EditRequest, refine: Sequence[str], listing: Listi
             raise UsageError("--crop-only, --sheet, --quality, --refine and --face are for photos, not for a video")
     elif listing.alone and request.sheet:
         raise UsageError("--sheet is for many photos; one has its before-after picture")
-    elif listing.alone and listing.items[0].latents is not None and (request.face != "largest" or where or refine):
+    elif all(item.latents is not None for item in listing.items) and (request.face != "largest" or where or refine):
         raise UsageError(
             "--face, --landmarks, --box, --quality and --refine are for photos; these latents are inverted already"
         )

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 import stkit
+from stkit.editor.editor import Editor
 from stkit.editor.refinement import EDIT_QUALITY
 from stkit.errors import LatentsError, OutputError, PhotoError, UsageError
 from stkit.jobs.report import Row, add_to_report, mean_metric, write_report
-from stkit.weights import Weights, load_tensors, save_tensors
+from stkit.weights import Weights, find_weights, load_tensors, save_tensors
 from tests.cli.harness import Cli, error_line
 from tests.jobs.test_video import make_clip
 
@@ -226,6 +227,8 @@ def test_a_reference_may_be_a_latent_file(portrait: Path, equipped_weights: Weig
 
 
 def test_weights_say_how_photos_are_inverted_for_edits(photos: Path, tiny_weights: Weights, cli: Cli) -> None:
+    shutil.copytree(tiny_weights.folder, "noted")
+    tiny_weights = find_weights("noted")
     header, tensors = load_tensors(tiny_weights.path("inverter"))
     save_tensors(tiny_weights.path("inverter"), tensors, dataclasses.replace(header, notes={EDIT_QUALITY: "balanced"}))
     edit = ("edit", "photos/a.png", "--edit", *EDIT, "--weights", tiny_weights.folder)
@@ -242,6 +245,28 @@ def test_weights_say_how_photos_are_inverted_for_edits(photos: Path, tiny_weight
     assert read_json("default/a/a.json")["refinements"]
     again = cli("edit", "inverted/a/a.latents.safetensors", "--edit", *EDIT, "--weights", tiny_weights.folder)
     assert again.code == 0 and "inverted with" not in again.err
+
+
+def test_an_inversion_that_is_there_is_not_mixed_with_another(
+    photos: Path, tiny_weights: Weights, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = ("edit", "photos/a.png", "--weights", tiny_weights.folder, "--edit")
+    assert cli(*edit, "ganspace:pc1=1").code == 0
+    before = contents("out")
+    with monkeypatch.context() as patched:
+        patched.setattr(Editor, "invert_framed", lambda *_, **__: pytest.fail("inverted"))
+        refused = cli(*edit, "ganspace:pc2=1", "--refine", "optimize:2")
+        assert refused.code == 1
+        assert "with style-transformer and not style-transformer+optimize:2" in error_line(refused)
+        assert "another folder with --out, or give --overwrite" in error_line(refused)
+        assert contents("out") == before
+    assert cli(*edit, "ganspace:pc2=1").code == 0
+    assert cli(*edit, "ganspace:pc2=1", "--refine", "optimize:2", "--overwrite").code == 0
+    assert read_json("out/a/a.json")["refinements"]
+    assert cli(*edit, "ganspace:pc3=1", "--refine", "optimize:2").code == 0
+    pattern = ("edit", "out/**/*.latents.safetensors", "--weights", tiny_weights.folder, "--out", "other")
+    refused = cli(*pattern, "--edit", "ganspace:pc1=1", "--quality", "best")
+    assert refused.code == 2 and "inverted already" in error_line(refused)
 
 
 def read_json(path: str) -> dict[str, Any]:
