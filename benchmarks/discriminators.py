@@ -105,7 +105,7 @@ def main() -> None:
             averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"
         )
         counts = f"| {discriminator} | {setting} | {steps} | {steps * batch} |"
-        weights = find_weights(str(folder))
+        weights = find_weights(folder)
         rows.append((counts, evaluate_samples(weights, test_set, train_set, device, arguments.samples)))
     print(
         f"{os.cpu_count()} CPU cores, device {device}, {arguments.seconds:g} s each, {size} px, {len(test_set)} images"

@@ -129,7 +129,7 @@ def train(setting: Setting, architecture: Architecture, change: str, out: Path, 
             alignment=weights.alignment,
             licence=weights.header.licence,
         )
-    return find_weights(str(out))
+    return find_weights(out)
 
 
 def milliseconds(weights: Weights, images: ImageSet, photos: int = 20) -> float:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from stkit.contracts.scoring import Scorer
     from stkit.contracts.training import SILENT, Trainer, Voice, argument, flag, setting
     from stkit.datasets.codes import LabelledCodes
-    from stkit.datasets.images import batch_indices
+    from stkit.datasets.images import batch_indices, frame_largest
     from stkit.datasets.labels import AttributeSpec, Labels, load_labels
     from stkit.devices import fast_dtype, resolve_device
     from stkit.editor.editor import Editor
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from stkit.measure.efficientnet import load_lite0
     from stkit.measure.lpips import LPIPS, load_lpips
     from stkit.measure.paired import paired_errors
-    from stkit.models.generators import Generator, NoiseMode, Renderer, StyleLayer
+    from stkit.models.generators import Generator, NoiseMode, Renderer, StyleLayer, layers_by_row
     from stkit.models.inference import freeze_style_transformer
     from stkit.models.mapping import MappingNetwork
     from stkit.models.mobile_stylegan import MobileStyleGAN
@@ -188,13 +188,13 @@ _HOMES = {
     "latents.latents": "Latents",
     "latents.tuning": "Tuning require_base tuned_generator tuning_between",
     "datasets.codes": "LabelledCodes",
-    "datasets.images": "batch_indices",
+    "datasets.images": "batch_indices frame_largest",
     "datasets.labels": "AttributeSpec Labels load_labels",
     "measure.distributions": "frechet_distance lite0_features sliced_wasserstein",
     "measure.efficientnet": "load_lite0",
     "measure.lpips": "LPIPS load_lpips",
     "measure.paired": "paired_errors",
-    "models.generators": "Generator NoiseMode Renderer StyleLayer",
+    "models.generators": "Generator NoiseMode Renderer StyleLayer layers_by_row",
     "models.inference": "freeze_style_transformer",
     "models.mapping": "MappingNetwork",
     "models.mobile_stylegan": "MobileStyleGAN",

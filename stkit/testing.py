@@ -101,7 +101,7 @@ def make_tiny_weights(
         rival.latent_avg.copy_(generator.w_avg)
         header = dataclasses.replace(header, architecture=name, config=dataclasses.asdict(rival.config))
         save_tensors(folder / f"inverter-{name}.safetensors", rival.state_dict(), header)
-    return find_weights(str(folder))
+    return find_weights(folder)
 
 
 def run_stkit(*words: object) -> str:

@@ -1,7 +1,7 @@
 """Weights: folders of safetensors files that describe themselves, found by name, checked, loaded strictly.
 
 A weights folder holds `generator.safetensors`, usually `inverter.safetensors`, and whatever else
-belongs to the generator. Each file's header says what it is (`Header`). Shipped folders are listed
+belongs to the generator. Each file's header says what it is (`stkit.headers`). Shipped folders are listed
 with their hashes in `manifest.toml` beside them. Of `DOWNLOADS` the generator is fetched into the
 user's folder, and the shipped folder of that name has the other parts. Reading headers needs no torch.
 """
@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import logging
 import math
 import os
-import struct
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import platformdirs
-import pydantic
-import safetensors
 
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UnknownNameError, UsageError, WeightsError
-from stkit.files import atomic_path, file_sha256, parse_json, safe_name
-from stkit.options import first_fault
+from stkit.files import atomic_path, file_sha256
+from stkit.headers import Header, header_metadata, load_header, note_number, read_metadata
 from stkit.storage import as_float32
 
 if sys.version_info >= (3, 11):
@@ -50,96 +46,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stkit")
 
-_FORMAT = "stkit-weights-1"
-_MAX_HEADER = 32 * 2**20  # bytes of a safetensors file's header
 _MAX_CALLS = 200_000  # of torch, to build a model; StyleGAN2 takes 1,000
 
 DOWNLOADS: Mapping[str, str] = {"ffhq": "38 MB"}
 """Weights whose generator `stkit weights download` fetches, and how much that is."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a weights file says of itself.
-
-    `fingerprint` is the sha256 of its own tensors, `generator` the fingerprint of the generator it
-    belongs to (its own, for a generator); `config` builds the model class of `architecture`. A generator's
-    `shape` has its z_dim, w_dim, num_ws and img_resolution. `space` is there for generators that take another
-    one's codes, and for their parts: that one's `code_space`.
-    """
-
-    kind: str
-    architecture: str
-    config: Mapping[str, Any]
-    domain: str
-    alignment: AlignmentTemplate
-    licence: str
-    generator: str = ""
-    fingerprint: str = ""
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    shape: Mapping[str, int] = field(default_factory=dict)
-    space: str = ""
-
-    @property
-    def code_space(self) -> str:
-        """Which codes it speaks of: those of the generator of that fingerprint, by default its own."""
-        return self.space or self.generator
-
-    def __post_init__(self) -> None:
-        if self.kind == "generator" and not self.shape:  # a file from before headers had shapes: a StyleGAN2
-            size = int(self.config["img_resolution"])
-            shape = {"num_ws": 2 * (size.bit_length() - 2), "img_resolution": size}
-            shape.update((name, int(self.config[name])) for name in ("z_dim", "w_dim"))
-            object.__setattr__(self, "shape", shape)
-
-
-def _is_name(text: str) -> str:
-    if text != safe_name(text):
-        raise ValueError("should be a name, of which the names of files can be made")
-    return text
-
-
-_Name = Annotated[str, pydantic.AfterValidator(_is_name)]
-_Text = Annotated[str, pydantic.Field(max_length=10_000)]
-_Size = Annotated[int, pydantic.Field(ge=1, le=16384)]
-
-
-class _Model(pydantic.BaseModel):
-    """Of what a file says: types as they are, no more keys than these, numbers that are finite."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Alignment(_Model):
-    kind: Literal["points", "ffhq", "box"]
-    size: Annotated[int, pydantic.Field(ge=0, le=65536)]
-    points: Annotated[list[Annotated[list[float], pydantic.Field(min_length=2, max_length=2)]],
-                      pydantic.Field(max_length=1000)]  # fmt: skip
-
-
-class _HeaderModel(_Model):
-    """`Header` as it stands in a file."""
-
-    kind: _Name
-    architecture: _Name
-    config: dict[str, Any]
-    domain: _Text
-    alignment: _Alignment
-    licence: _Text
-    generator: _Text = ""
-    fingerprint: _Text = ""
-    notes: dict[str, Any] = {}
-    shape: dict[str, _Size] = {}
-    space: _Text = ""
-
-
-class _Shape(_Model):
-    """`Header.shape` of a generator."""
-
-    z_dim: _Size
-    w_dim: _Size
-    num_ws: Annotated[int, pydantic.Field(ge=1, le=1000)]
-    img_resolution: _Size
 
 
 @dataclass(frozen=True)
@@ -367,12 +277,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Header) -> H
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     fingerprint = tensors_fingerprint(stored)
     header = dataclasses.replace(header, fingerprint=fingerprint, generator=header.generator or fingerprint)
-    said = {**asdict(header), "alignment": header.alignment.to_dict()}
-    if not header.space:
-        del said["space"]
-    text = json.dumps(said, sort_keys=True)
-    metadata = {"format": _FORMAT, "stkit": text, "sha256": _text_sha256(text)}
-    data = safetensors.torch.save(stored, metadata=metadata)
+    data = safetensors.torch.save(stored, metadata=header_metadata(header))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return header
@@ -382,42 +287,6 @@ def require_names(names: Sequence[Any]) -> None:
     """Raise UsageError for a config whose attributes are no different names."""
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise UsageError("attributes of a config are different names, at least one")
-
-
-def _text_sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What stands in the header of a safetensors file beside its tensors.
-
-    Raises OSError, ValueError or SafetensorError for a file that is damaged, or none.
-    """
-    with path.open("rb") as file:
-        start = file.read(8)
-    if len(start) < 8 or struct.unpack("<Q", start)[0] > _MAX_HEADER:
-        raise ValueError("it is no safetensors file, or its header is huge")
-    with safetensors.safe_open(path, framework="numpy") as opened:
-        return dict(opened.metadata() or {})
-
-
-def load_header(path: Path) -> Header:
-    """The header of a weights file. Raises WeightsError when it is none."""
-    try:
-        metadata = read_metadata(path)
-        if metadata.get("format") != _FORMAT:
-            raise WeightsError(f"{path} is a safetensors file, but not weights written by stkit")
-        if metadata.get("sha256", _text_sha256(metadata["stkit"])) != _text_sha256(metadata["stkit"]):
-            raise WeightsError(f"{path} is damaged: what it says of itself was changed; install or copy it again")
-        data = _HeaderModel.model_validate(parse_json(metadata["stkit"])).model_dump()
-        header = Header(**{**data, "alignment": AlignmentTemplate.from_dict(data["alignment"])})
-        if header.kind == "generator":
-            _Shape.model_validate(dict(header.shape))
-        return header
-    except pydantic.ValidationError as error:
-        raise WeightsError(f"cannot read weights from {path}: of its header, {first_fault(error)}") from error
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {error}") from error
 
 
 def load_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
@@ -453,14 +322,6 @@ def require_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence
             raise WeightsError(f"{path} has {name} that are not finite numbers; make it again")
     if more := tensors.keys() - shapes.keys():
         raise WeightsError(f"{path} has {', '.join(sorted(more))[:80]} that do not belong there; make it again")
-
-
-def note_number(notes: Mapping[str, Any], *keys: str) -> float | None:
-    """The number under `keys` in the notes of a header; None where there is none."""
-    value: Any = notes
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def state_shapes(build: Callable[[], nn.Module], most: int | None = None) -> dict[str, tuple[int, ...]]:
@@ -532,19 +393,25 @@ def weights_names() -> dict[str, Path]:
     return folders
 
 
-def find_weights(name: str) -> Weights:
-    """Weights by name, or by the path of their folder. Raises UnknownNameError or WeightsError."""
-    folder = Path(name)
-    if not (folder / "generator.safetensors").is_file():
-        names = weights_names()
-        if name not in names and name in DOWNLOADS:
-            raise WeightsError(
-                f"weights '{name}' are not downloaded yet; `stkit weights download {name}` ({DOWNLOADS[name]}) gets "
-                "them"
-            )
+def find_weights(name: str | Path) -> Weights:
+    """Weights by name, or by the path of their folder: text with a separator, or a Path, which never is a name.
+
+    A folder here without a separator is taken where no weights are called so. Raises UnknownNameError or WeightsError.
+    """
+    folder, names = Path(name), weights_names()
+    is_path = not isinstance(name, str) or name in (".", "..") or "/" in name or os.sep in name
+    here = (folder / "generator.safetensors").is_file()
+    if not is_path and (name in names or name in DOWNLOADS):
+        if here:
+            logger.warning("weights '%s' are those of that name; for the folder here give .%s%s", name, os.sep, name)
         if name not in names:
-            raise UnknownNameError("weights", name, dict.fromkeys([*names, *DOWNLOADS]))
-        folder = names[name]
+            raise WeightsError(
+                f"weights '{name}' are not downloaded yet; `stkit weights download {name}` ({DOWNLOADS[str(name)]}) "
+                "gets them"
+            )
+        folder = names[str(name)]
+    elif not here:
+        raise UnknownNameError("weights", str(name), dict.fromkeys([*names, *DOWNLOADS]))
     header = load_header(folder / "generator.safetensors")
     if header.kind != "generator":
         raise WeightsError(f"{folder / 'generator.safetensors'} is a {header.kind}, not a generator")

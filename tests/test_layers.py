@@ -10,7 +10,18 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 BASICS = {"errors", "options", "devices", "files"}
-BELOW_EDITOR = {*BASICS, "contracts", "plugins", "weights", "photo", "latents", "datasets", "measure", "models"}
+BELOW_EDITOR = {
+    *BASICS,
+    "contracts",
+    "plugins",
+    "headers",
+    "weights",
+    "photo",
+    "latents",
+    "datasets",
+    "measure",
+    "models",
+}
 
 # A room (a folder or a file of stkit, a first-party plugin or a folder beside stkit) and the rooms that it may import.
 ALLOWED: dict[str, set[str]] = {
@@ -23,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "hookspecs": set(),
     "contracts": BASICS,
     "plugins": {*BASICS, "contracts", "hookspecs"},
-    "weights": {*BASICS, "contracts", "storage"},
+    "headers": {*BASICS, "contracts"},
+    "weights": {*BASICS, "contracts", "headers", "storage"},
     "photo": {*BASICS, "contracts"},
     "latents": {*BASICS, "contracts", "weights"},
     "datasets": {*BASICS, "contracts", "plugins", "weights", "photo"},

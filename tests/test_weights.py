@@ -130,6 +130,23 @@ def test_weights_of_this_folder_have_its_name(folder: Path, monkeypatch: pytest.
     assert find_weights(".").name == folder.name
 
 
+def test_a_name_goes_before_a_folder_here(
+    tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("faces", "ffhq", "mine"):
+        shutil.copytree(tiny_weights.folder, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert find_weights("mine").fingerprint == tiny_weights.fingerprint
+    assert not caplog.messages
+    assert find_weights("faces").folder == shipped_folder() / "faces"
+    assert caplog.messages == ["weights 'faces' are those of that name; for the folder here give ./faces"]
+    with pytest.raises(WeightsError, match="not downloaded yet"):
+        find_weights("ffhq")
+    assert caplog.messages[1:] == ["weights 'ffhq' are those of that name; for the folder here give ./ffhq"]
+    for path in ("./faces", Path("faces"), str(tmp_path / "faces")):
+        assert find_weights(path).fingerprint == tiny_weights.fingerprint
+
+
 def test_the_fingerprint_is_of_names_shapes_and_values(tmp_path: Path, tiny_weights: Weights) -> None:
     header = tiny_weights.header
     variants = [

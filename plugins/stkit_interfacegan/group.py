@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,11 +30,15 @@ Name = Annotated[str, typer.Argument(help="The direction.")]
 def build_group() -> typer.Typer:
     """The command group."""
     group = typer.Typer(name="directions", help="Show, export, import and remove directions of interfacegan.")
-    group.command("list")(list_all)
-    group.command("show")(show)
-    group.command("export")(export)
-    group.command("import")(import_)
-    group.command("remove")(remove)
+    commands: dict[str, Callable[..., None]] = {
+        "list": list_all,
+        "show": show,
+        "export": export,
+        "import": import_,
+        "remove": remove,
+    }
+    for name, command in commands.items():
+        group.command(name)(command)
     return group
 
 

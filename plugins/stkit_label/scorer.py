@@ -37,22 +37,21 @@ class ClassifierScorer(Scorer[ClassifierOptions]):
         import numpy as np
         import torch
 
-        from stkit.plugin import frame_photo, to_image, to_tensor
+        from stkit.plugin import SubjectError, frame_largest, to_image, to_tensor
         from stkit_label.network import load_classifier
 
         editor = _editor(options.weights)
         classifier = load_classifier(editor.weights, editor.device)
+        framing = editor.weights.alignment, editor.weights.resolution
         values = np.full((len(images), len(classifier.config.attributes)), np.nan)
         for row, image in enumerate(images):
-            photo = to_image(image)
-            subjects = editor.domain.locate_quickly(photo)
-            if subjects:
-                size = editor.weights.resolution
-                matrix = editor.domain.transform(subjects[0], editor.weights.alignment, size)
-                crop = frame_photo(photo, matrix, size, editor.domain.output_crop)
-                codes = editor.invert_crops(to_tensor(crop)).codes
-                with torch.inference_mode():
-                    values[row] = classifier(codes)[0].cpu().numpy()
+            try:
+                crop = frame_largest(to_image(image), editor.domain, *framing, quickly=True)
+            except SubjectError:
+                continue
+            codes = editor.invert_crops(to_tensor(crop)).codes
+            with torch.inference_mode():
+                values[row] = classifier(codes)[0].cpu().numpy()
         return dict(zip(classifier.config.attributes, values.T, strict=True))
 
 

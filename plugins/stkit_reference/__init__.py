@@ -32,17 +32,17 @@ def register_editing_methods() -> Sequence[EditingMethod]:
 
 
 @hookimpl
+def register_checkpoints() -> Sequence[CheckpointFamily]:
+    """The files that its block and the classifier were published in."""
+    return [EditModel()]
+
+
+@hookimpl
 def register_trainers() -> Sequence[Trainer]:
     """The training of its block."""
     from stkit_reference.trainer import ReferenceTrainer
 
     return [ReferenceTrainer()]
-
-
-@hookimpl
-def register_checkpoints() -> Sequence[CheckpointFamily]:
-    """The files that its block and the classifier were published in."""
-    return [EditModel()]
 
 
 __all__ = ["EditModel", "register_checkpoints", "register_editing_methods", "register_trainers"]

@@ -68,7 +68,7 @@ def _read(path: Path) -> Any:
                 return _npz(archive, path)
     checkpoint = read_checkpoint(path)
     refuse_hostile(checkpoint)
-    return checkpoint.content["tensors"] if checkpoint.container == "safetensors" else checkpoint.content
+    return checkpoint.objects
 
 
 def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,20 +25,44 @@ def generator_shapes(config: StyleGAN2Config) -> dict[str, Shape]:
     return state_shapes(lambda: StyleGAN2(config))
 
 
-def make_config(
-    resolution: int, z_dim: int, w_dim: int, mapping_layers: int, last: int, widest: int
-) -> StyleGAN2Config:
-    """The configuration of a generator whose last block has `last` channels and whose first has `widest`.
+@dataclass(frozen=True)
+class Places:
+    """Where a format keeps what a configuration follows from: a tensor's name, and the first or only dimension of it.
 
-    Raises WeightsError where stkit's generator cannot be so.
+    Of `const`, the constant that the network starts from, the channels, with height and width behind them; of `image`,
+    the first ToRGB, the channels of the picture; of `last` those of the last block; of `label`, which a generator
+    without classes lacks, their number.
     """
+
+    z_dim: tuple[str, int]
+    w_dim: tuple[str, int]
+    const: tuple[str, int]
+    image: tuple[str, int]
+    last: tuple[str, int]
+    label: tuple[str, int] = ("", 0)
+
+
+def config_of(state: State, places: Places, resolution: int, mapping_layers: int, what: str) -> StyleGAN2Config:
+    """The configuration of the generator that `what` names, from its tensors' shapes. Raises WeightsError."""
+
+    def size(place: tuple[str, int]) -> int:
+        return state[place[0]].shape[place[1]]
+
     try:
-        return StyleGAN2Config(resolution, z_dim, w_dim, mapping_layers, last * resolution, widest)
+        name, widest = places.const
+        classes = size(places.label) if places.label[0] in state else 0
+        _require_usual(state[name].shape[widest + 1 :], size(places.image), classes)
+        sizes = size(places.z_dim), size(places.w_dim)
+        last, first = size(places.last), size(places.const)
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"not {what}: {error} is missing or of another shape") from None
+    try:
+        return StyleGAN2Config(resolution, *sizes, mapping_layers, last * resolution, first)
     except UsageError as error:
         raise WeightsError(f"a generator that stkit cannot run: {error}") from None
 
 
-def require_usual(const: Sequence[int], channels: int, classes: int) -> None:
+def _require_usual(const: Sequence[int], channels: int, classes: int) -> None:
     """Raise WeightsError for generators whose kind stkit does not run.
 
     `const` [height, width] is the size of the constant that the network starts from, `channels` are the picture's, and
@@ -103,12 +128,12 @@ def fir_filter(gain: float) -> Tensor:
 
 
 __all__ = [
+    "Places",
     "check_filters",
     "complete",
+    "config_of",
     "fir_filter",
     "generator_part",
     "generator_shapes",
-    "make_config",
     "mean_latent",
-    "require_usual",
 ]

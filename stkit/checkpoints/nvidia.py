@@ -11,14 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from stkit.checkpoints.generators import (
-    check_filters,
-    fir_filter,
-    generator_part,
-    generator_shapes,
-    make_config,
-    require_usual,
-)
+from stkit.checkpoints.generators import Places, check_filters, config_of, fir_filter, generator_part, generator_shapes
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.errors import WeightsError
@@ -27,11 +20,9 @@ from stkit.models.shapes import StyleGAN2Config
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
     """A pickle with `G_ema`, or a state with NVIDIA's names."""
-    content = checkpoint.content
+    content = checkpoint.objects
     if not isinstance(content, dict):
         return None
-    if checkpoint.container == "safetensors":
-        content = content["tensors"]
     source = next((name for name in ("G_ema", "G") if isinstance(content.get(name), dict)), "")
     state: State = content[source] if source else content
     if "synthesis.input.freqs" in state or any(key.startswith("synthesis.L0_") for key in state):
@@ -53,17 +44,15 @@ def infer_nvidia_generator(state: State) -> StyleGAN2Config:
     """The configuration of NVIDIA's generator, from the shapes of its tensors. Raises WeightsError."""
     resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis\.b(\d{1,5})\.", key)))
     layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", key) is not None for key in state)
-    try:
-        label = state.get("mapping.embed.weight")
-        const, image = state["synthesis.b4.const"].shape, state["synthesis.b4.torgb.weight"].shape
-        require_usual(const[1:], image[0], label.shape[1] if label is not None else 0)
-        w_dim = state[f"mapping.fc{layers - 1}.weight"].shape[0]
-        z_dim = state["mapping.fc0.weight"].shape[1]
-        widest = state["synthesis.b4.const"].shape[0]
-        last = state[f"synthesis.b{resolution}.conv1.weight"].shape[0]
-    except (KeyError, IndexError) as error:
-        raise WeightsError(f"not an NVIDIA generator: {error} is missing or of another shape") from None
-    return make_config(resolution, z_dim, w_dim, layers, last, widest)
+    places = Places(
+        z_dim=("mapping.fc0.weight", 1),
+        w_dim=(f"mapping.fc{layers - 1}.weight", 0),
+        const=("synthesis.b4.const", 0),
+        image=("synthesis.b4.torgb.weight", 0),
+        last=(f"synthesis.b{resolution}.conv1.weight", 0),
+        label=("mapping.embed.weight", 1),
+    )
+    return config_of(state, places, resolution, layers, "an NVIDIA generator")
 
 
 def convert_nvidia_generator(state: State) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stkit.checkpoints.generators import generator_part, generator_shapes, make_config, require_usual
+from stkit.checkpoints.generators import Places, config_of, generator_part, generator_shapes
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.checkpoints.unpickle import Record
@@ -66,17 +66,18 @@ def infer_tf_generator(state: State) -> StyleGAN2Config:
     """The configuration of a TensorFlow generator, from the shapes of its variables. Raises WeightsError."""
     resolution = max(int(found[1]) for key in state if (found := re.match(r"synthesis/(\d{1,5})x\d+/", key)))
     layers = sum(re.fullmatch(r"mapping/Dense\d+/weight", key) is not None for key in state)
-    try:
-        label = state.get("mapping/LabelConcat/weight", state.get("mapping/LabelEmbed/weight"))
-        const, image = state["synthesis/4x4/Const/const"].shape, state["synthesis/4x4/ToRGB/weight"].shape
-        require_usual(const[2:], image[3], label.shape[0] if label is not None else 0)
-        w_dim = state[f"mapping/Dense{layers - 1}/weight"].shape[1]
-        z_dim = state["mapping/Dense0/weight"].shape[0]
-        widest = state["synthesis/4x4/Const/const"].shape[1]
-        last = state[f"synthesis/{resolution}x{resolution}/Conv1/weight"].shape[3]
-    except (KeyError, IndexError) as error:
-        raise WeightsError(f"not a TensorFlow StyleGAN2 generator: {error} is missing or of another shape") from None
-    return make_config(resolution, z_dim, w_dim, layers, last, widest)
+    label = next(
+        (f"mapping/{name}/weight" for name in ("LabelConcat", "LabelEmbed") if f"mapping/{name}/weight" in state), ""
+    )
+    places = Places(
+        z_dim=("mapping/Dense0/weight", 0),
+        w_dim=(f"mapping/Dense{layers - 1}/weight", 1),
+        const=("synthesis/4x4/Const/const", 1),
+        image=("synthesis/4x4/ToRGB/weight", 3),
+        last=(f"synthesis/{resolution}x{resolution}/Conv1/weight", 3),
+        label=(label, 0),
+    )
+    return config_of(state, places, resolution, layers, "a TensorFlow StyleGAN2 generator")
 
 
 def convert_tf_generator(state: State) -> dict[str, Tensor]:

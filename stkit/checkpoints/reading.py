@@ -50,6 +50,11 @@ class Checkpoint:
     hostile: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
+    @property
+    def objects(self) -> Any:
+        """What was saved: of a safetensors file the tensors, without what is said beside them."""
+        return self.content["tensors"] if self.container == "safetensors" else self.content
+
     def sha256(self) -> str:
         """That of the file; of several, that of a list of theirs. Raises OSError."""
         if not self.files:

@@ -8,27 +8,25 @@ from typing import Any
 from torch import Tensor
 
 from stkit.checkpoints.generators import (
+    Places,
     check_filters,
+    config_of,
     fir_filter,
     generator_part,
     generator_shapes,
-    make_config,
     mean_latent,
-    require_usual,
 )
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
-from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
     """A `.pt` with `g_ema`, converted or as trained, or a bare state of the generator."""
-    content = checkpoint.content
+    content = checkpoint.objects
     if not isinstance(content, dict):
         return None
-    tensors = content.get("tensors") if checkpoint.container == "safetensors" else None
-    state: Any = content.get("g_ema") or content.get("g") or tensors or content
+    state: Any = content.get("g_ema") or content.get("g") or content
     if not isinstance(state, dict) or not {"style.1.weight", "input.input"} & state.keys():
         return None
     config = infer_rosinality_generator(state)
@@ -51,16 +49,14 @@ def infer_rosinality_generator(state: State) -> StyleGAN2Config:
     """The configuration of a rosinality generator, from the shapes of its tensors. Raises WeightsError."""
     rgbs = 1 + sum(key.startswith("to_rgbs.") and key.endswith(".conv.weight") for key in state)
     layers = sum(key.startswith("style.") and key.endswith(".weight") for key in state)
-    try:
-        require_usual(state["input.input"].shape[2:], state["to_rgb1.conv.weight"].shape[1], 0)
-        w_dim, z_dim = state["style.1.weight"].shape
-        widest = state["input.input"].shape[1]
-        last = state[f"convs.{2 * rgbs - 3}.conv.weight"].shape[1]
-    except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(
-            f"no rosinality generator that stkit knows: {error} is missing or of another shape"
-        ) from None
-    return make_config(2 ** (rgbs + 1), z_dim, w_dim, layers, last, widest)
+    places = Places(
+        z_dim=("style.1.weight", 1),
+        w_dim=("style.1.weight", 0),
+        const=("input.input", 1),
+        image=("to_rgb1.conv.weight", 1),
+        last=(f"convs.{2 * rgbs - 3}.conv.weight", 1),
+    )
+    return config_of(state, places, 2 ** (rgbs + 1), layers, "a rosinality generator that stkit knows")
 
 
 def convert_rosinality_generator(state: State, latent_avg: Any = None) -> dict[str, Tensor]:

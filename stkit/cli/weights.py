@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from stkit.cli.common import (
-    Name,
-    OutFlag,
-    console,
-    errors,
-    noun_group,
-    print_facts,
-    print_table,
-    progress_bar,
-)
+from stkit.cli.common import Name, OutFlag, console, errors, noun_group, print_facts, print_table, progress_bar
 from stkit.errors import StkitError, UsageError, WeightsError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -37,9 +37,22 @@ from stkit.photo.subjects import Box, find_subjects
 from stkit.plugins import Registry, load_plugins
 from stkit.weights import Weights, find_weights
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 logger = logging.getLogger("stkit")
 
 _TOGETHER = 8  # images that a GPU makes at once: 1024 px ones take 134 MB in each layer
+
+
+class InvertChoice(TypedDict, total=False):
+    """What `Editor.invert` takes by keyword; see `Editor.invert_all`."""
+
+    face: str | int
+    landmarks: np.ndarray | None
+    box: Box | None
+    refine: Sequence[str]
+    on_progress: Callable[[int, int], None]
 
 
 class Editor:
@@ -88,18 +101,12 @@ class Editor:
         photo: Photo | Path | str,
         inverter: str | None = None,
         options: Mapping[str, Any] | None = None,
-        *,
-        face: str | int = "largest",
-        landmarks: np.ndarray | None = None,
-        box: Box | None = None,
-        refine: Sequence[str] = (),
-        on_progress: Callable[[int, int], None] = ignore_progress,
+        **chosen: Unpack[InvertChoice],
     ) -> Inversion:
         """Invert one subject of a photo, the largest unless `face` says otherwise; see `invert_all`."""
-        if face == "all":
+        if chosen.setdefault("face", "largest") == "all":
             raise UsageError("invert gives one inversion; use invert_all for every subject")
-        chosen: dict[str, Any] = {"face": face, "landmarks": landmarks, "box": box}
-        return self.invert_all(photo, inverter, options, **chosen, refine=refine, on_progress=on_progress)[0]
+        return self.invert_all(photo, inverter, options, **chosen)[0]
 
     def invert_all(
         self,
@@ -336,4 +343,4 @@ def load(name: str | Weights = "faces", device: str = "auto") -> Editor:
     return Editor(weights, registry, resolve_device(device))
 
 
-__all__ = ["Editor", "load"]
+__all__ = ["Editor", "InvertChoice", "load"]

@@ -65,6 +65,13 @@ class Generator(nn.Module, Renderer):
     synthesis: nn.Module
     w_avg: Tensor
 
+    def __init__(self, config: Shape, mapping_layers: int) -> None:
+        """`config`, a mapping network of that many layers, and `w_avg`; an architecture adds its `synthesis`."""
+        super().__init__()
+        self.config = config
+        self.mapping = MappingNetwork(config.z_dim, config.w_dim, mapping_layers)
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+
     @property
     def seen_resolution(self) -> int:
         """Side in pixels at which images are judged: half its own, where that is cheap and shows enough."""
@@ -173,6 +180,12 @@ class _Copy(Renderer):
         return self.generator.render(styles, noise, dtype=self.dtype, resolution=resolution)
 
 
+def layers_by_row(widths: Sequence[int]) -> list[StyleLayer]:
+    """The style layers of a generator in which each row of w_plus steers one, and the last makes the image."""
+    last = len(widths) - 1
+    return [StyleLayer(row, row, width, "image" if row == last else "conv") for row, width in enumerate(widths)]
+
+
 def add_style_offsets(styles: Sequence[Tensor], offsets: Tensor) -> list[Tensor]:
     """`styles` (one [B, in_channels] a layer) plus `offsets` [B, channels of all layers], layer after layer.
 
@@ -187,4 +200,4 @@ def add_style_offsets(styles: Sequence[Tensor], offsets: Tensor) -> list[Tensor]
     return [style + offset for style, offset in zip(styles, offsets.split(widths, 1), strict=True)]
 
 
-__all__ = ["Generator", "NoiseMode", "Renderer", "StyleLayer", "add_style_offsets"]
+__all__ = ["Generator", "NoiseMode", "Renderer", "StyleLayer", "add_style_offsets", "layers_by_row"]

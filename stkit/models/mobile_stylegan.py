@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stkit.models.generators import Generator, NoiseMode, Renderer, StyleLayer
-from stkit.models.mapping import MappingNetwork
+from stkit.models.generators import Generator, NoiseMode, Renderer, StyleLayer, layers_by_row
 from stkit.models.mobile_stylegan_inference import freeze_synthesis
 from stkit.models.mobile_stylegan_synthesis import MobileSynthesis
 from stkit.models.shapes import MobileStyleGANConfig
@@ -19,21 +18,15 @@ class MobileStyleGAN(Generator):
 
     architecture = "mobile-stylegan"
     exact_half = True
+    config: MobileStyleGANConfig
 
     def __init__(self, config: MobileStyleGANConfig) -> None:
-        super().__init__()
-        self.config: MobileStyleGANConfig = config
-        self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        super().__init__(config, config.mapping_layers)
         self.synthesis: MobileSynthesis = MobileSynthesis(config)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def style_layers(self) -> list[StyleLayer]:
         """Every row of w_plus has one layer of its own."""
-        affines = self.synthesis.affines()
-        return [
-            StyleLayer(row, row, affine.out_features, "image" if affine is affines[-1] else "conv")
-            for row, affine in enumerate(affines)
-        ]
+        return layers_by_row([affine.out_features for affine in self.synthesis.affines()])
 
     def styles(self, w_plus: Tensor) -> list[Tensor]:
         return self.synthesis.styles(w_plus)

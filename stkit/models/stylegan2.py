@@ -12,7 +12,6 @@ from torch import Tensor
 from stkit.errors import UsageError
 from stkit.models import generators
 from stkit.models.generators import NoiseMode, Renderer, StyleLayer
-from stkit.models.mapping import MappingNetwork
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.stylegan2_inference import freeze_synthesis
 from stkit.models.stylegan2_synthesis import SynthesisNetwork
@@ -22,13 +21,11 @@ class StyleGAN2(generators.Generator):
     """The StyleGAN2 generator."""
 
     architecture = "stylegan2"
+    config: StyleGAN2Config
 
     def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.config: StyleGAN2Config = config
-        self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        super().__init__(config, config.mapping_layers)
         self.synthesis: SynthesisNetwork = SynthesisNetwork(config)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def style_layers(self) -> list[StyleLayer]:
         """The convolutions, then the ToRGBs, numbered as the paper does: 4x4 conv, its ToRGB, 8x8 conv, conv, ..."""

@@ -48,12 +48,12 @@ def train_domain(recipe: DomainRecipe, voice: Voice = SILENT) -> Weights | None:
     final = _train_stages(recipe, data, work, voice)
     if final is None:
         return None
-    weights = find_weights(str(final))
+    weights = find_weights(final)
     for method in load_plugins().editing_methods.values():
         method.prepare(weights, device)
     _install(weights, target)
     voice.say(f"done; use it with --weights {recipe.name}, it is in {target}")
-    return find_weights(str(target))
+    return find_weights(target)
 
 
 def _folders(recipe: DomainRecipe) -> tuple[Path, Path]:

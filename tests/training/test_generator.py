@@ -222,17 +222,8 @@ def test_it_starts_from_given_weights(tmp_path: Path) -> None:
 def keeping(out: Path, steps: int, keep: float = 50.0, **changes: Any) -> GeneratorRun:
     """A run from a generator that has learnt nothing yet, with an inverter of its codes."""
     generator = dataclasses.replace(TINY.generator, z_dim=16, w_dim=16)
-    inverter = StyleTransformerConfig(
-        input_resolution=32,
-        num_ws=generator.num_ws,
-        num_queries=generator.num_ws,
-        d_model=16,
-        heads=2,
-        feedforward=16,
-        mapping_layers=2,
-        depths=(1, 1, 1, 1),
-        widths=(16, 16, 16, 16),
-    )
+    sizes = (32, generator.num_ws, generator.num_ws, 16, 2, 16)
+    inverter = StyleTransformerConfig(*sizes, mapping_layers=2, depths=(1, 1, 1, 1), widths=(16, 16, 16, 16))
     loop = LoopConfig(**{"out": out, "steps": steps, "batch": 4, "save_seconds": 1e6, **changes})
     config = dataclasses.replace(TINY, generator=generator, keep=keep)
     torch.manual_seed(3)

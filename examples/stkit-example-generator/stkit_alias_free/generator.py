@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.plugin import Generator, MappingNetwork, NoiseMode, StyleLayer, UsageError
+from stkit.plugin import Generator, NoiseMode, StyleLayer, UsageError, layers_by_row
 from stkit_alias_free.config import AliasFreeConfig
 
 
@@ -89,21 +89,15 @@ class AliasFree(Generator):
     """The generator behind stkit's contract."""
 
     architecture = "tiny-alias-free"
+    config: AliasFreeConfig
 
     def __init__(self, config: AliasFreeConfig) -> None:
-        super().__init__()
-        self.config: AliasFreeConfig = config
-        self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        super().__init__(config, config.mapping_layers)
         self.synthesis: Synthesis = Synthesis(config)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def style_layers(self) -> list[StyleLayer]:
         """A row of w_plus, a layer: the input, the convolutions, the image."""
-        affines = self.synthesis.affines()
-        return [
-            StyleLayer(row, row, affine.out_features, "image" if affine is affines[-1] else "conv")
-            for row, affine in enumerate(affines)
-        ]
+        return layers_by_row([affine.out_features for affine in self.synthesis.affines()])
 
     def styles(self, w_plus: Tensor) -> list[Tensor]:
         return [affine(w_plus[:, row]) for row, affine in enumerate(self.synthesis.affines())]
