@@ -1,8 +1,9 @@
-"""Modules that moved: in this version an old path still works, with a DeprecationWarning that names the new one."""
+"""What moved: in this version old paths and names still work, with a DeprecationWarning that names the new one."""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 MOVED: dict[str, tuple[str, ...]] = {
     "stkit.alignment": ("stkit.photo.alignment",),
@@ -18,7 +20,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.batch_edit": ("stkit.jobs.edit",),
     "stkit.batch_inversion": ("stkit.jobs.invert",),
     "stkit.chain": ("stkit.editor.steps",),
-    "stkit.directions": ("stkit.latents.directions",),
+    "stkit.directions": ("stkit.latents.directions", "stkit.models.registry"),
     "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),
     "stkit.images": ("stkit.photo.images", "stkit.measure.paired"),
@@ -55,6 +57,28 @@ MOVED: dict[str, tuple[str, ...]] = {
 }
 """Old module: the new ones that hold what was in it, the one with most of it first."""
 
+RENAMED: dict[str, str] = {
+    "stkit.models.inference.FrozenGenerator": "stkit.models.stylegan2_inference.FrozenStyleGAN2",
+    "stkit.models.inference.freeze_generator": "stkit.models.stylegan2.StyleGAN2.freeze",
+    "stkit.models.stylegan2.Generator": "stkit.models.stylegan2.StyleGAN2",
+    "stkit.models.stylegan2.GeneratorConfig": "stkit.models.shapes.StyleGAN2Config",
+    "stkit.models.stylegan2.MappingNetwork": "stkit.models.mapping.MappingNetwork",
+    "stkit.models.stylegan2.StyledConv": "stkit.models.stylegan2_synthesis.StyledConv",
+    "stkit.models.stylegan2.ToRGB": "stkit.models.stylegan2_synthesis.ToRGB",
+    "stkit.models.stylegan2.add_style_offsets": "stkit.models.generators.add_style_offsets",
+}
+"""Old names of modules that are still there: their `__getattr__` asks `renamed`."""
+
+
+def renamed(module: str, name: str) -> Any:
+    """What `name` of `module` is now, with a warning. Raises AttributeError where there never was such a name."""
+    old = f"{module}.{name}"
+    if old not in RENAMED:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    new = RENAMED[old]
+    warnings.warn(f"{old} is now {new}; the old name goes away with the next version", DeprecationWarning, stacklevel=2)
+    return pkgutil.resolve_name(new)
+
 
 class OldPaths:
     """Finds modules by their old paths. Comes last, so that it costs nothing where a module is in its place.
@@ -84,4 +108,4 @@ class OldPaths:
             vars(module).update({name: value for name, value in found.items() if not name.startswith("__")})
 
 
-__all__ = ["MOVED", "OldPaths"]
+__all__ = ["MOVED", "RENAMED", "OldPaths", "renamed"]

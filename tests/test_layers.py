@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "latents": {*BASICS, "contracts", "weights"},
     "datasets": {*BASICS, "contracts", "plugins", "weights", "photo"},
     "measure": {*BASICS, "contracts", "weights", "photo", "datasets"},
-    "models": {*BASICS, "contracts", "plugins", "weights", "photo", "measure"},
+    "models": {*BASICS, "contracts", "plugins", "weights", "photo", "measure", "moved"},
     "checkpoints": {*BASICS, "contracts", "plugins", "weights", "latents", "models"},
     "editor": BELOW_EDITOR,
     "jobs": {*BELOW_EDITOR, "editor", "checkpoints"},

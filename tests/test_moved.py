@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from stkit.moved import MOVED
+from stkit.moved import MOVED, RENAMED
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,8 +48,18 @@ def test_nothing_lies_at_an_old_path() -> None:
             assert (root / home.replace(".", "/")).with_suffix(".py").is_file()
 
 
-@pytest.mark.parametrize(("old", "new"), [("Generator", "StyleGAN2"), ("GeneratorConfig", "StyleGAN2Config")])
-def test_an_old_name_works_and_warns(old: str, new: str) -> None:
-    module = importlib.import_module("stkit.models.stylegan2")
-    with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
-        assert getattr(module, old) is getattr(module, new)
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_an_old_name_works_and_warns(old: str) -> None:
+    module, _, name = old.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {RENAMED[old]};") as warned:
+        assert getattr(importlib.import_module(module), name) is pkgutil.resolve_name(RENAMED[old])
+    assert warned[0].filename == __file__
+
+
+def test_what_plugins_decide_now_still_has_its_old_names() -> None:
+    from stkit.editor import refinement, steps
+
+    with pytest.warns(DeprecationWarning, match="PREFERRED is now the `preference` of each method"):
+        assert steps.PREFERRED[:2] == ("interfacegan", "label")
+    with pytest.warns(DeprecationWarning, match="quality_refinements is now refinements_of"):
+        assert refinement.quality_refinements("fast", ["pti:3"]) == ("pti:3",)

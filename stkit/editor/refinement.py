@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stkit.contracts.inversion import InversionContext, ignore_progress
 from stkit.errors import UsageError
 from stkit.options import build_options
+from stkit.plugins import load_plugins
 from stkit.weights import load_header
 
 if TYPE_CHECKING:
@@ -55,7 +57,14 @@ class Gain:
         return f"{self.refinement}: {errors} in {self.steps} steps, {self.seconds:.1f} s"
 
 
-def quality_refinements(registry: Registry, quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
+def quality_refinements(quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
+    """Deprecated: `refinements_of` does it."""
+    text = f"{__name__}.quality_refinements is now refinements_of, which takes a registry first; the old name goes away"
+    warnings.warn(f"{text} with the next version", DeprecationWarning, stacklevel=2)
+    return refinements_of(load_plugins(), quality, refine)
+
+
+def refinements_of(registry: Registry, quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
     """What `--refine` names, otherwise what `--quality` stands for. Raises UsageError for an unknown quality."""
     if quality not in QUALITIES:
         raise UsageError(f"quality '{quality}' is not one of {', '.join(QUALITIES)}")
@@ -146,4 +155,5 @@ __all__ = [
     "parse_refinements",
     "quality_refinements",
     "refine_latents",
+    "refinements_of",
 ]

@@ -6,6 +6,7 @@ import difflib
 import logging
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.errors import StkitError, UsageError
 from stkit.files import marked_name, safe_name
 from stkit.options import LatentSpace, LayerRange, build_options
+from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
@@ -155,11 +157,12 @@ def chain_label(steps: Sequence[EditStep]) -> str:
 
 
 def _lookup_order(registry: Registry, with_references: bool) -> list[EditingMethod]:
-    def rank(method: EditingMethod) -> tuple[int, int, str]:
-        return int(method.needs_reference), -method.preference, method.name
-
     methods = [m for m in registry.editing_methods.values() if with_references or not m.needs_reference]
-    return sorted(methods, key=rank)
+    return sorted(methods, key=_rank)
+
+
+def _rank(method: EditingMethod) -> tuple[int, int, str]:
+    return int(method.needs_reference), -method.preference, method.name
 
 
 def _attribute_names(method: EditingMethod, context: EditContext) -> list[str]:
@@ -193,6 +196,18 @@ def _warn_outside_safe_range(method: EditingMethod, context: EditContext) -> Non
                 high,
                 attribute.name,
             )
+
+
+def __getattr__(name: str) -> Any:
+    if name != "PREFERRED":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{__name__}.PREFERRED is now the `preference` of each method; the old name goes away with the next version",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    methods = load_plugins().editing_methods.values()
+    return tuple(method.name for method in sorted(methods, key=_rank) if method.preference)
 
 
 __all__ = ["EditStep", "apply_steps", "chain_label", "files_of", "parse_step"]

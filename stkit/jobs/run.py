@@ -10,7 +10,7 @@ from typing import Any
 
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
-from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, quality_refinements
+from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, refinements_of
 from stkit.editor.steps import EditStep
 from stkit.errors import UsageError
 from stkit.jobs.clip import ClipJob
@@ -88,7 +88,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     photos = not is_clip(sources) and any(item.latents is None for item in listing.items)
     if photos and (quality := _needed(editor, request)):
         logger.info("to be edited, photos are inverted with --quality %s; --quality fast is a quick look", quality)
-        refine = quality_refinements(editor.registry, quality, ())
+        refine = refinements_of(editor.registry, quality, ())
     references = _references(editor, request, tell)
     steps = edit_steps(editor, request, references)
     editor.try_steps(steps, references, request.seed)
@@ -113,7 +113,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
 
 
 def _refinements(request: Request) -> tuple[str, ...]:
-    refine = quality_refinements(load_plugins(), request.quality or QUALITIES[0], request.refine)
+    refine = refinements_of(load_plugins(), request.quality or QUALITIES[0], request.refine)
     parse_refinements(load_plugins(), refine)
     return refine
 

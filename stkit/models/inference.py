@@ -8,6 +8,7 @@ bfloat16 is for processors that multiply it natively (AMX, AVX512-BF16, recent A
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from stkit.measure.efficientnet import ConvNorm
 from stkit.models.irse import IRSEBackbone, ResidualUnit, SqueezeExcite
 from stkit.models.style_transformer import Lite0Backbone, StyleTransformer
 from stkit.models.winograd import WinogradConv2d
+from stkit.moved import renamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,5 +131,7 @@ def _quicken(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
         return layer
     return WinogradConv2d(layer) if dtype == torch.float32 and layer.weight.device.type == "cpu" else layer
 
+
+__getattr__ = functools.partial(renamed, __name__)
 
 __all__ = ["FrozenStyleTransformer", "freeze_style_transformer"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from stkit.models.generators import NoiseMode, Renderer, StyleLayer
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.stylegan2_inference import freeze_synthesis
 from stkit.models.stylegan2_synthesis import SynthesisNetwork
+from stkit.moved import renamed
 
 
 class StyleGAN2(generators.Generator):
@@ -76,20 +77,6 @@ def require_stylegan2(generator: generators.Generator, what: str) -> StyleGAN2:
     return generator
 
 
-_OLD_NAMES: dict[str, Any] = {"Generator": StyleGAN2, "GeneratorConfig": StyleGAN2Config}
-
-
-def __getattr__(name: str) -> Any:
-    """The names that these classes had before there were other architectures."""
-    if name not in _OLD_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = _OLD_NAMES[name].__name__
-    warnings.warn(
-        f"{__name__}.{name} is now {new}; the old name goes away with the next version",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return _OLD_NAMES[name]
-
+__getattr__ = functools.partial(renamed, __name__)
 
 __all__ = ["StyleGAN2", "require_stylegan2"]

@@ -23,7 +23,7 @@ from torch import Tensor
 from stkit.contracts.framing import picture_box
 from stkit.contracts.inversion import InversionContext
 from stkit.editor.editor import Editor
-from stkit.editor.refinement import QUALITIES, parse_refinements, quality_refinements, refine_latents
+from stkit.editor.refinement import QUALITIES, parse_refinements, refine_latents, refinements_of
 from stkit.errors import LatentsError, MissingPackageError, StkitError, UsageError
 from stkit.latents.latents import Latents, load_latents, save_latents
 from stkit.latents.tuning import save_tuning, tuned_generator, tuning_between
@@ -311,12 +311,12 @@ def test_refinements_that_make_no_sense(editor: Editor, tiny_weights: Weights, r
 
 
 def test_qualities_are_refinements_that_there_are(editor: Editor) -> None:
-    found = [quality_refinements(editor.registry, quality, None) for quality in QUALITIES]
+    found = [refinements_of(editor.registry, quality, None) for quality in QUALITIES]
     assert found == [(), ("optimize:100",), ("optimize:100", "pti:100")]
     assert parse_refinements(editor.registry, found[2]) == [("optimize", {"steps": 100}), ("pti", {"steps": 100})]
-    assert quality_refinements(editor.registry, "fast", ["pti:3"]) == ("pti:3",)
+    assert refinements_of(editor.registry, "fast", ["pti:3"]) == ("pti:3",)
     with pytest.raises(UsageError, match="quality 'top' is not one of fast, balanced, best"):
-        quality_refinements(editor.registry, "top", None)
+        refinements_of(editor.registry, "top", None)
 
 
 def test_optimising_after_pti_goes_on_with_the_tuned_generator(editor: Editor, tiny_weights: Weights) -> None:
