@@ -62,6 +62,11 @@ def split_pairs(pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def comma_list(text: str) -> list[str]:
+    """The names in `a,b, c`, each once, in their order."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 class LatentSpace(str, enum.Enum):
     """The space that codes live in: `w` [B, w_dim] or `w_plus` [B, num_ws, w_dim]."""
 
@@ -101,4 +106,13 @@ class LayerRange:
         return f"{self.first}-{self.last}"
 
 
-__all__ = ["LatentSpace", "LayerRange", "Options", "build_options", "first_fault", "parse_options", "split_pairs"]
+__all__ = [
+    "LatentSpace",
+    "LayerRange",
+    "Options",
+    "build_options",
+    "comma_list",
+    "first_fault",
+    "parse_options",
+    "split_pairs",
+]

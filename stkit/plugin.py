@@ -114,6 +114,7 @@ if TYPE_CHECKING:
         InverterRecipe,
         MappingRecipe,
         ReconstructionRecipe,
+        RivalsRecipe,
         RunConfig,
     )
     from stkit.training.export import save_module
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from stkit.training.photo_codes import attribute_columns, inverted_photos, train_on_codes
     from stkit.training.pipeline import train_domain
     from stkit.training.recipes import train_generator, train_inverter, train_mapping, train_reconstruction
+    from stkit.training.rivals import train_rivals
     from stkit.training.runs import (
         copy_beside,
         image_sets,
@@ -214,13 +216,15 @@ _HOMES = {
     "checkpoints.reading": "Checkpoint",
     "checkpoints.stored": "StoredTensor as_tensor",
     "training.config": (
-        "CodesRecipe DomainRecipe GeneratorRecipe InverterRecipe MappingRecipe ReconstructionRecipe RunConfig"
+        "CodesRecipe DomainRecipe GeneratorRecipe InverterRecipe MappingRecipe ReconstructionRecipe RivalsRecipe "
+        "RunConfig"
     ),
     "training.export": "save_module",
     "training.loop": "Ema LoopConfig Stateful Unchanged cosine_warmup run_loop run_settings step_generator",
     "training.photo_codes": "attribute_columns inverted_photos train_on_codes",
     "training.pipeline": "train_domain",
     "training.recipes": "train_generator train_inverter train_mapping train_reconstruction",
+    "training.rivals": "train_rivals",
     "training.runs": "copy_beside image_sets loop_of origin require_one_process require_room run_notes",
     "cli.common": (
         "AlignedFlag DeviceFlag DomainFlag FIT InverterFlag LimitFlag ReplaceFlag WeightsFlag console "

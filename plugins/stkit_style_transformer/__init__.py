@@ -17,10 +17,10 @@ def register_inverters() -> Sequence[Inverter]:
 
 @hookimpl
 def register_trainers() -> Sequence[Trainer]:
-    """The training of inverters, pSp, e4e and ReStyle among them."""
-    from stkit_style_transformer.trainer import InverterTrainer
+    """The training of inverters, pSp, e4e and ReStyle among them, alone and beside each other."""
+    from stkit_style_transformer.trainer import InverterTrainer, RivalsTrainer
 
-    return [InverterTrainer()]
+    return [InverterTrainer(), RivalsTrainer()]
 
 
 __all__ = ["register_inverters", "register_trainers"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stkit.plugin import SILENT, InverterRecipe, Trainer, Voice
+from stkit.plugin import SILENT, InverterRecipe, RivalsRecipe, Trainer, Voice
 
 
 class InverterTrainer(Trainer[InverterRecipe]):
@@ -18,4 +18,17 @@ class InverterTrainer(Trainer[InverterRecipe]):
         return train_inverter(config, voice)
 
 
-__all__ = ["InverterTrainer"]
+class RivalsTrainer(Trainer[RivalsRecipe]):
+    """Every kind of inverter by one budget, for a table that compares them."""
+
+    name = "rivals"
+    description = "Train Style Transformer, pSp, e4e and ReStyle alike, from nothing, to be compared by evaluate."
+    Config = RivalsRecipe
+
+    def train(self, config: RivalsRecipe, voice: Voice = SILENT) -> object:
+        from stkit.plugin import train_rivals
+
+        return train_rivals(config, voice)
+
+
+__all__ = ["InverterTrainer", "RivalsTrainer"]

@@ -118,17 +118,12 @@ class MappingRecipe(RunConfig):
 
 
 @dataclass(frozen=True)
-class InverterRecipe(RunConfig):
-    """Train an inverter for the generator of `weights`; see `stkit.training.inverter.InverterConfig`."""
+class InverterRunConfig(RunConfig):
+    """What trains inverters for the generator of `weights`; see `stkit.training.inverter.InverterConfig`."""
 
     weights: str = field(default="faces", metadata=flag("Weights whose generator to invert."))
-    architecture: Literal["style-transformer", "psp", "e4e", "restyle"] = field(
-        default="style-transformer",
-        metadata=flag("style-transformer, psp, e4e or restyle, in about the same small size."),
-    )
     steps: int = field(default=20_000, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=8, metadata=flag("Images a step.", least=2))
-    init: str | None = field(default=None, metadata=flag("Weights whose inverter to start from."))
     learning_rate: float = field(default=1e-4, metadata=setting("Of the inverter.", least=0))
     l2: float = field(default=1.0, metadata=setting("Weight of the L2 loss; 0 leaves it out.", least=0))
     lpips: float = field(default=0.8, metadata=setting("Weight of LPIPS-Alex.", least=0))
@@ -138,6 +133,30 @@ class InverterRecipe(RunConfig):
     )
     latent: float = field(default=0.0, metadata=setting("Share of steps on samples with known codes.", least=0, most=1))
     compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
+
+
+@dataclass(frozen=True)
+class InverterRecipe(InverterRunConfig):
+    """Train one inverter."""
+
+    architecture: Literal["style-transformer", "psp", "e4e", "restyle"] = field(
+        default="style-transformer",
+        metadata=flag("style-transformer, psp, e4e or restyle, in about the same small size."),
+    )
+    init: str | None = field(default=None, metadata=flag("Weights whose inverter to start from."))
+
+
+@dataclass(frozen=True)
+class RivalsRecipe(InverterRunConfig):
+    """Train an inverter of each of the `architectures` alike: the same images in the same order, losses and optimiser.
+
+    With `runs` each of them as often, by the seeds from `seed` on. One after the other, in folders of `out`.
+    """
+
+    architectures: str = field(
+        default="style-transformer,psp,e4e,restyle", metadata=flag("Which, with commas between.")
+    )
+    runs: int = field(default=1, metadata=flag("Trainings of each, from this many seeds.", least=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,9 +227,11 @@ __all__ = [
     "GeneratorRecipe",
     "ImageRunConfig",
     "InverterRecipe",
+    "InverterRunConfig",
     "LoopRecipe",
     "MappingRecipe",
     "ReconstructionRecipe",
+    "RivalsRecipe",
     "RunConfig",
     "Voice",
     "no_bar",

@@ -57,6 +57,14 @@ class RunLog:
             self._board.close()
 
 
+def seconds_logged(out: Path) -> float:
+    """The wall time in seconds that the run in `out` has trained for, over all times that it was started."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    clock = [line["seconds"] for line in lines if "seconds" in line]
+    # The clock begins anew whenever the run goes on.
+    return sum(now for now, later in zip(clock, [*clock[1:], -math.inf], strict=True) if later < now)
+
+
 def save_samples(
     out: Path, step: int, images: Tensor, columns: int, output_crop: tuple[float, float, float, float]
 ) -> None:
@@ -117,4 +125,4 @@ def _logged_step(line: str) -> float:
         return math.inf
 
 
-__all__ = ["RunLog", "draw_curves", "save_samples"]
+__all__ = ["RunLog", "draw_curves", "save_samples", "seconds_logged"]

@@ -139,8 +139,11 @@ def origin(domain: str | None, licence: str | None, first: Weights | None) -> Ma
 
 
 def run_notes(data: Path, train_set: ImageSet, loop: LoopConfig) -> dict[str, Any]:
-    """What the header of trained weights says about their training."""
-    return {"data": data.name, "images": len(train_set), "steps": loop.steps, "batch": loop.batch}
+    """What the header of trained weights says about their training; `seconds` are of wall time."""
+    from stkit.training.log import seconds_logged
+
+    notes = {"data": data.name, "images": len(train_set), "steps": loop.steps, "batch": loop.batch}
+    return {**notes, "seconds": round(seconds_logged(loop.out))}
 
 
 def training_device(name: str) -> torch.device:
