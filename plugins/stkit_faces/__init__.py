@@ -5,7 +5,7 @@ from __future__ import annotations
 from stkit.plugin import Domain, Metric, Scorer, hookimpl
 from stkit_faces.domain import FacesDomain
 from stkit_faces.metric import IdentityMetric
-from stkit_faces.scorer import LandmarkScorer
+from stkit_faces.scorer import AgeScorer, LandmarkScorer
 
 
 @hookimpl
@@ -20,10 +20,11 @@ def register_metrics() -> list[Metric]:
 
 @hookimpl
 def register_scorers() -> list[Scorer]:
-    return [LandmarkScorer()]
+    return [LandmarkScorer(), AgeScorer()]
 
 
 __all__ = [
+    "AgeScorer",
     "FacesDomain",
     "IdentityMetric",
     "LandmarkScorer",

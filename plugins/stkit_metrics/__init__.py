@@ -1,4 +1,4 @@
-"""MSE and LPIPS of pairs, Frechet and sliced Wasserstein distances of sets."""
+"""Metrics of pairs (MSE, PSNR, LPIPS, MS-SSIM) and of sets (Frechet, kernel and sliced Wasserstein distances)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from stkit.plugin import Metric, hookimpl
 @hookimpl
 def register_metrics() -> Sequence[Metric]:
     """The metrics of this package."""
-    from stkit_metrics.paired import LPIPSMetric, MSEMetric
-    from stkit_metrics.sets import FrechetMetric, SWDMetric
+    from stkit_metrics.paired import LPIPSMetric, LPIPSVGGMetric, MSEMetric, MSSSIMMetric, PSNRMetric
+    from stkit_metrics.sets import FrechetMetric, KIDMetric, SWDMetric
 
-    return [MSEMetric(), LPIPSMetric(), FrechetMetric(), SWDMetric()]
+    paired = [MSEMetric(), PSNRMetric(), LPIPSMetric(), LPIPSVGGMetric(), MSSSIMMetric()]
+    return [*paired, FrechetMetric(), KIDMetric(), SWDMetric()]
 
 
 __all__ = ["register_metrics"]

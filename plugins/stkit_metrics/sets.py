@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from stkit.plugin import Metric, Options
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+
+@functools.cache
+def _kept() -> WeakTensorKeyDictionary:
+    """Features of images for as long as somebody holds the images: several metrics look at the same."""
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    return WeakTensorKeyDictionary()
+
+
+def _features(images: torch.Tensor) -> torch.Tensor:
+    from stkit.plugin import lite0_features, load_lite0
+
+    kept = _kept()
+    if images not in kept:
+        kept[images] = lite0_features(load_lite0(images.device), images.split(32))
+    return kept[images]
 
 
 class FrechetMetric(Metric[Options]):
@@ -19,11 +38,23 @@ class FrechetMetric(Metric[Options]):
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """`frechet` of [N, 3, H, W] and [M, 3, H, W] in [-1, 1]. Raises UsageError, MissingPackageError."""
-        from stkit.plugin import frechet_distance, lite0_features, load_lite0
+        from stkit.plugin import frechet_distance
 
-        network = load_lite0(images.device)
-        ours, theirs = (lite0_features(network, part.split(32)) for part in (images, references))
-        return {"frechet": frechet_distance(ours, theirs)}
+        return {"frechet": frechet_distance(_features(images), _features(references))}
+
+
+class KIDMetric(Metric[Options]):
+    """Kernel distance (Binkowski et al., ICLR 2018) of EfficientNet-lite0 features, not Inception's."""
+
+    name = "kid"
+    description = "kernel distance x 1e3 of EfficientNet-lite0 features, unbiased; not comparable with KID"
+    higher_is_better = False
+
+    def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
+        """`kid` of [N, 3, H, W] and [M, 3, H, W] in [-1, 1]. Raises UsageError, MissingPackageError."""
+        from stkit.plugin import kernel_distance
+
+        return {"kid": 1e3 * kernel_distance(_features(images), _features(references))}
 
 
 class SWDMetric(Metric[Options]):
@@ -40,4 +71,4 @@ class SWDMetric(Metric[Options]):
         return sliced_wasserstein(images, references)
 
 
-__all__ = ["FrechetMetric", "SWDMetric"]
+__all__ = ["FrechetMetric", "KIDMetric", "SWDMetric"]

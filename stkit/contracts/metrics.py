@@ -17,6 +17,8 @@ class Metric(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     description: ClassVar[str]
     higher_is_better: ClassVar[bool]
+    paired: ClassVar[bool] = False
+    """Whether it compares row by row: then `stkit evaluate` gives each photo its value, and the mean an interval."""
     Options: type[Options] = Options
 
     @abstractmethod

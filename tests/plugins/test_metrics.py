@@ -1,0 +1,70 @@
+"""The metrics of stkit_metrics against their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from stkit_metrics.paired import LPIPSMetric, MSEMetric, MSSSIMMetric, PSNRMetric
+from stkit_metrics.sets import FrechetMetric, KIDMetric
+
+from stkit.errors import UsageError
+from stkit.measure.distributions import kernel_distance
+from stkit.options import Options
+
+
+def pictures(count: int, height: int = 256, seed: int = 0) -> torch.Tensor:
+    coarse = torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
+    return torch.nn.functional.interpolate(coarse, size=(height, 256), mode="bilinear")
+
+
+def test_psnr_is_in_decibels_of_a_range_of_two() -> None:
+    a = pictures(2)
+    b = torch.stack([a[0] + 0.02, a[1] - 0.2])  # 40 and 20 dB under the peak
+    assert PSNRMetric().compute(b, a, Options()) == {"psnr": pytest.approx(30.0, abs=1e-3)}
+    assert MSEMetric().compute(b, a, Options()) == {"mse": pytest.approx((0.02**2 + 0.2**2) / 2, rel=1e-3)}
+    assert PSNRMetric().compute(a, a, Options())["psnr"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("height", [256, 144])  # of faces, and of cars, which are too flat for five scales
+def test_ms_ssim_falls_with_noise(height: int) -> None:
+    a = pictures(2, height)
+    noise = torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
+    values = [MSSSIMMetric().compute((a + k * noise).clamp(-1, 1), a, Options())["ms-ssim"] for k in (0, 0.1, 0.5)]
+    assert values[0] == pytest.approx(1.0) and values[0] > values[1] > values[2] > 0
+
+
+def test_pairs_have_to_pair_up() -> None:
+    for a, b in ((pictures(2), pictures(1)), (pictures(0), pictures(0))):
+        with pytest.raises(UsageError, match="lpips compares pairs"):
+            LPIPSMetric().compute(a, b, Options())
+
+
+def test_kernel_distance_by_its_definition() -> None:
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.randn(5, 8, generator=random).double(), torch.randn(7, 8, generator=random).double() + 0.5
+
+    def k(x: torch.Tensor, y: torch.Tensor) -> float:
+        return float((x @ y / 8 + 1) ** 3)
+
+    def own(rows: torch.Tensor) -> float:
+        return (
+            sum(k(x, y) for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j) / len(rows) / (len(rows) - 1)
+        )
+
+    across = sum(k(x, y) for x in a for y in b) / 35
+    assert kernel_distance(a, b) == pytest.approx(own(a) + own(b) - 2 * across)
+    assert kernel_distance(a, a) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(UsageError, match="two images at least"):
+        kernel_distance(a[:1], b)
+
+
+def test_features_of_the_same_images_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import stkit.measure.distributions as distributions
+
+    calls = []
+    original = distributions.lite0_features
+    monkeypatch.setattr(distributions, "lite0_features", lambda *a: calls.append(1) or original(*a))
+    a, b = pictures(3), pictures(3, seed=1)
+    for metric in (FrechetMetric(), KIDMetric(), FrechetMetric()):
+        assert metric.compute(a, b, Options())[metric.name] > 0
+    assert len(calls) == 2
