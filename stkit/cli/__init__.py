@@ -39,6 +39,7 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
     app.add_typer(latents.app, name="latents", rich_help_panel=LOOK)
     app.add_typer(weights.group(), rich_help_panel=MODELS)
     app.command(evaluate.COMMAND, rich_help_panel=MODELS)(evaluate.run)
+    app.command(evaluate.OLD_COMMAND, hidden=True)(evaluate.run_old)
     app.add_typer(train.group(registry), rich_help_panel=TRAIN)
     plugins: list[PluginInfo] = []
     for group in tables.groups(lambda: plugins):

@@ -19,6 +19,8 @@ class Metric(ABC, Generic[OptionsT]):
     higher_is_better: ClassVar[bool]
     paired: ClassVar[bool] = False
     """Whether it compares row by row: then `stkit evaluate` gives each photo its value, and the mean an interval."""
+    domains: ClassVar[tuple[str, ...]] = ()
+    """What the images have to show, see `stkit domains`; anything where it is empty."""
     Options: type[Options] = Options
 
     @abstractmethod

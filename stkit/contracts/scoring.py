@@ -17,6 +17,8 @@ class Scorer(ABC, Generic[OptionsT]):
 
     name: ClassVar[str]
     description: ClassVar[str]
+    domains: ClassVar[tuple[str, ...]] = ()
+    """What the images have to show, see `stkit domains`; anything where it is empty."""
     Options: type[Options] = Options
 
     @abstractmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stkit.errors import UsageError
+from stkit.options import comma_list
 
 if TYPE_CHECKING:
     from stkit.editor.steps import EditStep
@@ -132,6 +133,41 @@ class LabelledRequest:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
+    """Compare inverters, and edits of what they give, on photos that no training saw, in a report.
+
+    `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it).
+    Every one of `weights` (names or folders, by default those of `domain`) is measured with every one of `inverters`
+    (registered names, or like "optimize:100"; by default the encoders that the weights have), by `metrics`, registered
+    ones, or "all". `edits` are like "age=2": each goes to both sides, at half and at full strength. All four are
+    lists, or texts with commas. `options` are like {"optimize.steps": 50}, of inverters and metrics by name. `limit`
+    measures so many photos, chosen by `seed`; without `costs` no time and memory are measured.
+    The report, and what it was made of, is in `out`; started again, the same request goes on where it was.
+    """
+
+    data: Path
+    out: Path = Path("report")
+    domain: str | None = None
+    weights: Sequence[str] = ()
+    inverters: Sequence[str] = ()
+    edits: Sequence[str] = ()
+    metrics: Sequence[str] = ("all",)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "test"
+    labels: Path | None = None
+    limit: int | None = None
+    seed: int = 0
+    costs: bool = True
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "inverters", "edits", "metrics"):
+            given = getattr(self, name)
+            texts = [given] if isinstance(given, str) else given
+            object.__setattr__(self, name, tuple(part for text in texts for part in comma_list(text)))
+
+
+@dataclass(frozen=True)
+class QuickRequest:
     """Measure reconstructions of held-out images, beside the mean training image in their place.
 
     `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it);
@@ -158,4 +194,4 @@ class EvaluateRequest:
             raise UsageError("options are those of one metric; name just one")
 
 
-__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "LabelledRequest", "Request"]
+__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "LabelledRequest", "QuickRequest", "Request"]

@@ -1,4 +1,4 @@
-"""`stkit evaluate-quick` computes metrics of plugins, those that others installed among them."""
+"""`stkit evaluate` computes metrics of plugins, those that others installed among them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from stkit.datasets.images import load_image_set
-from stkit.jobs.evaluate import mean_image, reconstruct
+from stkit.jobs.quick import mean_image, reconstruct
 from stkit.weights import Weights
 from tests.cli.harness import Cli, error_line
 
@@ -65,9 +65,18 @@ def test_a_strangers_metric_is_computed_and_reported(photos: Path, tiny_weights:
     info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
     info.joinpath("entry_points.txt").write_text("[stkit]\nstranger = stranger_metric\n")
     site.joinpath("stranger_metric.py").write_text(PLUGIN)
-    options = ["--weights", tiny_weights.folder, "--no-identity", "--metric", "redness", "-o", "scale=2", "--json"]
+    options = [
+        "--weights",
+        tiny_weights.folder,
+        "--no-identity",
+        "--metrics",
+        "redness",
+        "-o",
+        "redness.scale=2",
+        "--json",
+    ]
     ran = subprocess.run(
-        [sys.executable, "-m", "stkit", "evaluate-quick", *map(str, [photos, *options])],
+        [sys.executable, "-m", "stkit", "evaluate", "--quick", *map(str, [photos, *options])],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(site)},
@@ -88,6 +97,8 @@ def test_metrics_of_ours_are_printed(cli: Cli, photos: Path, tiny_weights: Weigh
     options = ("--weights", tiny_weights.folder, "--no-identity")
     ran = cli("evaluate-quick", photos, *options, "--metric", "swd", "--metric", "mse")
     assert ran.code == 0, ran.err
+    assert "warning: `evaluate-quick` is now `evaluate --quick`; the old name goes away" in ran.err
+    assert cli("evaluate", photos, "--quick", *options, "--metrics", "swd,mse").out == ran.out
     reconstruction, mean = ran.out.splitlines()[1:3]
     assert "swd_16 " in reconstruction and "swd_16 " in mean
     for arguments, says in (
@@ -96,3 +107,27 @@ def test_metrics_of_ours_are_printed(cli: Cli, photos: Path, tiny_weights: Weigh
         (("--metric", "swd", "-o", "scale=2"), "unknown option 'scale'"),
     ):
         assert says in error_line(cli("evaluate-quick", photos, *options, *arguments))
+
+
+def test_the_report_has_the_strangers_metric_too(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
+    shared = (photos, "--weights", tiny_weights.folder, "--metrics", "mse,swd", "--no-costs", "--limit", 2)
+    ran = cli("evaluate", *shared, "--inverters", "psp,nothing", "--out", "rep")
+    assert ran.code == 0, ran.err
+    assert "note: tiny/nothing is left out: no inverter named 'nothing'" in ran.out
+    lines = ran.out.splitlines()
+    row = lines.index("Reconstruction") + 1
+    assert lines[row].split() == ["mse", "swd"] and lines[row + 1].split()[0] == "tiny/psp"
+    assert ran.out.rstrip().endswith("rep/report.html") and Path("rep/report.html").exists()
+    printed = cli("evaluate", *shared, "--inverters", "psp", "--out", "rep", "--json")
+    assert json.loads(printed.out) == json.loads(Path("rep/report.json").read_text())
+
+
+def test_what_does_not_go_together(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
+    for arguments, says in (
+        (("--grid", "x.png"), "--grid goes with --quick"),
+        (("--quick", "--inverters", "psp"), "--quick is for one set of weights with its own inverter"),
+        (("-o", "scale=2"), "option 'scale' is not like optimize.steps"),
+        (("--inverters", "x", "--metrics", "mse"), "no inverter is left to measure"),
+    ):
+        assert says in error_line(cli("evaluate", photos, "--weights", tiny_weights.folder, *arguments))
+        assert not Path("report").exists()

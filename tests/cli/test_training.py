@@ -1,4 +1,4 @@
-"""`stkit train` and `stkit evaluate-quick` on a tiny set, as a user runs them."""
+"""`stkit train` and `stkit evaluate` on a tiny set, as a user runs them."""
 
 from __future__ import annotations
 
@@ -120,16 +120,16 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert "have no e4e inverter; they have: style-transformer" in stkit(
         *("train", "inverter", photos, "--out", tmp_path / "none", "--init", first, *options), code=1
     )
-    said = stkit("evaluate-quick", photos, "--weights", rival, "--no-identity")
+    said = stkit("evaluate", photos, "--quick", "--weights", rival, "--no-identity")
     assert "reconstruction" in said
     listed = photos.with_suffix(".csv")
     listed.rename(listed.with_suffix(".hidden"))
-    said = stkit("evaluate-quick", photos, "--weights", rival, "--no-identity")
+    said = stkit("evaluate", photos, "--quick", "--weights", rival, "--no-identity")
     listed.with_suffix(".hidden").rename(listed)
     assert "1 images of the split 'every 25th'" in said
 
     grid = tmp_path / "grid.png"
-    said = stkit("evaluate-quick", photos, "--weights", second, "--no-identity", "--json", "--grid", grid)
+    said = stkit("evaluate", photos, "--quick", "--weights", second, "--no-identity", "--json", "--grid", grid)
     report = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert report["images"] == 4
     assert report["reconstruction"]["mse"] > 0

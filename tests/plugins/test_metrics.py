@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from stkit_metrics.paired import LPIPSMetric, MSEMetric, MSSSIMMetric, PSNRMetric
@@ -63,7 +65,12 @@ def test_features_of_the_same_images_are_computed_once(monkeypatch: pytest.Monke
 
     calls = []
     original = distributions.lite0_features
-    monkeypatch.setattr(distributions, "lite0_features", lambda *a: calls.append(1) or original(*a))
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(distributions, "lite0_features", counted)
     a, b = pictures(3), pictures(3, seed=1)
     for metric in (FrechetMetric(), KIDMetric(), FrechetMetric()):
         assert metric.compute(a, b, Options())[metric.name] > 0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
-from stkit.jobs.evaluate import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
+from stkit.jobs.quick import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
 from stkit.photo.images import resize_batch
 from stkit.weights import Weights
 

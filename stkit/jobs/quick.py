@@ -17,7 +17,7 @@ from stkit.datasets.labels import labels_beside
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
 from stkit.errors import UsageError
-from stkit.jobs.request import EvaluateRequest
+from stkit.jobs.request import QuickRequest
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0
 from stkit.measure.lpips import find_lpips
@@ -33,7 +33,7 @@ _BATCH = 16
 _SWD_IMAGES = 512
 
 
-def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
+def evaluate_quickly(request: QuickRequest, voice: Voice = SILENT) -> dict[str, Any]:
     """Do what `request` asks for.
 
     Gives what `evaluate_reconstruction` does, the `split` and the `weights` by name, and with `frechet` as `lite0` what
@@ -60,7 +60,7 @@ def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
     return {"weights": weights.name, "split": split, **report}
 
 
-def _sets(request: EvaluateRequest, editor: Editor, voice: Voice) -> tuple[ImageSet, ImageSet, str]:
+def _sets(request: QuickRequest, editor: Editor, voice: Voice) -> tuple[ImageSet, ImageSet, str]:
     """The images that are held out, those to train on, and what the former are called."""
     data, size, crop = request.data, editor.weights.resolution, editor.domain.output_crop
     if request.labels is None and not labels_beside(data).exists():
@@ -246,7 +246,7 @@ def _require_size(weights: Weights, image_set: ImageSet) -> None:
 
 
 __all__ = [
-    "evaluate",
+    "evaluate_quickly",
     "evaluate_reconstruction",
     "evaluate_samples",
     "mean_image",

@@ -1,0 +1,48 @@
+"""`stkit evaluate`, from the request to the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stkit.contracts.training import SILENT, Voice
+from stkit.files import write_text
+from stkit.jobs.evaluation.costs import measure_costs
+from stkit.jobs.evaluation.figures import make_figures
+from stkit.jobs.evaluation.plan import Plan, make_plan
+from stkit.jobs.evaluation.plots import draw_all
+from stkit.jobs.evaluation.report import write_report
+from stkit.jobs.evaluation.runner import run_plan
+from stkit.jobs.request import EvaluateRequest
+from stkit.jobs.runner import locked
+
+
+def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
+    """Do what `request` asks for; the figures of report.json. Raises UsageError, StkitError, OutputError."""
+    plan = make_plan(request)
+    for note in plan.notes:
+        voice.say(f"note: {note}")
+    voice.say(f"{len(plan.photos)} photos of the split '{plan.photos.split}', {len(plan.systems)} inverters")
+    with locked(request.out):
+        stores = run_plan(plan, request.out, voice)
+        costs = _costs(plan, request.out / "work" / "costs.json", voice) if plan.costs else {}
+        figures = make_figures(plan, stores, costs)
+        pictures = draw_all(figures, plan, stores, request.out)
+        write_report(figures, plan, stores, request.out, pictures)
+    return figures
+
+
+def _costs(plan: Plan, path: Path, voice: Voice) -> Mapping[str, Mapping[str, float]]:
+    """Measured once for the same systems, since they are measured beside each other."""
+    labels = [system.label for system in plan.systems]
+    if path.exists() and list(known := json.loads(path.read_text(encoding="utf-8"))) == labels:
+        return known
+    with voice.bar("costs") as on_progress:
+        found = measure_costs(plan.systems, plan.photos, on_progress)
+    write_text(path, json.dumps(found, indent=1))
+    return found
+
+
+__all__ = ["evaluate"]

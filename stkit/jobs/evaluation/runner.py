@@ -1,0 +1,177 @@
+"""Computes what a plan asks for and a store has not got yet: invert, compare, edit, judge, measure sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stkit.contracts.training import SILENT, Voice
+from stkit.editor.steps import files_of
+from stkit.files import file_sha256, write_text
+from stkit.jobs.evaluation.photos import compared
+from stkit.jobs.evaluation.plan import Plan, PlannedEdit, System
+from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
+from stkit.options import build_options
+from stkit.weights import load_header
+
+_TOGETHER = 8
+KEPT = ("identity", "lpips")
+"""Metrics that edits are compared by with the reconstruction that they start from."""
+
+
+def store_of(out: Path, system: System) -> Store:
+    """Where the results of `system` are."""
+    return Store(out / "work" / system.name)
+
+
+def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> dict[str, Store]:
+    """Compute all that is missing; the stores by the labels of the systems. Raises UsageError, OutputError, ..."""
+    stores = {system.label: store_of(out, system) for system in plan.systems}
+    for system in plan.systems:
+        stores[system.label].claim(_facts(plan, system))
+    for number, system in enumerate(plan.systems, 1):
+        store, photos = stores[system.label], plan.photos.names
+        missing = [photo for photo in photos if not store.has_picture(RECONSTRUCTION, photo)]
+        prefix = f"{number}/{len(plan.systems)} {system.label}:"
+        with voice.bar(f"{prefix} inverting") as tell:
+            _invert(plan, system, store, missing, tell)
+        with voice.bar(f"{prefix} comparing") as tell:
+            _compare(plan, system, store, tell)
+        for edit in plan.edits_of(system):
+            with voice.bar(f"{prefix} {edit.label}") as tell:
+                _edit(plan, system, store, edit, tell)
+        with voice.bar(f"{prefix} sets") as tell:
+            _compare_sets(plan, system, store, tell)
+        voice.say(f"{prefix} {len(photos)} photos")
+    return stores
+
+
+def _facts(plan: Plan, system: System) -> dict[str, Any]:
+    """What results depend on, so that they are never mixed with others."""
+    editor = system.editor
+    kinds = sorted(editor.weights.inverters().values())
+    facts: dict[str, Any] = {
+        "data": plan.photos.source.name,
+        "generator": editor.weights.fingerprint,
+        "networks": {kind: load_header(editor.weights.path(kind)).fingerprint for kind in kinds},
+        "inverter": [system.inverter, json.loads(json.dumps(system.options, default=str))],
+    }
+    for edit in plan.edits_of(system):
+        facts[f"edit {edit.label}"] = sorted(file_sha256(path) for path in files_of([edit.step], edit.editor))
+    return facts
+
+
+def _invert(plan: Plan, system: System, store: Store, photos: Sequence[str], tell: Callable[[int, int], None]) -> None:
+    editor = system.editor
+    method = editor.registry.inverter(system.inverter)
+    done = 0
+    for part in _parts(photos, 1 if method.tunes or method.refines else _TOGETHER):
+        crops = plan.photos.crops(part, editor.domain, editor.weights.resolution)
+        latents = editor.invert_crops(crops, system.inverter, system.options).to("cpu")
+        images = compared(editor.generate(latents), editor.domain)
+        for row, photo in enumerate(part):
+            store.save_codes(photo, latents.row(row))
+            store.save_picture(RECONSTRUCTION, photo, images[row])  # last: it says that the photo is done
+        done += len(part)
+        tell(done, len(photos))
+
+
+def _compare(plan: Plan, system: System, store: Store, tell: Callable[[int, int], None]) -> None:
+    """Paired metrics of each photo and its reconstruction, and what the judges see in the latter."""
+    judged = plan.edits_of(system)
+    missing = [photo for photo in plan.photos.names if _lacks(plan, store, photo, bool(judged))]
+    for done, photo in enumerate(missing):
+        known = store.values(RECONSTRUCTION, photo)
+        images = store.pictures(RECONSTRUCTION, [photo])
+        references = plan.photos.references([photo], system.editor.domain, system.editor.weights.resolution)
+        values = {
+            metric.name: plan.compute(metric, images, references, system)
+            for metric in plan.paired
+            if metric.name not in known
+        }
+        if judged and not _is_judged(plan, known):
+            values |= _judge(plan, images)
+        store.add(RECONSTRUCTION, photo, values)
+        tell(done + 1, len(missing))
+
+
+def _lacks(plan: Plan, store: Store, photo: str, judged: bool) -> bool:
+    known = store.values(RECONSTRUCTION, photo)
+    return (judged and not _is_judged(plan, known)) or any(metric.name not in known for metric in plan.paired)
+
+
+def _is_judged(plan: Plan, known: Mapping[str, float]) -> bool:
+    return all(any(name.startswith(f"{scorer.name}:") for name in known) for scorer in plan.scorers)
+
+
+def _judge(plan: Plan, images: torch.Tensor) -> dict[str, float]:
+    """The scores of one picture [1, 3, H, W], as SCORER:ATTRIBUTE; NaN where there is none."""
+    found: dict[str, float] = {}
+    for scorer in plan.scorers:
+        options = build_options(scorer.Options, dict(plan.options.get(scorer.name, {})))
+        scores = scorer.score(images, options)
+        found |= {f"{scorer.name}:{name}": float(np.asarray(values)[0]) for name, values in scores.items()}
+    return found
+
+
+def _edit(plan: Plan, system: System, store: Store, edit: PlannedEdit, tell: Callable[[int, int], None]) -> None:
+    missing = [
+        photo
+        for photo in plan.photos.names
+        if not store.has_picture(edit.label, photo) or not _is_judged(plan, store.values(edit.label, photo))
+    ]
+    kept = [metric for metric in plan.paired if metric.name in KEPT]
+    for done, photo in enumerate(missing):
+        edited = edit.editor.apply(store.codes(photo), [edit.step])
+        image = compared(system.editor.generate(edited), system.editor.domain)
+        store.save_picture(edit.label, photo, image[0])
+        # As the file has it, in 8 bits like what it is compared with.
+        image = store.pictures(edit.label, [photo])
+        before = store.pictures(RECONSTRUCTION, [photo])
+        values = {metric.name: plan.compute(metric, image, before, system) for metric in kept}
+        store.add(edit.label, photo, {**values, **_judge(plan, image)})
+        tell(done + 1, len(missing))
+
+
+def _compare_sets(plan: Plan, system: System, store: Store, tell: Callable[[int, int], None]) -> None:
+    """Distances of all reconstructions, and of all edits at full strength, from the photos."""
+    names = plan.photos.names
+    whats = [RECONSTRUCTION, *(edit.label for edit in plan.edits_of(system) if edit.full)]
+    known = set_values(store, names)
+    missing = [(what, m) for what in whats for m in plan.of_sets if m.name not in known.get(what, {})]
+    if not missing or len(names) < 2:
+        return
+    photos = torch.cat([*_references(plan, system)])
+    for what in whats:
+        metrics = [metric for wanted, metric in missing if wanted == what]
+        images = store.pictures(what, names) if metrics else photos
+        for metric in metrics:
+            known.setdefault(what, {})[metric.name] = plan.compute(metric, images, photos, system)
+            write_text(store.folder / "sets.json", json.dumps({"photos": list(names), "values": known}))
+            tell(sum(len(values) for values in known.values()), len(whats) * len(plan.of_sets))
+
+
+def set_values(store: Store, photos: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Numbers of all `photos` together, by picture and metric; empty where they are of other photos."""
+    path = store.folder / "sets.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"photos": None}
+    return found["values"] if found["photos"] == list(photos) else {}
+
+
+def _references(plan: Plan, system: System) -> Iterator[torch.Tensor]:
+    editor = system.editor
+    for part in _parts(plan.photos.names, _TOGETHER):
+        yield plan.photos.references(part, editor.domain, editor.weights.resolution)
+
+
+def _parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+__all__ = ["KEPT", "run_plan", "set_values", "store_of"]
