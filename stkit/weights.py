@@ -303,6 +303,11 @@ def load_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
     return header, tensors
 
 
+def count_numbers(path: Path) -> int:
+    """How many numbers the networks of a weights file have, however they are stored. Raises WeightsError."""
+    return sum(value.numel() for value in as_float32(load_tensors(path)[1]).values())
+
+
 def require_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int | str]], path: Path) -> None:
     """Raise WeightsError unless `tensors` are finite numbers of these names and shapes, and no others.
 
@@ -475,6 +480,7 @@ __all__ = [
     "Header",
     "Weights",
     "cache_folder",
+    "count_numbers",
     "find_weights",
     "load_header",
     "load_tensors",

@@ -6,7 +6,7 @@ import functools
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
-from stkit.plugin import Metric, MissingPackageError, Options, UsageError, resize_batch
+from stkit.plugin import Metric, MissingPackageError, Options, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,8 @@ class PairedMetric(Metric[Options]):
     def compute(self, images: torch.Tensor, references: torch.Tensor, options: Options) -> dict[str, float]:
         """The mean over pairs of [N, 3, H, W] in [-1, 1], by the metric's name. Raises UsageError for no pairs."""
         import torch
+
+        from stkit.plugin import resize_batch
 
         if images.shape != references.shape or not len(images):
             raise UsageError(f"{self.name} compares pairs, got {list(images.shape)} and {list(references.shape)}")
@@ -72,6 +74,8 @@ class MSSSIMMetric(PairedMetric):
 
     def values(self, images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         import torch
+
+        from stkit.plugin import resize_batch
 
         try:
             from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as similarity

@@ -111,7 +111,7 @@ def run(
         weights = request.weights[0] if request.weights else None
         shared: dict[str, Any] = {"domain": request.domain, "split": request.split, "labels": request.labels}
         shared |= {"metrics": chosen, "options": options or request.options, "device": request.device}
-        asked = {"identity": identity, "frechet": frechet, "grid": grid, "calibrate": calibrate}
+        asked: dict[str, Any] = {"identity": identity, "frechet": frechet, "grid": grid, "calibrate": calibrate}
         _print_quick(QuickRequest(request.data, weights=weights, **shared, **asked), as_json)
         return
     for flag, given in (("--grid", grid), ("--calibrate", calibrate), ("--frechet", frechet)):

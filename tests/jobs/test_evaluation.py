@@ -94,8 +94,8 @@ def test_the_report(request_: EvaluateRequest, weights: Path, tmp_path: Path) ->
     said: list[str] = []
     figures = evaluate(asked, Voice(said.append))
     first, other, third = figures["systems"]
-    assert [first["label"], other["label"]] == ["tiny & small/style-transformer", "tiny & small/psp"]
-    assert third["label"] == "copy/style-transformer" and third["means"] == first["means"]
+    assert [first["name"], other["name"]] == ["tiny & small/style-transformer", "tiny & small/psp"]
+    assert third["name"] == "copy/style-transformer" and third["means"] == first["means"]
     assert any("copy/psp is left out: weights 'copy' have no psp inverter" in line for line in said)
     assert figures["split"] == "test" and figures["photos"] == COUNT
 

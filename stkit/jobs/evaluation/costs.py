@@ -18,8 +18,7 @@ from stkit.jobs.evaluation.photos import Photos
 from stkit.jobs.evaluation.plan import System
 from stkit.models.style_transformer import load_style_transformer
 from stkit.photo.images import resize_batch
-from stkit.storage import as_float32
-from stkit.weights import load_header, load_tensors
+from stkit.weights import count_numbers, load_header
 
 RUNS = 9
 _ENOUGH = 30  # seconds of runs, after which a slow inverter is not run again
@@ -74,9 +73,7 @@ def _parameters(system: System) -> float:
     """Of the encoder, without what the generator has; 0 for an inverter that has none."""
     weights = system.editor.weights
     kind = weights.inverters().get(system.inverter)
-    if kind is None:
-        return 0.0
-    return float(sum(value.numel() for value in as_float32(load_tensors(weights.path(kind))[1]).values()))
+    return float(count_numbers(weights.path(kind))) if kind else 0.0
 
 
 def _macs(system: System, crop: torch.Tensor) -> float:

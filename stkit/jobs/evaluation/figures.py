@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-import stkit
 from stkit.jobs.evaluation.costs import RUNS, budget
 from stkit.jobs.evaluation.photos import COMPARED
 from stkit.jobs.evaluation.plan import Plan, PlannedEdit, System
@@ -33,7 +33,7 @@ def make_figures(plan: Plan, stores: Mapping[str, Store], costs: Mapping[str, Ma
     """The whole report, JSON-ready. Intervals are 95%, by bootstrap over photos."""
     first = plan.systems[0]
     return {
-        "stkit": stkit.__version__,
+        "stkit": importlib.metadata.version("stkit"),
         "data": plan.photos.source.name,
         "split": plan.photos.split,
         "photos": len(plan.photos),
@@ -62,7 +62,7 @@ def _system(plan: Plan, system: System, stores: Mapping[str, Store], costs: Mapp
             against[metric.name] = dataclasses.asdict(mean_interval(difference))
     sets = set_values(store, photos)
     return {
-        "label": system.label,
+        "name": system.label,
         "weights": system.editor.weights.name,
         "inverter": system.inverter,
         "options": {name: str(value) for name, value in system.options.items()},
@@ -96,7 +96,7 @@ def _edit(plan: Plan, edit: PlannedEdit, store: Store, sets: Mapping[str, float]
     kept = {name: dataclasses.asdict(mean_interval(column(store, edit.label, photos, name))) for name in KEPT
             if np.isfinite(column(store, edit.label, photos, name)).any()}  # fmt: skip
     return {
-        "label": edit.label,
+        "name": edit.label,
         "method": edit.step.method,
         "attribute": attribute,
         "strength": edit.step.strength,

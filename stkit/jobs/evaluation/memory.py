@@ -31,5 +31,7 @@ def main() -> None:
     print(resident() - before)
 
 
+__all__ = ["main", "resident"]
+
 if __name__ == "__main__":
     main()

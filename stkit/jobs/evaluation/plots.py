@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def draw_all(figures: Mapping[str, Any], plan: Plan, stores: Mapping[str, Store]
         for number, attribute in enumerate(attributes, 1):
             caption = f"Response: strength of {attribute} and what its judges see"
             found[caption] = _draw(
-                out / f"response-{number}.png", lambda axes, name=attribute: _responses(axes, figures, name)
+                out / f"response-{number}.png", partial(_responses, figures=figures, attribute=attribute)
             )
         if any(edit["dependency"] is not None for s in figures["systems"] for edit in s["edits"]):
             caption = "Distortion against editability: lower and further right is better"
@@ -101,7 +102,7 @@ def _responses(axes: Any, figures: Mapping[str, Any], attribute: str) -> None:
             for key, values in edit["judged"].items():
                 if edit["attribute"] == attribute == values["attribute"]:
                     shift = values["shift"]
-                    name = f"{system['label']} {edit['method']}, {key.partition(':')[0]}"
+                    name = f"{system['name']} {edit['method']}, {key.partition(':')[0]}"
                     lines.setdefault(name, [(0.0, 0.0, 0.0, 0.0)]).append(
                         (edit["strength"], shift["mean"], shift["low"], shift["high"])
                     )
@@ -121,7 +122,7 @@ def _tradeoff(axes: Any, figures: Mapping[str, Any]) -> None:
             if own and edit["dependency"]:
                 shares.append(float(np.mean(own)) / edit["dependency"])
         if shares and "lpips" in system["means"]:
-            axes.scatter(np.mean(shares), system["means"]["lpips"]["mean"], s=60, label=system["label"])
+            axes.scatter(np.mean(shares), system["means"]["lpips"]["mean"], s=60, label=system["name"])
     axes.set(xlabel="change of the edited attribute / of the others (mean over edits)", ylabel="LPIPS")
 
 

@@ -43,7 +43,7 @@ def summary(figures: Mapping[str, Any]) -> list[Table]:
     names = list(figures["metrics"])
     rows = [
         [
-            system["label"],
+            system["name"],
             *(_number(system["means"].get(name, {}).get("mean", system["sets"].get(name))) for name in names),
         ]
         for system in figures["systems"]
@@ -55,7 +55,7 @@ def summary(figures: Mapping[str, Any]) -> list[Table]:
             own = [v["shift"]["mean"] for v in edit["judged"].values() if v["attribute"] == edit["attribute"]]
             change = _signed(sum(own) / len(own)) if own else ""
             kept = [_number(edit["kept"].get(name, {}).get("mean")) for name in KEPT]
-            edits.append([system["label"], edit["label"], change, _number(edit["dependency"]), *kept])
+            edits.append([system["name"], edit["name"], change, _number(edit["dependency"]), *kept])
     if edits:
         found.append(("Edits", ["", "edit", "change", "dependency", *(f"{name} kept" for name in KEPT)], edits))
     return found
@@ -85,7 +85,7 @@ def _reconstruction(figures: Mapping[str, Any]) -> Table:
             _interval(system["means"][name]) if name in system["means"] else _number(system["sets"].get(name))
             for name in names
         ]
-        rows.append([system["label"], *cells])
+        rows.append([system["name"], *cells])
     return "Reconstruction, means with 95% intervals over photos", headings, rows
 
 
@@ -98,15 +98,15 @@ def _costs(figures: Mapping[str, Any]) -> Table:
         hours = budget["seconds"] / 3600 if "seconds" in budget else None
         million = costs["parameters"] / 1e6 if costs.get("parameters") else None
         numbers = [million, *(costs.get(name) for name in ("gmacs", "ms", "peak_mb"))]
-        rows.append([system["label"], *map(_number, numbers), f"{seen:,}" if seen else "", _number(hours)])
+        rows.append([system["name"], *map(_number, numbers), f"{seen:,}" if seen else "", _number(hours)])
     return "Costs, and what the encoder's last training was (*)", headings, rows
 
 
 def _against(figures: Mapping[str, Any]) -> Table:
     first, *others = figures["systems"]
     names = list(first["means"])
-    rows = [[system["label"], *(_interval(system["against_first"][name]) for name in names)] for system in others]
-    return f"Difference from {first['label']}, photo by photo", ["", *names], rows
+    rows = [[system["name"], *(_interval(system["against_first"][name]) for name in names)] for system in others]
+    return f"Difference from {first['name']}, photo by photo", ["", *names], rows
 
 
 def _edits(system: Mapping[str, Any]) -> Table:
@@ -122,9 +122,9 @@ def _edits(system: Mapping[str, Any]) -> Table:
             shifts.append(f"**{shift}**" if own and shift else shift)
         numbers = [edit["dependency"], *(edit["kept"].get(name, {}).get("mean") for name in kept)]
         numbers += [edit["sets"].get(name) for name in sets]
-        rows.append([edit["label"], *shifts, *map(_number, numbers)])
+        rows.append([edit["name"], *shifts, *map(_number, numbers)])
     headings = ["edit", *judged, "dependency", *(f"{name} kept" for name in kept), *sets]
-    return f"Edits of {system['label']}: change in standard deviations of each judge", headings, rows
+    return f"Edits of {system['name']}: change in standard deviations of each judge", headings, rows
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -161,21 +161,19 @@ def _photos_csv(plan: Plan, stores: Mapping[str, Store]) -> str:
 def _means_csv(figures: Mapping[str, Any]) -> str:
     rows: list[list[Any]] = []
     for system in figures["systems"]:
-        label = system["label"]
+        label = system["name"]
         for name, mean in system["means"].items():
             rows.append([label, RECONSTRUCTION, name, mean["mean"], mean["low"], mean["high"], mean["count"]])
         rows += [[label, RECONSTRUCTION, name, value, "", "", ""] for name, value in system["sets"].items()]
         rows += [[label, "costs", name, value, "", "", ""] for name, value in system["costs"].items()]
         for edit in system["edits"]:
             for name, mean in edit["kept"].items():
-                rows.append(
-                    [label, edit["label"], f"{name} kept", *(mean[k] for k in ("mean", "low", "high", "count"))]
-                )
+                rows.append([label, edit["name"], f"{name} kept", *(mean[k] for k in ("mean", "low", "high", "count"))])
             for key, judged in edit["judged"].items():
                 shift = judged["shift"]
-                rows.append([label, edit["label"], f"change of {key}", *(shift[k] for k in shift)])
-            rows.append([label, edit["label"], "dependency", edit["dependency"], "", "", ""])
-            rows += [[label, edit["label"], name, value, "", "", ""] for name, value in edit["sets"].items()]
+                rows.append([label, edit["name"], f"change of {key}", *(shift[k] for k in shift)])
+            rows.append([label, edit["name"], "dependency", edit["dependency"], "", "", ""])
+            rows += [[label, edit["name"], name, value, "", "", ""] for name, value in edit["sets"].items()]
     return _csv(["system", "picture", "number", "mean", "low", "high", "photos"], rows)
 
 

@@ -159,7 +159,7 @@ def _compare_sets(plan: Plan, system: System, store: Store, tell: Callable[[int,
 def set_values(store: Store, photos: Sequence[str]) -> dict[str, dict[str, float]]:
     """Numbers of all `photos` together, by picture and metric; empty where they are of other photos."""
     path = store.folder / "sets.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"photos": None}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"photos": None}
     return found["values"] if found["photos"] == list(photos) else {}
 
 
