@@ -4,7 +4,7 @@ Each architecture begins from nothing, at its small size, beside the frozen gene
 batches and schedule of `stkit train inverter`, for the same wall time: a fiftieth of it tells the pace, and the pace
 how many steps the time is worth. With `--steps` all see equally many images instead. `--settings` changes one thing
 at a time in each (ranger needs `pip install --no-deps pytorch-optimizer`). Figures are those of `stkit
-evaluate-quick` on the split test; the time is of one photo at a time, encoder alone. A run in DIR goes on.
+evaluate --quick` on the split test; the time is of one photo at a time, encoder alone. A run in DIR goes on.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def main() -> None:
     editor = stkit.load(stkit.find_weights(given.weights))
     usual = usual_errors(editor.weights)
     if usual is None:
-        raise SystemExit(f"'{given.weights}' has no usual errors; `stkit evaluate-quick --calibrate` measures them")
+        raise SystemExit(f"'{given.weights}' has no usual errors; `stkit evaluate --quick --calibrate` measures them")
     faces, cars = (load_image_set(path, editor.weights.resolution, "test") for path in (given.faces, given.cars))
     sets = {name: changed(faces, change, given.images) for name, change in CHANGES.items()}
     sets["a car"] = changed(cars, CHANGES["as it is"], given.images)
