@@ -60,8 +60,12 @@ def render_page(
     facts: Mapping[str, str] | None = None,
     tables: Sequence[Table] = (),
     cards: Sequence[Card] = (),
+    width: int | None = None,
 ) -> bytes:
-    """The page, in UTF-8: title, what it is about, figures, tables, and the cards in their order."""
+    """The page, in UTF-8: title, what it is about, figures, tables, and the cards in their order.
+
+    A column of cards is at least `width` wide, by default as many cards need.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -70,7 +74,7 @@ def render_page(
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,  # and not what is escaped already
     )
-    width = 320 if len(cards) <= 250 else 224
+    width = width or (320 if len(cards) <= 250 else 224)
     values = {"title": title, "about": about, "facts": facts or {}, "tables": tables, "cards": cards, "width": width}
     return environment.get_template("page.html").render(values).encode()
 

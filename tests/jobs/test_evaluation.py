@@ -128,8 +128,9 @@ def test_the_report(request_: EvaluateRequest, weights: Path, tmp_path: Path) ->
     assert any(row["picture"] == "sefa-eig1+4" and row["number"] == "photometer:redness" for row in rows)
     page = (out / "report.html").read_text()
     assert "tiny &amp; small/psp" in page and "tiny & small" not in page
-    for name in ("random.jpg", "worst.jpg", "response-1.png"):
-        assert name in page and (out / name).stat().st_size > 1000
+    assert page.count("<img ") == 4 and "Response: strength of eig1" in page
+    for name in ("random.jpg", "worst.jpg", "response-1.png", "tradeoff.png"):
+        assert (out / name).stat().st_size > 1000
     assert "## Difference from tiny & small/style-transformer" in (out / "report.md").read_text()
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stkit.files import printable, write_text
+from PIL import Image
+
+from stkit.files import atomic_path, printable, write_text
+from stkit.jobs import page
 from stkit.jobs.evaluation.plan import Plan
 from stkit.jobs.evaluation.runner import KEPT
 from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
 
 Table = tuple[str, list[str], list[list[str]]]
 """Its title, its headings, its rows."""
+
+_WIDTH = 600  # of a column of pictures in the page
+_SIDE = 1600  # of a picture in it, at most
 
 
 def write_report(
@@ -27,7 +32,8 @@ def write_report(
     write_text(out / "photos.csv", _photos_csv(plan, stores))
     write_text(out / "means.csv", _means_csv(figures))
     write_text(out / "report.md", markdown(figures))
-    write_text(out / "report.html", _page(figures, pictures))
+    with atomic_path(out / "report.html") as temporary:
+        temporary.write_bytes(_page(figures, out, pictures))
 
 
 def tables(figures: Mapping[str, Any]) -> list[Table]:
@@ -185,36 +191,23 @@ def _csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}
-td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-td:first-child,th:first-child{text-align:left}
-img{max-width:100%} figure{margin:1.5em 0} figcaption{color:#555}"""
-
-
-def _page(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    parts = [f"<h1>{_text(_title(figures))}</h1>"]
-    parts += [f"<ul>{''.join(f'<li>{_text(note)}</li>' for note in figures['notes'])}</ul>"] if figures["notes"] else []
-    for title, headings, rows in tables(figures):
-        head = "".join(f"<th>{_text(cell)}</th>" for cell in headings)
-        body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        parts.append(f"<h2>{_text(title)}</h2><table><tr>{head}</tr>{body}</table>")
+def _page(figures: Mapping[str, Any], out: Path, pictures: Mapping[str, str]) -> bytes:
+    known = {**{name: metric["description"] for name, metric in figures["metrics"].items()}, **figures["judges"]}
+    shown = [page.Table(headings, [[_plain(cell) for cell in row] for row in rows], title)
+             for title, headings, rows in tables(figures)]  # fmt: skip
+    if figures["notes"]:
+        shown.insert(0, page.Table(["What is left out, and what to beware of"], [[note] for note in figures["notes"]]))
+    shown.append(page.Table(["metric or judge", "what it is"], [[name, what] for name, what in known.items()]))
+    cards = []
     for caption, name in pictures.items():
-        parts.append(f'<figure><img src="{_text(name)}" alt=""><figcaption>{_text(caption)}</figcaption></figure>')
-    parts += [f"<p>{_text(figures[key])}</p>" for key in ("preprocessing", "timing")]
-    known = {**{name: m["description"] for name, m in figures["metrics"].items()}, **figures["judges"]}
-    parts.append("<dl>" + "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in known.items()) + "</dl>")
-    head = f'<meta charset="utf-8"><title>{_text(_title(figures))}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+        with Image.open(out / name) as image:
+            cards.append(page.Card(caption, [page.Picture(page.inline_picture(image, _SIDE))]))
+    about = f"{figures['preprocessing']} {figures['timing']}"
+    return page.render_page(_title(figures), about, tables=shown, cards=cards, width=_WIDTH)
 
 
-def _cell(text: str) -> str:
-    bold = text.startswith("**") and text.endswith("**")
-    return f"<b>{_text(text[2:-2])}</b>" if bold else _text(text)
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))
+def _plain(cell: str) -> str:
+    return cell.strip("*")
 
 
 __all__ = ["markdown", "summary", "tables", "write_report"]
