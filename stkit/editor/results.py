@@ -16,11 +16,12 @@ from PIL import Image
 from stkit.contracts.domains import Subject
 from stkit.editor.refinement import Gain
 from stkit.errors import PhotoError, UsageError
+from stkit.files import atomic_path
 from stkit.latents.latents import Latents, Provenance
 from stkit.measure.paired import picture_errors
 from stkit.photo.images import Photo, load_photo, picture_part, save_image, to_image
 from stkit.photo.paste import Blend, paste_back
-from stkit.photo.writeback import encode_photo, photo_suffix, save_photo
+from stkit.photo.writeback import encode_marked, encode_photo, photo_suffix, save_photo
 
 logger = logging.getLogger("stkit")
 
@@ -152,7 +153,9 @@ class Edit:
         The suffix of `path` says the format. Raises UsageError, OutputError.
         """
         if self.photo is None:
-            save_image(self.crop, path)
+            path = Path(path)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(encode_marked(self.crop, path, self.mark))
         else:
             save_photo(self.image, self.photo, path, self.mark)
 

@@ -54,6 +54,7 @@ class ClipJob:
             "blend": edit.blend,
             "smooth": edit.smooth,
         }
+        settings |= {} if edit.mark else {"mark": False}
         object.__setattr__(self, "settings", settings)
 
     def path(self, item: Item) -> Path:

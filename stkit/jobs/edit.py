@@ -37,8 +37,9 @@ from stkit.jobs.report import Result, Row
 from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
-from stkit.photo.images import Photo, decode_photo, encode_image, load_photo, read_photo, side_by_side
+from stkit.photo.images import Photo, decode_photo, load_photo, read_photo, side_by_side
 from stkit.photo.paste import Blend
+from stkit.photo.writeback import encode_marked
 from stkit.weights import load_header
 
 
@@ -258,7 +259,7 @@ class EditJob(PhotoJob):
         frames = sweep_frames(edits)
         strip = side_by_side(frames, [step.caption for (step,) in self._variants()])
         path = with_end(base, ".png")
-        files = {path: encode_image(strip, path)}
+        files = {path: encode_marked(strip, path, self.mark)}
         if self.animate:
             files[with_end(base, ".gif")] = encode_gif(frames)
         return files, strip
@@ -291,7 +292,8 @@ def _edit_files(base: Path, edit: Edit, inverted: Sequence[Inverted]) -> tuple[d
     else:
         files = {with_end(base, edit.suffix): edit.encode(with_end(base, edit.suffix))}
         view = subject_view(edit, edit.image)
-    files[sheet] = encode_image(before_after(edit, inverted[0].crop if len(inverted) == 1 else None), sheet)
+    pair = before_after(edit, inverted[0].crop if len(inverted) == 1 else None)
+    files[sheet] = encode_marked(pair, sheet, edit.mark)
     files[with_end(base, LATENTS_SUFFIX)] = encode_latents(edit.latents)
     return files, view
 

@@ -96,10 +96,10 @@ def inversion_paths(base: Path) -> list[Path]:
 
 def crop_files(base: Path, edit: Edit) -> dict[Path, bytes]:
     """The edited crops of all subjects, as pictures by path."""
-    from stkit.photo.images import encode_image
+    from stkit.photo.writeback import encode_marked
 
     paths = [with_end(subject_base(base, number), ".crop.png") for number in range(1, len(edit.crops) + 1)]
-    return {path: encode_image(crop, path) for path, crop in zip(paths, edit.crops, strict=True)}
+    return {path: encode_marked(crop, path, edit.mark) for path, crop in zip(paths, edit.crops, strict=True)}
 
 
 def with_end(base: Path, end: str) -> Path:

@@ -90,13 +90,17 @@ def _card(out: Path, top: str, row: Row, result: Result | None, side: int) -> Ca
     files = [found for path in result.files if (found := _below(out, path))]
     if len(row.results) > 1:
         title += f" ({row.results.index(result) + 1})"
-    facts = {name.upper() if name in ("mse", "lpips") else name: f"{v:.4f}" for name, v in result.metrics.items()}
+    facts = {name.upper() if name in ("mse", "lpips") else name: _figure(v) for name, v in result.metrics.items()}
     if row.detector:
         facts["seen by"] = row.detector
     if (row.subjects_found or 0) > 1:
         facts["found"] = str(row.subjects_found)
     link = quote(_main(files).relative_to(out).as_posix()) if files else ""
     return Card(title, list(_pictures(files, side)) if side else [], facts, notes, link=link)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value.is_integer() and value else f"{value:.4f}"
 
 
 def _below(out: Path, path: Path) -> Path | None:

@@ -95,7 +95,7 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     if strengths and len(steps) != 1:
         raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
     if is_clip(sources):
-        edit = VideoEdit(steps, references, request.seed, blend, request.smooth, request.inverter)
+        edit = VideoEdit(steps, references, request.seed, blend, request.smooth, request.inverter, mark=request.mark)
         clips = partial(ClipJob, editor, out, edit, request.batch_size, request.overwrite, tell)
         return _run_job(request, listing, out, clips, 1, tell)
     if request.out is None and listing.alone and listing.items[0].latents is not None:

@@ -31,6 +31,7 @@ from stkit.jobs.colours import Colours, colours_of, tag_stream, to_sdr
 from stkit.latents.latents import Latents, Provenance
 from stkit.photo.alignment import frame_photo
 from stkit.photo.images import to_tensor
+from stkit.photo.metadata import SOURCE_TYPE, creator, mark_video
 from stkit.photo.paste import Blend, paste_back
 
 _EDITED_TOGETHER = 64  # frames
@@ -43,7 +44,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class VideoEdit:
-    """How to edit a video; `smooth` is the standard deviation of the smoothing over time, in seconds."""
+    """How to edit a video; `smooth` is the standard deviation of the smoothing over time, in seconds.
+
+    With `mark` the file says that it was edited: in XMP, in Matroska by tags of the same names.
+    """
 
     steps: Sequence[EditStep]
     references: Latents | None = None
@@ -52,6 +56,7 @@ class VideoEdit:
     smooth: float = 0.08
     inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    mark: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def edit_video(
         tell("writing", index + 1, len(tracked))
         return image
 
-    _write(source, out, draw)
+    _write(source, out, draw, edit.mark)
     return VideoReport(len(tracked), len(transforms), len(tracked) - len(transforms))
 
 
@@ -231,7 +236,7 @@ def _edit(editor: Editor, codes: Mapping[int, torch.Tensor], edit: VideoEdit) ->
     return edited
 
 
-def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Image]) -> None:
+def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Image], mark: bool) -> None:
     """The video with its frames as `draw` makes them of their number and picture. Raises OutputError."""
     av = import_av()
     with _opened(source) as container:
@@ -239,7 +244,11 @@ def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Ima
     with atomic_path(out) as temporary, _opened(source) as container:
         try:
             with av.open(str(temporary), "w") as output:
+                if mark and out.suffix.lower() == ".mkv":
+                    output.metadata.update(CreatorTool=creator(), DigitalSourceType=SOURCE_TYPE)
                 _transcode(container, output, first, draw)
+            if mark and out.suffix.lower() != ".mkv":
+                mark_video(temporary)
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write {out}: {error}; try a name that ends in .mkv") from error
 

@@ -10,13 +10,18 @@ import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _META = "adobe:ns:meta/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _GOOGLE = "http://ns.google.com/photos/"
+
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+"""Of XMP in ISO base media files."""
 
 MOTION = "a motion photo's video"
 GAIN_MAP = "an HDR gain map"
@@ -74,13 +79,32 @@ def clean_xmp(xmp: bytes | None, mark: str | None) -> Cleaned:
             parent.remove(child)
     rdf = root if root.tag == f"{{{_RDF}}}RDF" else root.find(f"{{{_RDF}}}RDF")
     if mark is not None and rdf is not None:
-        for name, value in ((f"{{{_XMP}}}CreatorTool", mark), (f"{{{_IPTC}}}DigitalSourceType", _SOURCE_TYPE)):
+        for name, value in ((f"{{{_XMP}}}CreatorTool", mark), (f"{{{_IPTC}}}DigitalSourceType", SOURCE_TYPE)):
             _set(rdf, name, value)
     for prefix, uri in _PREFIXES.items():
         ElementTree.register_namespace(prefix, uri)
     body = ElementTree.tostring(root, encoding="unicode")
     packet = f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{body}\n<?xpacket end="w"?>'
     return Cleaned(packet.encode(), tuple(dict.fromkeys(filter(None, dropped))))
+
+
+def edited_xmp() -> bytes:
+    """The XMP packet of a file that has no other: that stkit made it of a photo, and how."""
+    packet = clean_xmp(None, creator()).data
+    assert packet is not None
+    return packet
+
+
+def creator() -> str:
+    """What edits are marked with."""
+    return f"stkit {version('stkit')}"
+
+
+def mark_video(path: Path) -> None:
+    """Note the edit in a finished MP4 or QuickTime file: a box of its own at the end (XMP specification, part 3)."""
+    packet = edited_xmp()
+    with path.open("ab") as file:
+        file.write(struct.pack(">I4s", 24 + len(packet), b"uuid") + _XMP_BOX + packet)
 
 
 def _parse(xmp: bytes) -> ElementTree.Element | None:
@@ -237,4 +261,16 @@ def _jpeg_end(data: bytes) -> int:
     return min(place + 2, len(data)) if data[place : place + 2] == b"\xff\xd9" else len(data)
 
 
-__all__ = ["DEPTH", "GAIN_MAP", "MORE_PICTURES", "Cleaned", "clean_exif", "clean_xmp", "lost_parts"]
+__all__ = [
+    "DEPTH",
+    "GAIN_MAP",
+    "MORE_PICTURES",
+    "SOURCE_TYPE",
+    "Cleaned",
+    "clean_exif",
+    "clean_xmp",
+    "creator",
+    "edited_xmp",
+    "lost_parts",
+    "mark_video",
+]

@@ -12,7 +12,6 @@ import contextlib
 import io
 import logging
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin, PngImage
 
 from stkit.files import atomic_path
 from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, orientation
-from stkit.photo.metadata import DEPTH, GAIN_MAP, MORE_PICTURES, clean_exif, clean_xmp, lost_parts
+from stkit.photo.metadata import DEPTH, GAIN_MAP, MORE_PICTURES, clean_exif, clean_xmp, creator, edited_xmp, lost_parts
 
 _log = logging.getLogger("stkit")
 _PNG_XMP = "XML:com.adobe.xmp"
@@ -82,13 +81,13 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
             image = Image.open(io.BytesIO(photo.data))
             image.load()
         except Exception:  # no file behind it: what is left is the picture itself
-            return encode_image(edited, path)
+            return encode_marked(edited, path, mark and box is not None)
         same_format = path.suffix.lower() in _names(image)
         if box is None and same_format:
             return photo.data
         own = _own_pixels(image)
         if own is None:
-            return encode_image(edited, path)
+            return encode_marked(edited, path, mark and box is not None)
         if box is not None:
             _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
         parameters, dropped = _parameters(image, photo.data, path, same_format, mark and box is not None)
@@ -222,21 +221,12 @@ def _parameters(
         dropped += cleaned.dropped
     if exif and suffix != ".bmp":
         parameters["exif"] = exif
-    xmp = clean_xmp(_xmp(image), f"stkit {version('stkit')}" if mark else None)
+    xmp = clean_xmp(_xmp(image), creator() if mark else None)
     dropped += xmp.dropped
     if GAIN_MAP in dropped and MORE_PICTURES in dropped:
         dropped.remove(MORE_PICTURES)
-    if xmp.data is not None and suffix in (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif"):
-        parameters["xmp"] = xmp.data
-    elif xmp.data is not None and suffix == ".png":
-        parameters["pnginfo"] = PngImagePlugin.PngInfo()
-        parameters["pnginfo"].add_itxt(_PNG_XMP, xmp.data.decode())
-    elif xmp.data is not None and suffix in (".tif", ".tiff"):
-        kept = parameters.setdefault("exif", Image.Exif())
-        if isinstance(kept, bytes):
-            parameters["exif"] = Image.Exif()
-            parameters["exif"].load(kept)
-        parameters["exif"][ExifTags.Base.XMLPacket] = xmp.data
+    if xmp.data is not None:
+        _add_xmp(parameters, xmp.data, suffix)
     dropped = list(dict.fromkeys(dropped))
     if not same_format:
         return parameters, dropped
@@ -252,6 +242,29 @@ def _parameters(
     if image.format == "WEBP":
         parameters["lossless"] = b"VP8L" in data[:65536]  # the chunk of lossless pixels
     return parameters, dropped
+
+
+def encode_marked(picture: Image.Image, path: Path, mark: bool = True) -> bytes:
+    """`encode_image` of what was made of a photo, with `mark` noted in its XMP. Raises UsageError, OutputError."""
+    parameters: dict[str, Any] = {}
+    if mark:
+        _add_xmp(parameters, edited_xmp(), path.suffix.lower())
+    return encode_image(picture, path, **parameters)
+
+
+def _add_xmp(parameters: dict[str, Any], packet: bytes, suffix: str) -> None:
+    """Put an XMP packet into what Pillow's writer of that format gets, where the format has a place for it."""
+    if suffix in (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif"):
+        parameters["xmp"] = packet
+    elif suffix == ".png":
+        parameters["pnginfo"] = PngImagePlugin.PngInfo()
+        parameters["pnginfo"].add_itxt(_PNG_XMP, packet.decode())
+    elif suffix in (".tif", ".tiff"):
+        kept = parameters.setdefault("exif", Image.Exif())
+        if isinstance(kept, bytes):
+            parameters["exif"] = Image.Exif()
+            parameters["exif"].load(kept)
+        parameters["exif"][ExifTags.Base.XMLPacket] = packet
 
 
 def _xmp(image: Image.Image) -> bytes | None:
@@ -298,4 +311,4 @@ _DESCRIPTIVE = tuple(
     )
 )
 
-__all__ = ["encode_photo", "photo_suffix", "save_photo"]
+__all__ = ["encode_marked", "encode_photo", "photo_suffix", "save_photo"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,22 @@ def test_a_turned_clip_comes_out_upright(editor: Editor, portrait: Path, tmp_pat
     with Image.open(portrait) as image:
         photo = np.asarray(image.convert("RGB").resize((220, 258)), float)
     assert np.abs(frames_of(out)[1][0] - photo).mean() < 6
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_clip_says_that_it_was_edited(editor: Editor, portrait: Path, tmp_path: Path, suffix: str) -> None:
+    clip, marked, plain = make_clip(tmp_path / "a.mp4", portrait, 2), tmp_path / f"b{suffix}", tmp_path / f"c{suffix}"
+    for out in (marked, plain):
+        edit_video(editor, clip, out, VideoEdit([EditStep("ganspace", "pc1", 0.0)], mark=out is marked))
+    claim = b"compositeWithTrainedAlgorithmicMedia"
+    assert claim in marked.read_bytes() and claim not in plain.read_bytes()
+    assert b"CreatorTool" in marked.read_bytes() or b"CREATORTOOL" in marked.read_bytes()
+    assert len(frames_of(marked)[0]) == 2 and sound_of(marked) == sound_of(clip)
+    if suffix != ".mkv":
+        data, place = marked.read_bytes(), 0
+        while place < len(data):  # boxes fill the file exactly
+            place += struct.unpack_from(">I", data, place)[0] or len(data)
+        assert place == len(data)
 
 
 def test_what_cannot_be_edited(editor: Editor, portrait: Path, tmp_path: Path) -> None:

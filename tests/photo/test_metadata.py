@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from stkit.photo.images import load_photo
 from stkit.photo.metadata import clean_exif, clean_xmp
-from stkit.photo.writeback import encode_photo
+from stkit.photo.writeback import encode_marked, encode_photo
 
 CAMERA = "http://ns.google.com/photos/1.0/camera/"
 JPEG = b"\xff\xd8\xff\xe0 a picture \xff\xd9"
@@ -226,3 +226,14 @@ def test_nothing_is_said_where_nothing_is_lost(
     portrait.save(tmp_path / "a.jpg", xmp=xmp(), progressive=True)
     edited(tmp_path / "a.jpg")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_what_is_made_of_a_photo_is_marked(tmp_path: Path, suffix: str) -> None:
+    picture, path = Image.new("RGB", (8, 8), "red"), tmp_path / f"crop{suffix}"
+    path.write_bytes(encode_marked(picture, path))
+    with Image.open(path) as image:
+        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or image.getexif()[700]
+    data = packet.encode() if isinstance(packet, str) else packet
+    assert MARKED in data and b"CreatorTool" in data and clean_xmp(data, None).dropped == ()
+    assert MARKED not in encode_marked(picture, path, mark=False)
