@@ -36,7 +36,7 @@ FLAGS = {
     "animate": Annotated[bool, typer.Option("--animate", help="With --sweep, a GIF too.")],
     "ref": Annotated[list[Path] | None, typer.Option("--ref", help="A reference photo; may be repeated.")],
     "layers": Annotated[str | None, typer.Option("--layers", help="Layers to edit, like 4-7; 0 is the coarsest.")],
-    "blend": Annotated[str, typer.Option("--blend", help="residual, replace or poisson.")],
+    "blend": Annotated[str, typer.Option("--blend", help="auto, residual, replace or poisson.")],
     "mark": Annotated[bool, typer.Option("--mark/--no-mark", help="Say in the photo's metadata that it was edited.")],
     "crop_only": Annotated[bool, typer.Option("--crop-only", help="The aligned crop instead of the photo.")],
     **{name: SHARED[name] for name in ("face", "landmarks", "box", "domain", "weights", "inverter")},

@@ -264,7 +264,7 @@ class Editor:
         *,
         edits: Sequence[str | EditStep] = (),
         photo: Photo | None = None,
-        blend: Blend = "residual",
+        blend: Blend = "auto",
     ) -> Edit:
         """Edit by one `method`, or by a chain of `edits` like "age=+1.5" and "ganspace:pc3=-2", in order.
 
@@ -300,7 +300,7 @@ class Editor:
         self,
         latents: Latents,
         photo: Photo | None = None,
-        blend: Blend = "residual",
+        blend: Blend = "auto",
         metrics: Mapping[str, float] | None = None,
     ) -> Edit:
         """The edit that `latents` hold, generated; with `photo`, which all rows must be of, put into it.

@@ -68,7 +68,7 @@ class EditJob(PhotoJob):
     steps: Sequence[EditStep]
     references: Latents | None = None
     seed: int = 0
-    blend: Blend = "residual"
+    blend: Blend = "auto"
     crop_only: bool = False
     mark: bool = True
     sweep: Sequence[float] = ()

@@ -89,10 +89,9 @@ class EditRequest(Request):
     Either one `method` with its `attribute`, `strength` (1 by default) and `options`, or `edits` in order, like
     "age=+1.5" and "ganspace:pc3=-2". `ref` are reference photos or latent files, `layers` is like "4-7". One photo may
     be edited by the strengths of a `sweep`, "FIRST:LAST:COUNT", on a strip, with `animate` as a GIF too. `blend`,
-    "residual", "replace" or "poisson", says how an edit gets into its photo; `crop_only` leaves it out. With `mark` the
-    file's metadata say that it was edited. `smooth` is of
-    a video, over time, in seconds. Results go to OUT/PHOTO/, out/PHOTO/ by default; those of one photo's latents to
-    OUT, by default to where the latents are.
+    "auto", "residual", "replace" or "poisson", says how an edit gets into its photo; `crop_only` leaves it out. With
+    `mark` the file's metadata say that it was edited. `smooth` is of a video, over time, in seconds. Results go to
+    OUT/PHOTO/, out/PHOTO/ by default; those of one photo's latents to OUT, by default to where the latents are.
     """
 
     method: str | None = None
@@ -103,7 +102,7 @@ class EditRequest(Request):
     animate: bool = False
     ref: Sequence[str | Path] = ()
     layers: str | None = None
-    blend: str = "residual"
+    blend: str = "auto"
     crop_only: bool = False
     mark: bool = True
     seed: int = 0

@@ -52,7 +52,7 @@ class VideoEdit:
     steps: Sequence[EditStep]
     references: Latents | None = None
     seed: int = 0
-    blend: Blend = "residual"
+    blend: Blend = "auto"
     smooth: float = 0.08
     inverter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     Maps = tuple[np.ndarray, np.ndarray]
 
-Blend = Literal["residual", "replace", "poisson"]
+Blend = Literal["auto", "residual", "replace", "poisson"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
 
 _STRIP = 256  # rows of the photo that are worked on at a time
 _FEATHER = 0.35, 0.12  # of the half width of the region: where the reconstruction is another picture, and the photo's
 _CORNERS = 2.5, 8.0  # exponent of the region's outline, a superellipse, for both
-_ALIKE = 20.0, 8.0  # levels: root mean square difference of photo and unedited reconstruction, for both
+_ALIKE = 32.0, 14.0  # levels: root mean square difference of photo and unedited reconstruction, for both
 _STRONG = (
     8.0,
     32.0,
@@ -54,7 +54,7 @@ def paste_back(
     before: Tensor | Image.Image,
     after: Tensor | Image.Image,
     output_crop: tuple[float, float, float, float] = WHOLE,
-    blend: Blend = "residual",
+    blend: Blend = "auto",
 ) -> Image.Image:
     """The upright RGB photo with the edit in it, of the photo's size.
 
@@ -69,6 +69,9 @@ def paste_back(
     - "poisson": the same's gradients, with the photo's colours on the region's border
       (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003).
 
+    - "auto": as "residual"; but the closer the reconstruction is to the photo, the more the edited reconstruction
+      itself stands where the edit moves something, in the photo's light, so that no trace is left of what was there.
+
     Raises UsageError for another blend, or crops of different sizes.
     """
     image = photo if isinstance(photo, Image.Image) else photo.image
@@ -82,7 +85,7 @@ def paste_back(
     window = feathered_window(size, output_crop)
     if alike := _likeness(own, old, window):
         window = feathered_window(size, output_crop, alike)
-    more, less = _BLENDS[blend](own, old, new, window)
+    more, less = _auto(own, old, new, window, alike) if blend == "auto" else _BLENDS[blend](own, old, new, window)
     return _apply(image, transform, more, less, window)
 
 
@@ -113,13 +116,30 @@ def _likeness(own: np.ndarray, old: np.ndarray, window: np.ndarray) -> float:
 
 
 def _residual(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
-    change = new - old
-    # What moves edges, and not what only changes light; blurred, so that detail fades around them too.
-    moved = change - np.dstack([_blur(channel, len(change) / 10) for channel in np.moveaxis(change, -1, 0)])
-    strength = _blur(np.abs(moved).max(-1), len(change) / 40)
-    fade = _smoothstep((strength - _STRONG[0]) / (_STRONG[1] - _STRONG[0]))[..., None]
+    fade = _moved(new - old)
     weight = window[..., None]
-    return weight * (change + fade * own), weight * fade
+    return weight * (new - old + fade * own), weight * fade
+
+
+def _auto(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray, alike: float) -> Maps:
+    more, less = _residual(own, old, new, window)
+    if not alike:
+        return more, less
+    # What the reconstruction lacks of the photo, but its light, belongs to what was there before.
+    lacking = own - old
+    return more - alike * less * (lacking - _blur_channels(lacking, len(own) / 20)), less
+
+
+def _moved(change: np.ndarray) -> np.ndarray:
+    """How much the structure changes [H, W, 1], 0 to 1: what moves edges, and not what only changes light."""
+    # Blurred, so that detail fades around them too.
+    moved = change - _blur_channels(change, len(change) / 10)
+    strength = _blur(np.abs(moved).max(-1), len(change) / 40)
+    return _smoothstep((strength - _STRONG[0]) / (_STRONG[1] - _STRONG[0]))[..., None]
+
+
+def _blur_channels(image: np.ndarray, sigma: float) -> np.ndarray:
+    return np.dstack([_blur(channel, sigma) for channel in np.moveaxis(image, -1, 0)])
 
 
 def _replace(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:

@@ -101,6 +101,26 @@ def test_strong_edits_fade_the_photos_detail() -> None:
     assert pasted[39:41, 28:36].mean() < 70
 
 
+def test_what_an_edit_takes_away_leaves_no_trace_where_the_reconstruction_is_close() -> None:
+    """Teeth, which the reconstruction has a little beside their place, behind lips that the edit closes."""
+    closed = np.full((128, 128, 3), (180, 140, 120), np.uint8)
+    own, old = closed.copy(), closed.copy()
+    own[60:68, 48:80] = old[60:68, 48:80] = (90, 40, 40)
+    own[61:67, 48:80:4] = old[61:67, 49:80:4] = 250
+    traces = {}
+    blends: tuple[Blend, ...] = ("auto", "residual")
+    for blend in blends:
+        before, after = (Image.fromarray(pixels) for pixels in (old, closed))
+        pasted = np.asarray(paste_back(Image.fromarray(own), similarity(1, 0, 0, 0), before, after, blend=blend), float)
+        traces[blend] = np.abs(pasted - closed.astype(float))[56:72, 44:84].max()
+        assert np.array_equal(pasted[:20], own[:20])
+    assert traces["auto"] < 40 and traces["residual"] > 75
+    other = np.asarray(photo(128, 128))
+    before, after = Image.fromarray(other), Image.fromarray(other[::-1].copy())
+    far = [paste_back(Image.fromarray(own), similarity(1, 0, 0, 0), before, after, blend=blend) for blend in blends]
+    assert far[0].tobytes() == far[1].tobytes()
+
+
 def test_window_is_smooth_and_inside_the_output_crop() -> None:
     window = feathered_window(128, (0.0, 0.25, 1.0, 0.75))
     assert window[64, 64] == 1
@@ -110,7 +130,7 @@ def test_window_is_smooth_and_inside_the_output_crop() -> None:
 
 def test_wrong_calls() -> None:
     crop = torch.zeros(3, 16, 16)
-    with pytest.raises(UsageError, match="residual, replace, poisson"):
+    with pytest.raises(UsageError, match="auto, residual, replace, poisson"):
         paste_back(photo(), similarity(1, 0, 0, 0), crop, crop, blend="mix")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="32 px edited and 16 px"):
         paste_back(photo(), similarity(1, 0, 0, 0), crop, torch.zeros(3, 32, 32))
