@@ -1,7 +1,8 @@
 """One photo or many through one model; many are read and located in threads, computed in batches, written in threads.
 
 Threads serve: dlib's detector, Pillow's decoders and torch all run without Python's lock. What a step hands on is the
-crop, not the photo, and a bounded number of photos is on its way, so memory does not grow with the folder.
+crop, not the photo, a bounded number of photos is on its way, and large ones wait their turn (`stkit.photo.room`), so
+memory grows neither with the folder nor with the photos in it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stkit.errors import MissingPackageError, OutputError, StkitError, UsageErro
 from stkit.files import remove_leftovers
 from stkit.jobs.report import REPORT, Row, write_report
 from stkit.jobs.sources import LOCK, Item
+from stkit.photo.room import turn
 
 PreparedT = TypeVar("PreparedT")
 ResultT = TypeVar("ResultT")
@@ -134,7 +136,7 @@ def _attempt(item: Item, step: Callable, *arguments: object, notes: Iterable[str
     """The result of a step, or a failed Row, and the notes so far with what the step logged."""
     collected = list(notes)
     try:
-        with _noting(collected):
+        with _noting(collected), turn():
             return step(*arguments), collected
     except _FATAL:
         raise

@@ -24,6 +24,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 from stkit.contracts.framing import picture_box
 from stkit.errors import OutputError, PhotoError, UsageError, reason_of
 from stkit.files import atomic_path
+from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 _stderr_lock = threading.Lock()
 
 _MAX_PIXELS = 160_000_000
+_BYTES_A_PIXEL = 9  # at the most: 4 as decoded, 1 in grey, 4 in RGB
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ARRAYS = (b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ORIENTATION = 0x0112
@@ -94,19 +96,22 @@ def decode_photo(data: bytes, path: Path) -> Photo:
     if not data:
         raise PhotoError(f"{path} is empty (zero bytes); copy or download it again")
     # What Pillow warns about (size, odd metadata) is either harmless or becomes a PhotoError here.
-    with warnings.catch_warnings():
+    with room.turn(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _open(data, path) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise _too_large(path)
+            room.take(len(data) + image.width * image.height * _BYTES_A_PIXEL)
             # Decoders raise anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
             try:
                 with _quiet_libtiff(image):
                     image.load()
-                upright = upright_rgb(image)
+                rgb, turned = _to_rgb(image), UPRIGHT.get(orientation(image))
                 several = _has_more(image)
             except Exception as error:
                 raise _damaged(path, error) from error
+            image.close()  # before the photo is there once more, turned
+        upright = rgb if turned is None else rgb.transpose(turned)
     if several:
         _log.info("%s holds several pictures; the first one is used", path)
     return Photo(upright, path, hashlib.sha256(data).hexdigest(), data)
@@ -119,11 +124,6 @@ def _has_more(image: Image.Image) -> bool:
     except Exception:  # no more, or a damaged one
         return False
     return True
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """An opened image of any mode as 8-bit sRGB, upright, on white: what `load_photo` makes of its file."""
-    return _upright(_to_rgb(image), image)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -326,10 +326,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_8bit(image)
     if image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.new("RGB", layer.size, (255, 255, 255))
+        layer, image = image, Image.new("RGB", image.size, (255, 255, 255))
         for box in _bands(layer):
-            part = layer.crop(box)
+            part = layer.crop(box).convert("RGBA")
             image.paste(part, box, mask=part.getchannel("A"))
         del layer
     if profile and image.mode in ("L", "RGB", "CMYK"):
@@ -385,11 +384,6 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image
 
 
-def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
-    turn = UPRIGHT.get(orientation(original))
-    return rgb if turn is None else rgb.transpose(turn)
-
-
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, that a loaded image still has to be turned by; see `UPRIGHT`."""
     # Read after load(): Pillow turns TIFFs itself and takes the tag away. Damaged EXIF is no reason to refuse.
@@ -426,5 +420,4 @@ __all__ = [
     "split_row",
     "to_image",
     "to_tensor",
-    "upright_rgb",
 ]

@@ -1,0 +1,72 @@
+"""Photos announce how much memory they take: large ones one after another, small ones at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stkit.photo import room
+from stkit.photo.images import load_photo
+from tests.conftest import ROOT
+
+LARGEST = (12600, 12600)
+
+
+@pytest.mark.parametrize(("share", "at_once"), [(2.0, 1), (0.6, 1), (0.4, 2), (0.15, 6)])
+def test_threads_share_the_room(share: float, at_once: int) -> None:
+    amount, inside, counts = int(share * room.ROOM), 0, []
+    lock, together = threading.Lock(), threading.Barrier(at_once)
+
+    def one(_: int) -> None:
+        nonlocal inside
+        with room.turn():
+            room.take(amount)
+            with lock:
+                inside += 1
+                counts.append(inside)
+            together.wait(timeout=60)
+            time.sleep(0.02)
+            with room.turn():
+                room.take(amount)  # more in the same turn, however full it is
+            with lock:
+                inside -= 1
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(one, range(6)))
+    assert max(counts) == at_once
+
+
+def test_what_a_photo_needs_is_given_back(portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "ROOM", 1)
+    for _ in range(3):
+        load_photo(portrait)
+    (broken := portrait.with_name("broken.jpg")).write_bytes(portrait.read_bytes()[:5000])
+    with pytest.raises(Exception, match="damaged or cut short"):
+        load_photo(broken)
+    load_photo(portrait)
+    assert room._room.taken == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix"),
+    [("F", 0.5, "tif"), ("I;16", 5000, "png"), ("LA", (9, 99), "png"), ("RGBA", (9, 9, 9, 9), "png")],
+)
+def test_the_largest_photos_take_less_than_a_gigabyte_and_a_half(
+    tmp_path: Path, mode: str, colour: object, suffix: str
+) -> None:
+    path, turned = tmp_path / f"large.{suffix}", Image.Exif()
+    turned[0x0112] = 6
+    options = {"compression": "tiff_lzw"} if suffix == "tif" else {"exif": turned}
+    Image.new(mode, LARGEST, colour).save(path, **options)  # type: ignore[arg-type]  # colours of many kinds
+    read = "import resource, stkit; stkit.load_photo({!r}); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    run = subprocess.run([sys.executable, "-c", read.format(str(path))], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) * (1 if sys.platform == "darwin" else 1024) < 1.5e9
