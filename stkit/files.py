@@ -9,11 +9,11 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stkit.errors import OutputError
+from stkit.errors import OutputError, reason_of
 
 _NAME_BYTES = 100
 """Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
@@ -113,18 +113,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
     as it was, and an OSError becomes an OutputError that names the path.
     """
     path = Path(path)
-    temporary = path.parent / f".{path.stem[:40]}-{secrets.token_hex(6)}{path.suffix}"
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)  # by the umask, unlike the files of tempfile
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}; choose another place with --out") from error
+        raise OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.stem[:40]}-{secrets.token_hex(6)}{path.suffix}"
+
+
+@contextlib.contextmanager
+def reserved(path: Path, size: int) -> Iterator[Callable[[], None]]:
+    """Keep `size` bytes of the disk free for `path`, until the function that is given is called. Raises OutputError."""
+    held = _temporary(path)
+    with contextlib.ExitStack() as freed:
+        freed.callback(held.unlink, missing_ok=True)
+        try:
+            held.write_bytes(bytes(size))
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out") from error
+        yield freed.close
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -180,6 +196,7 @@ __all__ = [
     "parse_json",
     "printable",
     "remove_leftovers",
+    "reserved",
     "safe_name",
     "write_all",
     "write_text",

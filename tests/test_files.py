@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stkit.errors import OutputError
-from stkit.files import atomic_path, marked_name, name_key, parse_json, printable, safe_name, write_text
+from stkit.files import atomic_path, marked_name, name_key, parse_json, printable, reserved, safe_name, write_text
 from stkit.latents.latents import Latents, save_latents
 from stkit.photo.images import save_image
 
@@ -191,3 +191,18 @@ def test_json_that_nests_too_deeply_is_refused() -> None:
     for text in ("[" * 30 + "]" * 30, "[" * 200_000, "1" * 5000, "{"):
         with pytest.raises(ValueError):
             parse_json(text)
+
+
+def test_room_is_kept_until_it_is_freed(tmp_path: Path) -> None:
+    with reserved(tmp_path / "report.csv", 5000) as free:
+        assert [path.stat().st_size for path in tmp_path.iterdir()] == [5000]
+        free()
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyError), reserved(tmp_path / "report.csv", 5000):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    with (
+        pytest.raises(OutputError, match="cannot write .*report.csv: No such file"),
+        reserved(tmp_path / "gone" / "report.csv", 1),
+    ):
+        pass

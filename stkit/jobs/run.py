@@ -13,6 +13,7 @@ from stkit.editor.opening import open_editor
 from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, refinements_of
 from stkit.editor.steps import EditStep
 from stkit.errors import UsageError
+from stkit.files import reserved
 from stkit.jobs.clip import ClipJob
 from stkit.jobs.edit import EditJob
 from stkit.jobs.invert import InversionJob, find_place, join_folder
@@ -29,6 +30,8 @@ from stkit.plugins import load_plugins
 from stkit.weights import weights_names
 
 logger = logging.getLogger("stkit")
+
+_BYTES_A_ROW = 2000  # about, of both reports: there is room for them when the disk is full
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are (0 when nobody knows)."""
@@ -173,7 +176,8 @@ def _run_job(
         return Report((row,), out, alone=True)
     problems = [Row(path, "failed", reason) for path, reason in listing.problems]
     done = {str(item.path): Row(str(item.path), "not reached") for item in listing.items}
-    with locked(out):
+    room = _BYTES_A_ROW * (len(done) + len(problems) + 4)
+    with locked(out), reserved(out / REPORT, room) as free_room:
         job = make_job()
         try:
             tell("photos", 0, len(done))
@@ -190,6 +194,7 @@ def _run_job(
                 f"interrupted after {reached} of {len(done)} photos; start the same command again to go on"
             ) from None
         finally:
+            free_room()
             write_report([*done.values(), *problems], out / REPORT)
     return Report((*problems, *done.values()), out, tuple(made), listing.ignored)
 
