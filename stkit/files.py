@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,31 @@ def _differs(path: Path, data: bytes) -> bool:
         return True
 
 
+def require_apart(archive: zipfile.ZipFile, size: int) -> None:
+    """Raise BadZipFile when members of an archive of `size` bytes share their bytes, or lie beyond its end.
+
+    Kilobytes can stand for terabytes so.
+    """
+    end = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise zipfile.BadZipFile(f"its files lie over each other at {info.filename[:60]}")
+        end = info.header_offset + 30 + info.compress_size
+        if end > size:
+            raise zipfile.BadZipFile(f"its {info.filename[:60]} lies beyond its end")
+
+
+def read_packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A file of an archive, never more of it than `info.file_size`, whatever it would unpack to.
+
+    Raises what `ZipFile.read` raises; BadZipFile also for packings that cannot be unpacked piece by piece.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile("it is packed in an unusual way; pack it again as ordinary ZIP")
+    with archive.open(info) as file:
+        return b"".join(iter(lambda: file.read(2**20), b""))
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file in hexadecimal, read in pieces. Raises OSError."""
     digest = hashlib.sha256()
@@ -195,7 +221,9 @@ __all__ = [
     "name_key",
     "parse_json",
     "printable",
+    "read_packed",
     "remove_leftovers",
+    "require_apart",
     "reserved",
     "safe_name",
     "write_all",

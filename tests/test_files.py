@@ -5,6 +5,8 @@ import re
 import resource
 import signal
 import stat
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
@@ -14,10 +16,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stkit.errors import OutputError
-from stkit.files import atomic_path, marked_name, name_key, parse_json, printable, reserved, safe_name, write_text
+from stkit.errors import OutputError, PhotoError
+from stkit.files import (
+    atomic_path,
+    marked_name,
+    name_key,
+    parse_json,
+    printable,
+    read_packed,
+    require_apart,
+    reserved,
+    safe_name,
+    write_text,
+)
 from stkit.latents.latents import Latents, save_latents
-from stkit.photo.images import save_image
+from stkit.photo.images import load_photo, save_image
 
 
 @contextlib.contextmanager
@@ -206,3 +219,35 @@ def test_room_is_kept_until_it_is_freed(tmp_path: Path) -> None:
         reserved(tmp_path / "gone" / "report.csv", 1),
     ):
         pass
+
+
+def test_members_beyond_the_end_and_larger_than_they_say(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("x.jpg", "y.jpg"):
+            archive.writestr(name, bytes(20_000_000))
+    with zipfile.ZipFile(path) as archive:
+        require_apart(archive, path.stat().st_size)
+        info, other = archive.infolist()
+        assert len(read_packed(archive, info)) == 20_000_000
+        info.file_size = 100
+        tracemalloc.start()
+        with pytest.raises(zipfile.BadZipFile, match="CRC"):
+            read_packed(archive, info)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
+        for offset, message in (
+            (2**63, "its y.jpg lies beyond its end"),
+            (info.header_offset, "lie over each other at"),
+        ):
+            other.header_offset = offset
+            with pytest.raises(zipfile.BadZipFile, match=message):
+                require_apart(archive, path.stat().st_size)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packings_that_grow_without_bound_are_refused(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as archive:
+        archive.writestr("x.jpg", bytes(1000))
+    with pytest.raises(PhotoError, match="packed in an unusual way; pack it again as ordinary ZIP"):
+        load_photo(tmp_path / "a.zip" / "x.jpg")

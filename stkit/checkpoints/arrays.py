@@ -21,6 +21,7 @@ from stkit.checkpoints.reading import read_checkpoint, read_pickles, refuse_host
 from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Name, Record
 from stkit.errors import WeightsError, reason_of
+from stkit.files import read_packed
 
 _MAX_BYTES = 2**28  # of one file
 _DEEPEST = 4
@@ -80,7 +81,7 @@ def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
             if entry.file_size > left:
                 raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
             left -= entry.file_size
-            found[name] = _npy(io.BytesIO(archive.read(entry)), f"{path} ({name})")
+            found[name] = _npy(io.BytesIO(read_packed(archive, entry)), f"{path} ({name})")
         except ValueError as error:
             too_large = too_large or ValueError(f"its {name}: {error}")
     if too_large and not found:

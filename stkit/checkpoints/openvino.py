@@ -20,6 +20,7 @@ from xml.etree.ElementTree import ParseError, XMLParser
 
 from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
 from stkit.errors import WeightsError
+from stkit.files import read_packed, require_apart
 
 _MAX_XML = 4 * 2**20  # bytes; that of a generator of 940 layers takes 425 kB
 _MAX_BIN = 512 * 2**20
@@ -178,7 +179,10 @@ def _part(path: Path, offset: int, length: int) -> bytes:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """The archive, once its end says that the list of files is no longer than a wheel's or a checkpoint's."""
+    """The archive, once its end says that the list of files is no longer than a wheel's or a checkpoint's.
+
+    Raises WeightsError, and what DAMAGED_ZIP lists.
+    """
     with path.open("rb") as file:
         size = file.seek(0, 2)
         start = max(0, size - 2**16 - 22 - 20 - 56)
@@ -197,7 +201,13 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         (directory,) = struct.unpack_from("<Q", record, 40)
     if directory > _MAX_DIRECTORY:
         raise WeightsError("its list of files is longer than any checkpoint's")
-    return zipfile.ZipFile(path)
+    archive = zipfile.ZipFile(path)
+    try:
+        require_apart(archive, size)
+    except zipfile.BadZipFile:
+        archive.close()
+        raise
+    return archive
 
 
 def _pairs(names: list[str]) -> list[tuple[str, str]]:
@@ -227,7 +237,7 @@ def _read_zip(path: Path, archive: zipfile.ZipFile) -> dict[str, Graph]:
         if entries[xml].file_size > _MAX_XML:
             _refuse_size(xml[:80], _MAX_XML)
         part = functools.partial(_slice, functools.cache(functools.partial(_unpack, path, numbers)))
-        graphs[inside.stem] = parse_graph(archive.read(xml), (data.file_size, part))
+        graphs[inside.stem] = parse_graph(read_packed(archive, entries[xml]), (data.file_size, part))
     if not graphs:
         raise WeightsError("an archive without an OpenVINO network (.xml with .bin)")
     return graphs
@@ -237,7 +247,7 @@ def _unpack(path: Path, name: str) -> bytes:
     """A file of an archive, its checksum verified."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
+            return read_packed(archive, archive.getinfo(name))
     except DAMAGED_ZIP as error:
         raise WeightsError(f"cannot read {path}: damaged at {name[:60]} ({str(error)[:60]}); download or copy it "
                            "again") from None  # fmt: skip

@@ -19,8 +19,9 @@ from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.labels import labels_beside, load_labels
 from stkit.errors import LabelsError, PhotoError, StkitError, SubjectError, reason_of
+from stkit.files import require_apart
 from stkit.photo.alignment import frame_photo
-from stkit.photo.archives import require_apart, unpack
+from stkit.photo.archives import unpack
 from stkit.photo.images import decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
@@ -186,7 +187,7 @@ class ImageFiles:
             raise PhotoError(f"there is no folder or zip {source}; check the path")
         try:
             self.zip = zipfile.ZipFile(source)
-            require_apart(self.zip)
+            require_apart(self.zip, source.stat().st_size)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise PhotoError(f"{source} is neither a folder nor a readable zip: {reason_of(error)}") from error
         self.names = _image_names(dict.fromkeys(self.zip.namelist()))

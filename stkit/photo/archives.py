@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stkit.errors import PhotoError, reason_of
-from stkit.files import marked_name, safe_name
+from stkit.files import marked_name, read_packed, require_apart, safe_name
 
 _MAX_BYTES = 2**28  # of one member
 _MAX_NAME = 200  # bytes
@@ -44,7 +44,7 @@ def _open(path: Path, modified: int, size: int) -> Archive:
     file = zipfile.ZipFile(path)
     members: dict[PurePosixPath, zipfile.ZipInfo] = {}
     repeated = set()
-    require_apart(file)
+    require_apart(file, size)
     for info in file.infolist():
         # Some Windows programs write backslashes; parts that lead out of the archive lead nowhere here.
         parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".", "..")]
@@ -59,15 +59,6 @@ def _open(path: Path, modified: int, size: int) -> Archive:
     return Archive(file, members, frozenset(repeated))
 
 
-def require_apart(file: zipfile.ZipFile) -> None:
-    """Raise BadZipFile when members share their bytes: kilobytes can stand for terabytes so."""
-    end = 0
-    for info in sorted(file.infolist(), key=lambda info: info.header_offset):
-        if info.header_offset < end:
-            raise zipfile.BadZipFile(f"its files lie over each other at {info.filename[:60]}")
-        end = info.header_offset + 30 + info.compress_size
-
-
 def unpack(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: Path) -> bytes:
     """The bytes of a member, `where` for messages. Raises PhotoError, also for one larger than any photo."""
     if info.flag_bits & 1:
@@ -75,7 +66,7 @@ def unpack(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: Path) -> bytes:
     if info.file_size > _MAX_BYTES:
         raise PhotoError(f"{where} would unpack to more than 256 MiB; unpack the archive and name the photo")
     try:
-        return file.read(info)
+        return read_packed(file, info)
     except Exception as error:  # a damaged member fails in as many ways as there are compression methods
         raise PhotoError(f"{where} is damaged ({reason_of(error)}); copy or download the archive again") from error
 
@@ -98,4 +89,4 @@ def read_member(archive: Path, member: PurePosixPath) -> bytes:
     return unpack(opened.file, info, where)
 
 
-__all__ = ["Archive", "open_archive", "read_member", "require_apart", "split_zip", "unpack"]
+__all__ = ["Archive", "open_archive", "read_member", "split_zip", "unpack"]
