@@ -33,8 +33,11 @@ def draw(
     reference: str | None,
     edits: Sequence[str],
     photos: bool = True,
+    size: int | None = None,
 ) -> Image.Image:
     """The grid of `edits`, written as for `stkit edit --edit`, of the files `faces` in a folder or zip.
+
+    Pictures are `size` pixels wide, by default as large as the weights make them.
 
     Raises PhotoError, UnknownNameError for a file that is not there, and what editing raises.
     """
@@ -54,7 +57,10 @@ def draw(
         edited = editor.apply(latents, [step], references)
         columns.append(_column(editor, editor.generate(edited), f"{step.method} {step.caption}"))
     cells = [cell for row in zip(*columns, strict=True) for cell in row]
-    return image_grid([picture for picture, _ in cells], len(columns), [caption for _, caption in cells])
+    pictures = [picture for picture, _ in cells]
+    if size:
+        pictures = [picture.resize((size, size), Image.Resampling.LANCZOS) for picture in pictures]
+    return image_grid(pictures, len(columns), [caption for _, caption in cells])
 
 
 def read_crops(editor: Editor, source: Path, names: Sequence[str]) -> Tensor:
@@ -84,13 +90,14 @@ def main() -> None:
     parser.add_argument("--reference", metavar="NAME", help="the file in it that serves as --ref")
     parser.add_argument("--no-photos", action="store_true", help="leave out the column of the photos themselves")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture to write (.png, .jpg)")
+    parser.add_argument("--size", type=int, metavar="PX", help="of each picture (default: as the weights make them)")
     parser.add_argument("--quality", type=int, default=85, help="of a JPEG, 1 to 95 (default 85)")
     parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     args = parser.parse_args()
     try:
         editor = stkit.load(stkit.find_weights(args.weights), args.device)
-        grid = draw(editor, args.data, args.faces, args.reference, args.edits, not args.no_photos)
+        grid = draw(editor, args.data, args.faces, args.reference, args.edits, not args.no_photos, args.size)
         with atomic_path(args.out) as temporary:
             temporary.write_bytes(encode_image(grid, args.out, quality=args.quality))
     except StkitError as error:

@@ -290,10 +290,10 @@ def test_picture_grids_have_a_row_for_each_face(
         assert np.array_equal(picture(row, 2), np.asarray(to_image(crops[2])))
         assert np.array_equal(picture(row, 3), picture(row, 1))  # strength 0
         assert not np.array_equal(picture(row, 4), picture(row, 1))
-    monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words), "--no-photos"])
+    monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words), "--no-photos", "--size", "8"])
     pictures.main()
     with Image.open(grid) as image:
-        assert image.width == 4 * (cell + gap) + gap
+        assert image.width == 4 * (8 + gap) + gap
     monkeypatch.setattr(sys, "argv", ["pictures", *map(str, words[:6]), "--faces", "none.png", "--edits", "pc1=1"])
     with pytest.raises(SystemExit) as end:
         pictures.main()
