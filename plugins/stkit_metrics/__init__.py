@@ -10,11 +10,12 @@ from stkit.plugin import Metric, hookimpl
 @hookimpl
 def register_metrics() -> Sequence[Metric]:
     """The metrics of this package."""
+    from stkit_metrics.inception import FIDMetric
     from stkit_metrics.paired import LPIPSMetric, LPIPSVGGMetric, MSEMetric, MSSSIMMetric, PSNRMetric
     from stkit_metrics.sets import FrechetMetric, KIDMetric, SWDMetric
 
     paired = [MSEMetric(), PSNRMetric(), LPIPSMetric(), LPIPSVGGMetric(), MSSSIMMetric()]
-    return [*paired, FrechetMetric(), KIDMetric(), SWDMetric()]
+    return [*paired, FrechetMetric(), KIDMetric(), SWDMetric(), FIDMetric()]
 
 
 __all__ = ["register_metrics"]

@@ -73,7 +73,7 @@ def test_what_is_registered_keeps_its_contract(noun: str, thing: Any, equipped_w
         check_domain(thing, photo_of(thing))
     elif noun == "scorer":
         check_scorer(thing)
-    else:
+    elif thing.name != "fid":  # needs weights that are not ours to ship; tests/plugins/test_metrics.py
         check_metric(thing)
 
 

@@ -194,6 +194,26 @@ def test_it_goes_on_where_it_was_stopped(
     assert inverted[6:] == [1] and more["systems"][0]["means"]["psnr"]["count"] == COUNT
 
 
+def test_a_photo_that_fails_is_left_out_and_tried_again(
+    request_: EvaluateRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = dataclasses.replace(request_, inverters=["psp"])
+    invert = Editor.invert_crops
+
+    def failing(editor: Editor, pixels: torch.Tensor, *rest: Any) -> Any:
+        if len(pixels) > 1 or torch.equal(pixels[0], _crop(request_.data / "03.png")[0]):
+            raise ZeroDivisionError("oh")
+        return invert(editor, pixels, *rest)
+
+    monkeypatch.setattr(Editor, "invert_crops", failing)
+    figures = evaluate(asked)
+    assert figures["notes"][-1] == "tiny & small/psp: 03.png could not be inverted: oh"
+    assert figures["systems"][0]["means"]["mse"]["count"] == COUNT - 1 and figures["systems"][0]["sets"]["swd"] > 0
+    monkeypatch.setattr(Editor, "invert_crops", invert)
+    figures = evaluate(asked)
+    assert figures["systems"][0]["means"]["mse"]["count"] == COUNT and len(figures["notes"]) == 1
+
+
 def test_results_of_another_model_are_not_mixed_in(request_: EvaluateRequest, weights: Path, tmp_path: Path) -> None:
     asked = dataclasses.replace(request_, inverters=["psp"], metrics=["mse"], limit=2)
     evaluate(asked)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from stkit_metrics.inception import FIDMetric, FIDOptions
 from stkit_metrics.paired import LPIPSMetric, MSEMetric, MSSSIMMetric, PSNRMetric
 from stkit_metrics.sets import FrechetMetric, KIDMetric
 
-from stkit.errors import UsageError
-from stkit.measure.distributions import kernel_distance
+from stkit.errors import MissingPackageError, UsageError
+from stkit.measure.distributions import frechet_distance, kernel_distance
 from stkit.options import Options
 
 
@@ -75,3 +79,41 @@ def test_features_of_the_same_images_are_computed_once(monkeypatch: pytest.Monke
     for metric in (FrechetMetric(), KIDMetric(), FrechetMetric()):
         assert metric.compute(a, b, Options())[metric.name] > 0
     assert len(calls) == 2
+
+
+class MeanColours:
+    """In the place of torch-fidelity's network: it takes bytes."""
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str) -> None:
+        assert features_list == ["2048"] and Path(feature_extractor_weights_path).name == "inception.pth"
+
+    def to(self, device: str) -> MeanColours:
+        return self
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        assert images.dtype == torch.uint8
+        return (images.float().mean((2, 3)),)
+
+
+def test_fid_needs_weights_and_the_package_and_runs_nothing_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, path = pictures(5, 32), pictures(6, 32, seed=1), tmp_path / "inception.pth"
+    with pytest.raises(UsageError, match=r"no Inception weights at .*give it with -o fid.weights=FILE"):
+        FIDMetric().compute(a, b, FIDOptions(weights=path))
+    torch.save({"x": torch.zeros(1)}, path)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(MissingPackageError, match="pip install torch-fidelity"):
+        FIDMetric().compute(a, b, FIDOptions(weights=path))
+    module: Any = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+    module.FeatureExtractorInceptionV3 = MeanColours
+    monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    ours, theirs = (part.add(1).mul(127.5).round().mean((2, 3)) for part in (a, b))
+    found = FIDMetric().compute(a, b, FIDOptions(weights=path))
+    assert found == {"fid": pytest.approx(frechet_distance(ours, theirs), rel=1e-3)}
+    (tmp_path / "other").mkdir()
+    harmful = tmp_path / "other" / "inception.pth"
+    torch.save(Path("x"), harmful)
+    with pytest.raises(UsageError, match="are no Inception weights of torch-fidelity"):
+        FIDMetric().compute(a, b, FIDOptions(weights=harmful))

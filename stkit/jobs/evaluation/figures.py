@@ -12,7 +12,7 @@ import numpy as np
 from stkit.jobs.evaluation.costs import RUNS, budget
 from stkit.jobs.evaluation.photos import COMPARED
 from stkit.jobs.evaluation.plan import Plan, PlannedEdit, System
-from stkit.jobs.evaluation.runner import KEPT, set_values
+from stkit.jobs.evaluation.runner import KEPT, inverted, set_values
 from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
 from stkit.measure.intervals import mean_interval
 
@@ -29,8 +29,10 @@ def column(store: Store, what: str, photos: Sequence[str], name: str) -> np.ndar
     return np.array([store.values(what, photo).get(name, np.nan) for photo in photos])
 
 
-def make_figures(plan: Plan, stores: Mapping[str, Store], costs: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The whole report, JSON-ready. Intervals are 95%, by bootstrap over photos."""
+def make_figures(
+    plan: Plan, stores: Mapping[str, Store], costs: Mapping[str, Mapping[str, float]], failures: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The whole report, JSON-ready, with `failures`, what could not be done. Intervals are 95%, by bootstrap."""
     first = plan.systems[0]
     return {
         "stkit": importlib.metadata.version("stkit"),
@@ -38,7 +40,7 @@ def make_figures(plan: Plan, stores: Mapping[str, Store], costs: Mapping[str, Ma
         "split": plan.photos.split,
         "photos": len(plan.photos),
         "domain": first.editor.domain.name,
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *failures],
         "preprocessing": PREPROCESSING,
         "timing": TIMING,
         "metrics": {
@@ -60,7 +62,7 @@ def _system(plan: Plan, system: System, stores: Mapping[str, Store], costs: Mapp
         if store is not first:
             difference = values - column(first, RECONSTRUCTION, photos, metric.name)
             against[metric.name] = dataclasses.asdict(mean_interval(difference))
-    sets = set_values(store, photos)
+    sets = set_values(store, inverted(plan, store))
     return {
         "name": system.label,
         "weights": system.editor.weights.name,

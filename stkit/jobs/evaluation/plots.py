@@ -13,6 +13,7 @@ import torch
 from stkit.files import atomic_path
 from stkit.jobs.evaluation.figures import column
 from stkit.jobs.evaluation.plan import Plan
+from stkit.jobs.evaluation.runner import inverted
 from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
 from stkit.photo.images import image_grid, save_image, to_image
 
@@ -21,10 +22,12 @@ _SHOWN = 8  # photos in a row of pictures
 
 def draw_all(figures: Mapping[str, Any], plan: Plan, stores: Mapping[str, Store], out: Path) -> dict[str, str]:
     """Draw what there is to draw into `out`; file names by caption."""
-    found = {
-        "Random photos, each over its reconstructions": _grid(plan, stores, _random(plan), out / "random.jpg"),
-        "The photos that all reconstruct worst": _grid(plan, stores, _worst(plan, stores), out / "worst.jpg"),
-    }
+    found: dict[str, Path] = {}
+    if photos := _of_all(plan, stores):
+        found["Random photos, each over its reconstructions"] = _grid(plan, stores, _random(photos), out / "random.jpg")
+        found["The photos that all reconstruct worst"] = _grid(
+            plan, stores, _worst(plan, stores, photos), out / "worst.jpg"
+        )
     if plan.plots:
         if any(metric.name == "lpips" for metric in plan.paired):
             found["LPIPS of all photos"] = _draw(out / "lpips.png", lambda axes: _histograms(axes, plan, stores))
@@ -40,19 +43,25 @@ def draw_all(figures: Mapping[str, Any], plan: Plan, stores: Mapping[str, Store]
     return {caption: path.name for caption, path in found.items()}
 
 
-def _random(plan: Plan) -> list[str]:
-    order = torch.randperm(len(plan.photos), generator=torch.Generator().manual_seed(0))
-    return [plan.photos.names[i] for i in order[:_SHOWN].tolist()]
+def _of_all(plan: Plan, stores: Mapping[str, Store]) -> list[str]:
+    """The photos that all systems have inverted."""
+    everywhere = [set(inverted(plan, store)) for store in stores.values()]
+    return [photo for photo in plan.photos.names if all(photo in photos for photos in everywhere)]
 
 
-def _worst(plan: Plan, stores: Mapping[str, Store]) -> list[str]:
+def _random(photos: Sequence[str]) -> list[str]:
+    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0))
+    return [photos[i] for i in order[:_SHOWN].tolist()]
+
+
+def _worst(plan: Plan, stores: Mapping[str, Store], photos: Sequence[str]) -> list[str]:
     """By the first error of pairs, on average over the systems."""
     if not plan.paired:
-        return list(plan.photos.names[:_SHOWN])
+        return list(photos[:_SHOWN])
     metric = next((metric for metric in plan.paired if not metric.higher_is_better), plan.paired[0])
-    values = [column(stores[s.label], RECONSTRUCTION, plan.photos.names, metric.name) for s in plan.systems]
+    values = [column(stores[s.label], RECONSTRUCTION, photos, metric.name) for s in plan.systems]
     mean = np.mean(values, 0) * (1 if metric.higher_is_better else -1)
-    return [plan.photos.names[i] for i in np.argsort(mean)[:_SHOWN]]
+    return [photos[i] for i in np.argsort(mean)[:_SHOWN]]
 
 
 def _grid(plan: Plan, stores: Mapping[str, Store], photos: Sequence[str], path: Path) -> Path:

@@ -26,9 +26,11 @@ def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
         voice.say(f"note: {note}")
     voice.say(f"{len(plan.photos)} photos of the split '{plan.photos.split}', {len(plan.systems)} inverters")
     with locked(request.out):
-        stores = run_plan(plan, request.out, voice)
+        stores, failures = run_plan(plan, request.out, voice)
+        for failure in failures:
+            voice.say(f"note: {failure}")
         costs = _costs(plan, request.out / "work" / "costs.json", voice) if plan.costs else {}
-        figures = make_figures(plan, stores, costs)
+        figures = make_figures(plan, stores, costs, failures)
         pictures = draw_all(figures, plan, stores, request.out)
         write_report(figures, plan, stores, request.out, pictures)
     return figures

@@ -12,6 +12,7 @@ import torch
 
 from stkit.contracts.training import SILENT, Voice
 from stkit.editor.steps import files_of
+from stkit.errors import StkitError, reason_of
 from stkit.files import file_sha256, write_text
 from stkit.jobs.evaluation.photos import compared
 from stkit.jobs.evaluation.plan import Plan, PlannedEdit, System
@@ -29,8 +30,12 @@ def store_of(out: Path, system: System) -> Store:
     return Store(out / "work" / system.name)
 
 
-def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> dict[str, Store]:
-    """Compute all that is missing; the stores by the labels of the systems. Raises UsageError, OutputError, ..."""
+def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> tuple[dict[str, Store], list[str]]:
+    """Compute all that is missing; the stores by the labels of the systems, and what could not be done.
+
+    What fails for one photo is left out, and tried again the next time. Raises UsageError, OutputError.
+    """
+    failures: list[str] = []
     stores = {system.label: store_of(out, system) for system in plan.systems}
     for system in plan.systems:
         stores[system.label].claim(_facts(plan, system))
@@ -39,7 +44,8 @@ def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> dict[str, Store]:
         missing = [photo for photo in photos if not store.has_picture(RECONSTRUCTION, photo)]
         prefix = f"{number}/{len(plan.systems)} {system.label}:"
         with voice.bar(f"{prefix} inverting") as tell:
-            _invert(plan, system, store, missing, tell)
+            for photo, reason in _invert(plan, system, store, missing, tell):
+                failures.append(f"{system.label}: {photo} could not be inverted: {reason}")
         with voice.bar(f"{prefix} comparing") as tell:
             _compare(plan, system, store, tell)
         for edit in plan.edits_of(system):
@@ -47,8 +53,13 @@ def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> dict[str, Store]:
                 _edit(plan, system, store, edit, tell)
         with voice.bar(f"{prefix} sets") as tell:
             _compare_sets(plan, system, store, tell)
-        voice.say(f"{prefix} {len(photos)} photos")
-    return stores
+        voice.say(f"{prefix} {len(inverted(plan, store))} photos")
+    return stores, failures
+
+
+def inverted(plan: Plan, store: Store) -> list[str]:
+    """The photos that have a reconstruction."""
+    return [photo for photo in plan.photos.names if store.has_picture(RECONSTRUCTION, photo)]
 
 
 def _facts(plan: Plan, system: System) -> dict[str, Any]:
@@ -66,25 +77,41 @@ def _facts(plan: Plan, system: System) -> dict[str, Any]:
     return facts
 
 
-def _invert(plan: Plan, system: System, store: Store, photos: Sequence[str], tell: Callable[[int, int], None]) -> None:
-    editor = system.editor
-    method = editor.registry.inverter(system.inverter)
+def _invert(
+    plan: Plan, system: System, store: Store, photos: Sequence[str], tell: Callable[[int, int], None]
+) -> Iterator[tuple[str, str]]:
+    """Invert `photos`; those that failed, with the reason."""
+    method = system.editor.registry.inverter(system.inverter)
     done = 0
     for part in _parts(photos, 1 if method.tunes or method.refines else _TOGETHER):
-        crops = plan.photos.crops(part, editor.domain, editor.weights.resolution)
-        latents = editor.invert_crops(crops, system.inverter, system.options).to("cpu")
-        images = compared(editor.generate(latents), editor.domain)
-        for row, photo in enumerate(part):
-            store.save_codes(photo, latents.row(row))
-            store.save_picture(RECONSTRUCTION, photo, images[row])  # last: it says that the photo is done
+        if _fault(plan, system, store, part):  # one of them: each by itself
+            faults = ((photo, _fault(plan, system, store, [photo])) for photo in part)
+            yield from ((photo, fault) for photo, fault in faults if fault)
         done += len(part)
         tell(done, len(photos))
+
+
+def _fault(plan: Plan, system: System, store: Store, photos: Sequence[str]) -> str:
+    """Invert `photos` together and keep what comes out; why that cannot be, as a plugin may fail in any way."""
+    editor = system.editor
+    try:
+        crops = plan.photos.crops(photos, editor.domain, editor.weights.resolution)
+        latents = editor.invert_crops(crops, system.inverter, system.options).to("cpu")
+        if not torch.isfinite(latents.codes).all():
+            raise StkitError("its codes are not finite")
+        images = compared(editor.generate(latents), editor.domain)
+    except Exception as error:
+        return reason_of(error)
+    for row, photo in enumerate(photos):
+        store.save_codes(photo, latents.row(row))
+        store.save_picture(RECONSTRUCTION, photo, images[row])  # last: it says that the photo is done
+    return ""
 
 
 def _compare(plan: Plan, system: System, store: Store, tell: Callable[[int, int], None]) -> None:
     """Paired metrics of each photo and its reconstruction, and what the judges see in the latter."""
     judged = plan.edits_of(system)
-    missing = [photo for photo in plan.photos.names if _lacks(plan, store, photo, bool(judged))]
+    missing = [photo for photo in inverted(plan, store) if _lacks(plan, store, photo, bool(judged))]
     for done, photo in enumerate(missing):
         known = store.values(RECONSTRUCTION, photo)
         images = store.pictures(RECONSTRUCTION, [photo])
@@ -122,7 +149,7 @@ def _judge(plan: Plan, images: torch.Tensor) -> dict[str, float]:
 def _edit(plan: Plan, system: System, store: Store, edit: PlannedEdit, tell: Callable[[int, int], None]) -> None:
     missing = [
         photo
-        for photo in plan.photos.names
+        for photo in inverted(plan, store)
         if not store.has_picture(edit.label, photo) or not _is_judged(plan, store.values(edit.label, photo))
     ]
     kept = [metric for metric in plan.paired if metric.name in KEPT]
@@ -140,13 +167,13 @@ def _edit(plan: Plan, system: System, store: Store, edit: PlannedEdit, tell: Cal
 
 def _compare_sets(plan: Plan, system: System, store: Store, tell: Callable[[int, int], None]) -> None:
     """Distances of all reconstructions, and of all edits at full strength, from the photos."""
-    names = plan.photos.names
+    names = inverted(plan, store)
     whats = [RECONSTRUCTION, *(edit.label for edit in plan.edits_of(system) if edit.full)]
     known = set_values(store, names)
     missing = [(what, m) for what in whats for m in plan.of_sets if m.name not in known.get(what, {})]
     if not missing or len(names) < 2:
         return
-    photos = torch.cat([*_references(plan, system)])
+    photos = torch.cat([*_references(plan, system, names)])
     for what in whats:
         metrics = [metric for wanted, metric in missing if wanted == what]
         images = store.pictures(what, names) if metrics else photos
@@ -163,9 +190,9 @@ def set_values(store: Store, photos: Sequence[str]) -> dict[str, dict[str, float
     return found["values"] if found["photos"] == list(photos) else {}
 
 
-def _references(plan: Plan, system: System) -> Iterator[torch.Tensor]:
+def _references(plan: Plan, system: System, names: Sequence[str]) -> Iterator[torch.Tensor]:
     editor = system.editor
-    for part in _parts(plan.photos.names, _TOGETHER):
+    for part in _parts(names, _TOGETHER):
         yield plan.photos.references(part, editor.domain, editor.weights.resolution)
 
 
@@ -174,4 +201,4 @@ def _parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield names[start : start + size]
 
 
-__all__ = ["KEPT", "run_plan", "set_values", "store_of"]
+__all__ = ["KEPT", "inverted", "run_plan", "set_values", "store_of"]
