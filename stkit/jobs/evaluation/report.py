@@ -61,7 +61,8 @@ def summary(figures: Mapping[str, Any]) -> list[Table]:
             own = [v["shift"]["mean"] for v in edit["judged"].values() if v["attribute"] == edit["attribute"]]
             change = _signed(sum(own) / len(own)) if own else ""
             kept = [_number(edit["kept"].get(name, {}).get("mean")) for name in KEPT]
-            edits.append([system["name"], edit["name"], change, _number(edit["dependency"]), *kept])
+            what = f"{edit['attribute'] or edit['method']} {edit['strength']:+g}"
+            edits.append([system["name"], what, change, _number(edit["dependency"]), *kept])
     if edits:
         found.append(("Edits", ["", "edit", "change", "dependency", *(f"{name} kept" for name in KEPT)], edits))
     return found
