@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -26,16 +27,18 @@ from stkit.latents.directions import Direction, load_direction, save_direction
 from stkit.latents.latents import load_latents, save_latents
 from stkit.options import LatentSpace
 from stkit.photo.archives import open_archive, read_member
-from stkit.photo.images import load_photo
+from stkit.photo.images import knows_heif, load_photo
 from stkit.photo.subjects import read_landmarks
 from stkit.testing import random_latents
 from stkit.weights import Weights, find_weights
 from tests.bombs import PICKLES, as_pickle
+from tests.checkpoints.ir import make_student, write_folder, write_mapping, write_synthesis
 from tests.checkpoints.writers import make_generator, write_nvidia, write_rosinality, write_tf
 
 Read = Callable[[Path], object]
 
-SLOW = 5  # seconds
+SLOW = 5  # seconds of the processor
+HEAVY = 10**9  # bytes beyond the file's own size
 
 
 def seeds(folder: Path, weights: Weights) -> dict[Path, Read]:
@@ -73,6 +76,12 @@ def seeds(folder: Path, weights: Weights) -> dict[Path, Read]:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8))
     for suffix, options in (("jpg", {}), ("png", {}), ("webp", {}), ("tif", {"compression": "tiff_lzw"}), ("gif", {})):
         image.save(add(f"photo.{suffix}", load_photo), **options)
+    if knows_heif():
+        image.save(add("photo.heic", load_photo), quality=50)
+    student = make_student()
+    networks = write_folder(folder / "ir", write_mapping(student), write_synthesis(student))
+    for path in sorted(networks.iterdir()):
+        add(f"ir/{path.name}", lambda _: convert(networks))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("a/x.jpg", "b.jpg"):
@@ -132,7 +141,8 @@ def attempt(path: Path, read: Read, data: bytes) -> str:
     """What is wrong with how `read` takes `data` at `path`; nothing when it reads it, or says what is wrong with it."""
     original = path.read_bytes()
     path.write_bytes(data)
-    start = time.perf_counter()
+    before = start_of_peak()
+    start = time.process_time()
     try:
         read(path)
     except StkitError as error:
@@ -142,8 +152,26 @@ def attempt(path: Path, read: Read, data: bytes) -> str:
         return f"{type(error).__name__}: {str(error)[:200]}"
     finally:
         path.write_bytes(original)
-    took = time.perf_counter() - start
+    took, grown = time.process_time() - start, peak() - before - len(data)
+    if grown > HEAVY:
+        return f"{grown / 1e6:.0f} MB"
     return f"{took:.1f} seconds" if took > SLOW else ""
+
+
+def start_of_peak() -> int:
+    """Bytes in memory, from which on `peak` counts."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def peak() -> int:
+    """The most bytes in memory since `start_of_peak`; 0 where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main(seconds: float, seed: int) -> int:

@@ -72,12 +72,17 @@ def odd_headers(path: Path, key: str) -> Iterator[tuple[str, Callable[[], None]]
     def change(text: str) -> Callable[[], None]:
         return lambda: write(path, tensors, {**metadata, key: text})
 
+    def replace(place: tuple[Any, ...], value: Any) -> Callable[[], None]:
+        return lambda: change(json.dumps(with_value(data, place, value)))()
+
+    def leave_out(place: tuple[Any, ...]) -> Callable[[], None]:
+        return lambda: change(json.dumps(without(data, place)))()
+
     for place in leaves(data):
         for value in ODD:
-            text = json.dumps(with_value(data, place, value))
-            yield f"{path.name}: {place} is {str(value)[:30]}", change(text)
+            yield f"{path.name}: {place} is {str(value)[:30]}", replace(place, value)
         if place:
-            yield f"{path.name}: {place} is left out", change(json.dumps(without(data, place)))
+            yield f"{path.name}: {place} is left out", leave_out(place)
     yield f"{path.name}: deep", change("[" * 100_000 + "]" * 100_000)
     yield f"{path.name}: deep in it", change('{"notes":' + "[" * 900 + "]" * 900 + "}")
     yield f"{path.name}: long integer", change("1" * 5000)
@@ -92,12 +97,15 @@ def odd_tensors(path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     header = json.loads(metadata["stkit"]) if "stkit" in metadata else None
 
     def change(changed: Mapping[str, Tensor]) -> Callable[[], None]:
-        said = dict(metadata)
-        if header is not None:
-            own = tensors_fingerprint(changed)
-            theirs = own if header["generator"] == header["fingerprint"] else header["generator"]
-            said["stkit"] = json.dumps({**header, "fingerprint": own, "generator": theirs})
-        return lambda: write(path, changed, said)
+        def make() -> None:
+            said = dict(metadata)
+            if header is not None:
+                own = tensors_fingerprint(changed)
+                theirs = own if header["generator"] == header["fingerprint"] else header["generator"]
+                said["stkit"] = json.dumps({**header, "fingerprint": own, "generator": theirs})
+            write(path, changed, said)
+
+        return make
 
     for name, value in list(tensors.items())[:6]:
         others = {

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stkit.weights import Weights
-from tests.fuzz import Read, attempt, mutate, seeds
+from tests.fuzz import Read, attempt, mutate, peak, seeds, start_of_peak
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,20 @@ def test_the_files_themselves_are_read(found: list[tuple[Path, Read]]) -> None:
     for path, read in found:
         if path.name != "photos.zip" and "in" not in path.stem and path.suffix != ".pkl":
             read(path)
+
+
+def test_kinds_of_all_files_are_there(found: list[tuple[Path, Read]]) -> None:
+    suffixes = {path.suffix for path, _ in found}
+    assert suffixes >= {".pt", ".pkl", ".npy", ".npz", ".safetensors", ".csv", ".json", ".zip", ".xml", ".bin", ".heic"}
+
+
+@pytest.mark.skipif(not peak(), reason="the system does not tell how much memory was taken")
+def test_memory_that_is_free_again_is_counted(tmp_path: Path) -> None:
+    (path := tmp_path / "x").write_bytes(b"")
+    before = start_of_peak()
+    assert not attempt(path, lambda _: len(b"x" * 200_000_000), b"")
+    assert peak() - before > 190_000_000
+    assert attempt(path, lambda _: len(b"x" * 1_100_000_000), b"").endswith(" MB")
 
 
 @pytest.mark.filterwarnings("ignore")  # of Pillow and numpy, about what they read

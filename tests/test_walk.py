@@ -5,6 +5,7 @@ Imports go down only (`tests/test_layers.py`), so it climbs where a contract lea
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from pathlib import Path
@@ -36,15 +37,17 @@ FOR_THE_REPORT = {("editor", "InterFaceGAN.files"), ("contracts", "InterFaceGAN.
 """Beside the way: what the result was made with, and a method that looks its own attribute up."""
 
 
-def place(frame: FrameType) -> str | None:
-    """The room of a frame, None for libraries."""
-    path = Path(frame.f_code.co_filename)
+@functools.cache
+def place(file: str) -> str | None:
+    """The room of a file, None for libraries."""
+    path = Path(file)
     for source in (ROOT, ROOT / "plugins"):
         if path.is_relative_to(source / "stkit") or (source != ROOT and path.is_relative_to(source)):
             return room(".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"))
     return None
 
 
+@functools.cache
 def below(name: str) -> set[str]:
     """The rooms below a room, directly or by others."""
     return ALLOWED[name].union(*(below(other) for other in ALLOWED[name]))
@@ -68,7 +71,7 @@ def test_the_walk_of_edit_climbs_where_contracts_lead_to_plugins(
         # Functions in functions go on with what the walk has passed; modules are imported, not called.
         if event != "call" or back is None or frame.f_code.co_flags & inspect.CO_NESTED or "<" in frame.f_code.co_name:
             return
-        here, there = place(frame), place(back)
+        here, there = place(frame.f_code.co_filename), place(back.f_code.co_filename)
         if here is None or there is None or here == there or back.f_code.co_name == "<module>":
             return
         calls += 1
