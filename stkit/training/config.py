@@ -144,6 +144,19 @@ class InverterRecipe(InverterRunConfig):
         metadata=flag("style-transformer, psp, e4e or restyle, in about the same small size."),
     )
     init: str | None = field(default=None, metadata=flag("Weights whose inverter to start from."))
+    backbone: Literal["ir-se", "lite0"] = field(
+        default="ir-se", metadata=setting("Of a Style Transformer: ir-se, or lite0 with its ImageNet weights.")
+    )
+    input_resolution: int | None = field(
+        default=None, metadata=setting("What it sees; by default the generator's, at most 256.", least=32)
+    )
+    linear_rank: int = field(
+        default=0, metadata=setting("Rank of a linear map beside a Style Transformer's queries; 0: none.", least=0)
+    )
+    linear_samples: int = field(
+        default=8_000, metadata=setting("The generator's samples that the linear map is fitted on.", least=64)
+    )
+    int8: bool = field(default=False, metadata=setting("Store the inverter in 8 bits: half the size."))
 
 
 @dataclass(frozen=True)

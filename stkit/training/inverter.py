@@ -125,13 +125,13 @@ class _Objective:
             return
         predicted = network.latent_avg.expand(len(images), -1, -1)
         with torch.no_grad():
-            made = self.generator.synthesize(predicted[:1], dtype=config.dtype)
+            made = _made(self.generator, predicted[:1], config)
             made = made.expand(len(images), -1, -1, -1)
         for _ in range(network.config.iterations):
             with autocast(images.device, config.dtype):
                 offsets = network.offsets(torch.cat([seen, network.seen(made.detach())], 1), stage)
             predicted = predicted.detach() + offsets
-            made = self.generator.synthesize(predicted, dtype=config.dtype)
+            made = _made(self.generator, predicted, config)
             yield predicted, _compared(made, config, self.generator)
 
     def _losses(
@@ -160,7 +160,14 @@ class _Objective:
 
 def _render(generator: Generator, codes: Tensor, config: InverterConfig) -> Tensor:
     """Images of `codes` [B, num_ws, w_dim] at the resolution of the comparison."""
-    return _compared(generator.synthesize(codes, dtype=config.dtype), config, generator)
+    return _compared(_made(generator, codes, config), config, generator)
+
+
+def _made(generator: Generator, codes: Tensor, config: InverterConfig) -> Tensor:
+    """Images of `codes`, at half the generator's resolution where that is cheap and as good."""
+    size = comparison_resolution(config.inverter, generator.config)
+    resolution = generator.seen_resolution if generator.seen_resolution >= size else None
+    return generator.synthesize(codes, dtype=config.dtype, resolution=resolution)
 
 
 def _compared(images: Tensor, config: InverterConfig, generator: Generator) -> Tensor:
@@ -202,8 +209,9 @@ class InverterRun:
     a progressive encoder's own losses, by default the paper's. The image sets are at the
     `comparison_resolution`. `embedder` comes from `load_identity`; `init` is the state dict of an
     inverter of the same config to start from, otherwise the mapping network and `latent_avg` are the
-    generator's and the rest is random. Raises UsageError when the parts do not fit each other,
-    WeightsError when `init` does not fit the config.
+    generator's, the backbone "lite0" has its ImageNet weights, and the rest is random. Raises UsageError
+    when the parts do not fit each other, WeightsError when `init` does not fit the config,
+    MissingPackageError when lite0's weights are not there.
     """
 
     config: InverterConfig
@@ -264,6 +272,8 @@ class InverterRun:
         self.model.get_buffer("latent_avg").copy_(self.generator.w_avg)
         if isinstance(self.model, PSPEncoder):
             return
+        if self.model.config.backbone == "lite0":
+            self.model.backbone.load_state_dict(load_lite0(self.device).state_dict(), strict=False)  # but for its head
         try:
             self.model.mapping.load_state_dict(self.generator.mapping.state_dict())
         except RuntimeError as error:
@@ -359,10 +369,12 @@ def export_inverter(
     alignment: AlignmentTemplate,
     licence: str,
     notes: Mapping[str, Any] | None = None,
+    int8: bool = False,
 ) -> Header:
-    """Write `inverter` in float16 to the weights `folder`; `generator` is the fingerprint of the generator in it.
+    """Write `inverter`, in float16 or in `int8`, to the weights `folder`.
 
-    Returns the header with the fingerprint. Raises WeightsError when a value does not fit float16, OutputError.
+    `generator` is the fingerprint of the generator in it. Returns the header with the fingerprint. Raises WeightsError
+    when a value does not fit float16, OutputError.
     """
     header = Header(
         kind="inverter",
@@ -374,7 +386,7 @@ def export_inverter(
         generator=generator,
         notes=notes or {},
     )
-    return save_module(folder, inverter, header)
+    return save_module(folder, inverter, header, int8)
 
 
 __all__ = ["Embedder", "InverterConfig", "InverterRun", "comparison_resolution", "export_inverter", "load_identity"]

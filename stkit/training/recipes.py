@@ -13,7 +13,7 @@ from stkit.errors import MissingPackageError, StkitError, UsageError
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
-from stkit.models.registry import load_generator
+from stkit.models.registry import load_generator, sample_codes
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig, load_style_transformer
 from stkit.models.stylegan2 import StyleGAN2, require_stylegan2
@@ -28,6 +28,7 @@ from stkit.training.config import (
 )
 from stkit.training.generator import AdversarialConfig, GeneratorRun, export_generator
 from stkit.training.inverter import InverterConfig, InverterRun, comparison_resolution, export_inverter, load_identity
+from stkit.training.linear_codes import fit_linear_codes
 from stkit.training.mapping import fit_mapping, mean_codes
 from stkit.training.mapping_gan import MappingConfig, MappingRun, with_mapping
 from stkit.training.reconstruction import Autoencoder, ReconstructionConfig, ReconstructionRun, export_reconstruction
@@ -45,7 +46,7 @@ from stkit.training.runs import (
     shape_of,
     training_device,
 )
-from stkit.weights import find_weights
+from stkit.weights import Weights, find_weights
 
 
 def train_reconstruction(recipe: ReconstructionRecipe, voice: Voice = SILENT) -> bool:
@@ -190,13 +191,16 @@ def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
             raise MissingPackageError(f"{error}, or leave out this loss with -o identity=0") from error
     start = first.state_dict() if first else None
     run = InverterRun(config, generator, loop, train_set, val_set, device, embedder, start)
+    if start is None and recipe.linear_rank and not loop.checkpoint.exists():
+        _fit_linear_codes(run, weights, recipe.linear_samples, voice)
     if run.train() != loop.steps or not is_first_process():
         return False
     averaged = run.ema.model
     assert isinstance(averaged, (StyleTransformer, PSPEncoder))
     notes = run_notes(recipe.data, train_set, loop)
     fingerprint = weights.fingerprint
-    export_inverter(averaged, recipe.out, generator=fingerprint, **origin(None, None, weights), notes=notes)
+    source = origin(None, None, weights)
+    export_inverter(averaged, recipe.out, generator=fingerprint, **source, notes=notes, int8=recipe.int8)
     copy_part(weights, recipe.out, "generator")
     return _told(recipe, voice)
 
@@ -206,12 +210,33 @@ def _encoder(
 ) -> tuple[StyleTransformer | PSPEncoder | None, StyleTransformerConfig | PSPEncoderConfig]:
     """The network to start from, if any, and the shape of the one to train."""
     origin = find_weights(recipe.init) if recipe.init else None
+    asked = recipe.backbone != "ir-se" or recipe.linear_rank or recipe.input_resolution
+    if asked and (origin or recipe.architecture != "style-transformer"):
+        reason = "--init has a shape of its own" if origin else f"{recipe.architecture} has none of them"
+        raise UsageError(f"backbone, linear_rank and input_resolution are for a new Style Transformer; {reason}")
     first: StyleTransformer | PSPEncoder | None = None
     if recipe.architecture == "style-transformer":
         first = load_style_transformer(origin) if origin else None
-        return first, first.config if first else StyleTransformerConfig.small(generator)
+        return first, first.config if first else _style_transformer(recipe, generator)
     first = load_psp_encoder(origin, recipe.architecture) if origin else None
     return first, first.config if first else PSPEncoderConfig.small(recipe.architecture, generator)
+
+
+def _style_transformer(recipe: InverterRecipe, generator: Shape) -> StyleTransformerConfig:
+    shape = StyleTransformerConfig.small(generator)
+    size = recipe.input_resolution or shape.input_resolution
+    return replace(shape, backbone=recipe.backbone, linear_rank=recipe.linear_rank, input_resolution=size)
+
+
+def _fit_linear_codes(run: InverterRun, weights: Weights, samples: int, voice: Voice) -> None:
+    """Start a new run from least squares. Raises UsageError."""
+    network, averaged = run.model, run.ema.model
+    assert isinstance(network, StyleTransformer)
+    with voice.bar("fitting the linear map to samples") as on_progress:
+        codes = sample_codes(weights, samples, run.loop.seed + 1)
+        unexplained = fit_linear_codes(network, run.generator, codes, run.config.dtype, on_progress)
+    averaged.load_state_dict(network.state_dict())
+    voice.say(f"linear map: it leaves {unexplained:.3f} of the variance of held-out codes unexplained")
 
 
 def _told(recipe: RunConfig, voice: Voice) -> bool:
