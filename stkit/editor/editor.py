@@ -180,12 +180,13 @@ class Editor:
         """
         crop = self.domain.output_crop
         errors = {"mse": picture_errors(images, targets, crop)}
-        if self._lpips is not None:
-            errors["lpips"] = paired_errors(images, targets, self._lpips, crop)["lpips"]
+        if self.lpips is not None:
+            errors["lpips"] = paired_errors(images, targets, self.lpips, crop)["lpips"]
         return errors
 
     @functools.cached_property
-    def _lpips(self) -> LPIPS | None:
+    def lpips(self) -> LPIPS | None:
+        """What `errors` measures LPIPS with; None, with a note that says what is missing, where its weights are not."""
         return find_lpips()
 
     def invert_crops(

@@ -179,6 +179,8 @@ def _run_job(
     room = _BYTES_A_ROW * (len(done) + len(problems) + 4)
     with locked(out), reserved(out / REPORT, room) as free_room:
         job = make_job()
+        if not all(item.latents for item in listing.items):
+            _ = job.editor.lpips  # notes here what is missing: in the batch it would be the first photo's
         try:
             tell("photos", 0, len(done))
             for count, row in enumerate(run_batch(listing.items, job, batch_size), 1):

