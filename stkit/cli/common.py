@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ from stkit.errors import UsageError
 from stkit.files import printable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from stkit.editor.editor import Editor
     from stkit.weights import Weights
 
@@ -72,17 +75,37 @@ def open_weights(domain: str | None, weights: str | None) -> Weights:
 
 def open_editor(domain: str | None, weights: str | None, device: str) -> Editor:
     """The editor of `--weights`, or of the default weights of `--domain`; UsageError if both are given and differ."""
-    from stkit.editor import opening
+    with waiting("loading the model"):
+        from stkit.editor import opening
 
-    return opening.open_editor(domain, weights, device)
+        return opening.open_editor(domain, weights, device)
+
+
+def bars() -> Progress:
+    """Bars on stderr with the time gone and the time left, gone when they end; none where stderr is no terminal."""
+    from rich import progress
+
+    class Times(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            times = ((task.elapsed, "gone"), (task.time_remaining, "left"))
+            return Text(", ".join(f"{timedelta(seconds=int(time))} {what}" for time, what in times if time is not None))
+
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.TaskProgressColumn(), Times())
+    return progress.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show what is being done, and since when, where nobody knows how long it will take."""
+    with bars() as shown:
+        shown.add_task(text, total=None)
+        yield
 
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, there from the first call with (done, total) on; none where stderr is no terminal."""
-    from rich.progress import Progress
-
-    progress = Progress(console=errors, transient=True, disable=not errors.is_terminal)
+    progress = bars()
     task = progress.add_task(text)
 
     def move(done: int, total: int) -> None:
@@ -238,6 +261,7 @@ __all__ = [
     "RefineFlag",
     "ReplaceFlag",
     "WeightsFlag",
+    "bars",
     "console",
     "errors",
     "noun_group",
@@ -247,4 +271,5 @@ __all__ = [
     "print_facts",
     "print_table",
     "progress_bar",
+    "waiting",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import OutFlag, OverwriteFlag, console
+from stkit.cli.common import OutFlag, OverwriteFlag, console, waiting
 from stkit.cli.seeing import ShowFlag, show_images
 from stkit.contracts.domains import DEFAULT_DOMAIN
 from stkit.plugins import load_plugins
@@ -34,7 +34,8 @@ def run(
     chosen = load_plugins().domain(domain)
     loaded = load_photo(photo)
     started = time.monotonic()
-    subjects = chosen.locate(loaded.image)
+    with waiting(f"looking for {chosen.noun}s"):
+        subjects = chosen.locate(loaded.image)
     seconds = time.monotonic() - started
     if not subjects:
         raise SubjectError(f"no {chosen.noun} found in {photo}; say where it is with `stkit edit --box x,y,w,h`")

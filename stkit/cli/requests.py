@@ -23,8 +23,8 @@ from stkit.cli.common import (
     QualityFlag,
     RefineFlag,
     WeightsFlag,
+    bars,
     console,
-    errors,
     print_error,
 )
 
@@ -58,11 +58,12 @@ SHARED: Mapping[str, Any] = {
 
 def run_request(request: Request) -> Report:
     """Do what `request` says with bars on stderr, and print what became of it."""
-    from stkit.jobs.run import run
-
     started = time.monotonic()
     try:
         with _bars() as tell:
+            tell("loading the model", 0, 0)
+            from stkit.jobs.run import run
+
             report = run(request, tell)
     except KeyboardInterrupt as interrupt:
         print_error(str(interrupt) or "interrupted")
@@ -89,16 +90,18 @@ def end(report: Report) -> None:
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for each thing that is told; none where stderr is no terminal."""
-    from rich.progress import Progress
-
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
+    """A bar on stderr for what is told, until something else is; none where stderr is no terminal."""
+    with bars() as shown:
+        task: Any = None
+        now = ""
 
         def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total or None)
-            bars.update(tasks[what], completed=done, total=total or None)
+            nonlocal task, now
+            if what != now:
+                if task is not None:
+                    shown.remove_task(task)
+                task, now = shown.add_task(what, total=total or None), what
+            shown.update(task, completed=done, total=total or None)
 
         yield tell
 

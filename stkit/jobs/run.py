@@ -171,7 +171,7 @@ def _run_job(
 ) -> Report:
     """Run the job on all that is listed, and write the report: of many however it ends, of one when it is done."""
     if listing.alone:
-        row = run_one(listing.items[0], make_job())
+        row = run_one(listing.items[0], make_job(), tell)
         add_to_report([row], out / REPORT)
         return Report((row,), out, alone=True)
     problems = [Row(path, "failed", reason) for path, reason in listing.problems]
@@ -206,8 +206,25 @@ def _shared(request: Request, refine: Sequence[str], listing: Listing, tell: Pro
     shared: dict[str, Any] = {"face": request.face, "refine": refine, "overwrite": request.overwrite}
     if listing.alone:
         where = {"landmarks": request.landmarks, "box": request.box}
-        shared |= {"alone": True, "on_progress": partial(tell, "inverting"), **where}
+        shared |= {"alone": True, "on_progress": _stages(request, refine, tell), **where}
     return shared
+
+
+def _stages(request: Request, refine: Sequence[str], tell: Progress) -> Callable[[int, int], None]:
+    """Tells of the steps of an inversion by the names of what takes them, one after the other."""
+    known = load_plugins().inverters.get(request.inverter or "")
+    first = [f"inverting ({request.inverter})"] if known is not None and known.refines else []
+    names = [*first, *(f"refining ({text})" for text in refine)] or ["inverting"]
+    last = 0
+
+    def move(done: int, total: int) -> None:
+        nonlocal last
+        if done < last and len(names) > 1:  # the next one begins
+            del names[0]
+        last = done
+        tell(names[0], done, total)
+
+    return move
 
 
 def _references(editor: Editor, request: EditRequest, tell: Progress) -> Latents | None:

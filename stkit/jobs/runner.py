@@ -56,14 +56,20 @@ class FolderJob(Job[PreparedT, ResultT], Protocol):
         """What to show of an item that is done."""
 
 
-def run_one(item: Item, job: Job[PreparedT, ResultT]) -> Row:
-    """The row of an item that is alone, in this thread: what goes wrong is raised, what is logged is told as well."""
+def run_one(item: Item, job: Job[PreparedT, ResultT], tell: Callable[[str, int, int], None]) -> Row:
+    """The row of an item that is alone, in this thread: what goes wrong is raised, what is logged is told as well.
+
+    `tell` is called as each step begins, with what it is and two zeros, since nobody knows how long it takes.
+    """
     notes: list[str] = []
     with _filtered(_NoteFilter(tell=True)), _noting(notes):
+        tell("looking for the subject", 0, 0)
         prepared = job.prepare(item)
         if isinstance(prepared, Row):
             return _noted(prepared, notes)
+        tell("computing", 0, 0)
         (result,) = job.compute([prepared])
+        tell("writing", 0, 0)
         return _noted(job.finish(item, result), notes)
 
 
