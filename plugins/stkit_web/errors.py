@@ -1,0 +1,63 @@
+"""What is wrong, in the words of the command line; the page goes on."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from stkit.plugin import StkitError
+
+logger = logging.getLogger("stkit")
+
+
+class Cancelled(Exception):
+    """Somebody does not want it any more."""
+
+
+def told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with its errors as one line in the page."""
+    signature = inspect.signature(function)
+
+    if inspect.isgeneratorfunction(inspect.unwrap(getattr(function, "func", function))):
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                yield from function(*args, **kwargs)
+            except Exception as error:
+                raise as_told(error) from error
+    else:
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                raise as_told(error) from error
+
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = _types(function)
+    run.__name__ = getattr(getattr(function, "func", function), "__name__", "run")
+    return run
+
+
+def as_told(error: Exception) -> gr.Error:
+    """The error as the page shows it, until it is closed."""
+    if isinstance(error, StkitError):
+        text = " ".join(str(error).split())
+    else:
+        logger.error("the page met an unexpected error", exc_info=error)
+        text = f"unexpected {type(error).__name__} (please report it, with what the terminal shows)"
+    return gr.Error(html.escape(text), duration=None, title="stkit", print_exception=False)
+
+
+def _types(function: Callable[..., Any]) -> dict[str, Any]:
+    inner = getattr(function, "func", function)
+    kinds = {"gr.Request": gr.Request, "gr.SelectData": gr.SelectData}
+    return {name: kinds[str(text)] for name, text in inspect.get_annotations(inner).items() if str(text) in kinds}
+
+
+__all__ = ["Cancelled", "as_told", "told"]

@@ -1,0 +1,148 @@
+"""The page as a whole, and the server that shows it to the right people alone."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stkit.plugin import UsageError, find_weights, load_plugins, weights_names
+from stkit_web.guard import Guard, Owners
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from stkit import Weights
+    from stkit_web.desk import Desk
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HERE = Path(__file__).parent
+MOST_BYTES = 512 * 2**20
+"""Of one upload: photos of 160 million pixels, and archives of photos."""
+
+
+@dataclass
+class Running:
+    """A server that runs: `url` opens the page, with the token if it needs one."""
+
+    url: str
+    demo: gr.Blocks
+    desk: Desk
+    root: Path
+
+    def close(self) -> None:
+        """Stop it and remove all that it wrote."""
+        self.demo.close(verbose=False)
+        self.desk.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def installed(domain: str | None = None) -> list[str]:
+    """Names of the weights that are there with an inverter, those of `domain` or of all others ("!faces")."""
+    found = []
+    for name in weights_names():
+        with contextlib.suppress(Exception):  # what is broken is said by `stkit weights`
+            weights = find_weights(name)
+            wanted = domain is None or (weights.domain != domain[1:] if domain[0] == "!" else weights.domain == domain)
+            if wanted and weights.inverters() and weights.domain in load_plugins().domains:
+                found.append(name)
+    return found
+
+
+def start(
+    first: Weights, device: str, host: str = "127.0.0.1", port: int | None = None, auth: tuple[str, str] | None = None
+) -> Running:
+    """Start the page in the background. Raises UsageError for a port that is taken or a host that is none."""
+    root = Path(tempfile.mkdtemp(prefix="stkit-web-"))
+    # Gradio reads these when it is imported or asked.
+    os.environ.update(GRADIO_TEMP_DIR=str(root / "files"), GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
+    import gradio as gr
+
+    from stkit_web.desk import Desk
+
+    owners = Owners()
+    desk = Desk(root / "files", device, owners)
+    desk.editor(first.name)
+    demo = build(desk, first)
+    token = None if host in LOOPBACK or auth else secrets.token_urlsafe(24)
+    hosts = None if token or host not in LOOPBACK else LOOPBACK
+    from starlette.middleware import Middleware
+
+    try:
+        _, url, _ = demo.queue(max_size=200).launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            inbrowser=False,
+            share=False,
+            auth=auth,
+            show_error=False,
+            ssr_mode=False,
+            max_file_size=MOST_BYTES,
+            footer_links=["api"],
+            enable_monitoring=False,
+            css_paths=[HERE / "page.css"],
+            js=(HERE / "page.js").read_text(encoding="utf-8"),
+            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            app_kwargs={"middleware": [Middleware(Guard, owners=owners, hosts=hosts, token=token)]},
+        )
+    except OSError as error:
+        shutil.rmtree(root, ignore_errors=True)
+        raise UsageError(
+            f"cannot listen on {host}:{port}; choose another --port, or stop what listens there"
+        ) from error
+    running = Running(url.rstrip("/") + (f"/?token={token}" if token else "/"), demo, desk, root)
+    atexit.register(running.close)
+    return running
+
+
+def build(desk: Desk, first: Weights) -> gr.Blocks:
+    """The page."""
+    import gradio as gr
+
+    from stkit_web import edit_tab
+    from stkit_web.errors import told
+
+    seeds = itertools.count(secrets.randbelow(1000))
+    alike = [first.name, *(name for name in installed(first.domain) if name != first.name)]
+    others = installed(f"!{first.domain}")
+    with gr.Blocks(title="stkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)) as demo:
+        gr.Markdown("# stkit\nEdit a photograph in the latent space of a GAN. It stays on this computer.")
+        with gr.Tab("Edit", id="edit"):
+            edit_tab.build(desk, "edit", alike, lambda: next(seeds))
+        if others:
+            with gr.Tab("Cars and own domains", id="other"):
+                edit_tab.build(desk, "other", others, lambda: next(seeds))
+        demo.unload(told(desk.leave))
+    return demo
+
+
+def serve(
+    first: Weights, device: str, host: str, port: int, auth: tuple[str, str] | None, browser: bool
+) -> Iterator[str]:
+    """Run the page until Ctrl-C; gives the lines to print."""
+    running = start(first, device, host, port, auth)
+    try:
+        yield f"stkit's page is at {running.url}"
+        if browser:
+            import webbrowser
+
+            webbrowser.open(running.url)
+        yield "Ctrl-C ends it"
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    finally:
+        running.close()
+
+
+__all__ = ["LOOPBACK", "MOST_BYTES", "Running", "build", "installed", "serve", "start"]

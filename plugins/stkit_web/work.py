@@ -1,0 +1,348 @@
+"""What a person works on: a photo, its subjects, their codes, the edits so far; and the pictures to show of it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stkit.plugin import (
+    EditContext,
+    StkitError,
+    chain_label,
+    join_latents,
+    paste_back,
+    picture_part,
+    quality_refinements,
+    to_image,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from stkit import Edit, Editor, EditStep, Photo
+    from stkit.plugin import Framed, Latents, Subject
+
+Box = tuple[int, int, int, int]
+
+LOOK, WHOLE = 640, 1280
+"""Pixels of the longer side of a view: while a slider moves, and at rest."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A slider: an attribute of a method, `low` to `high` its safe range in units of strength."""
+
+    method: str
+    attribute: str | None
+    description: str
+    low: float
+    high: float
+    needs_reference: bool
+
+    @property
+    def key(self) -> str:
+        """As `--edit` names it."""
+        return f"{self.method}:{self.attribute}" if self.attribute else self.method
+
+    @property
+    def label(self) -> str:
+        """As people read it."""
+        return (self.attribute or self.method).replace("-", " ").replace("_", " ")
+
+
+@dataclass
+class Work:
+    """A photo with its located subjects; `framed` and what follows are those of the chosen ones.
+
+    `latents` has an unedited row a subject, `before` [B, 3, R, R] are their full images, `small` those of the preview
+    size; `edits` maps keys of knobs to strengths in the order in which they were first moved.
+    """
+
+    editor: Editor
+    photo: Photo
+    subjects: Sequence[Subject]
+    face: str = "1"
+    quality: str = "fast"
+    framed: Sequence[Framed] = ()
+    latents: Latents | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    before: torch.Tensor | None = None
+    small: torch.Tensor | None = None
+    references: Latents | None = None
+    reference: str = ""
+    whole: bool = False
+    edits: dict[str, float] = field(default_factory=dict)
+    past: list[dict[str, float]] = field(default_factory=list)
+    future: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def pixels(self) -> int:
+        """How large the photo is, which is most of the memory that this takes."""
+        return self.photo.image.width * self.photo.image.height
+
+
+def knobs(editor: Editor) -> dict[str, list[Knob]]:
+    """The sliders of each method that can do something with the editor's weights; those that are looked up first."""
+    found = {}
+    methods = sorted(editor.registry.editing_methods.values(), key=lambda method: (-method.preference, method.name))
+    for method in methods:
+        try:
+            attributes = method.attributes(EditContext(editor.weights, editor.device))
+        except StkitError:  # these weights have nothing for it
+            continue
+        own = [
+            Knob(method.name, one.name, one.description, *_ends(one.safe_range), method.needs_reference)
+            for one in attributes
+        ]
+        if own:
+            found[method.name] = own
+    return found
+
+
+def _ends(safe_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = safe_range
+    return max(low, -3.0) if low > -np.inf else -3.0, min(high, 6.0) if high < np.inf else 3.0
+
+
+def locate(editor: Editor, photo: Photo) -> Work:
+    """Work on `photo`. Raises SubjectError when nothing is found."""
+    subjects = editor.domain.locate(photo.image)
+    if not subjects:
+        editor.frame_all(photo)  # says so, in the words of the command line
+    return Work(editor, photo, subjects)
+
+
+def choose(work: Work, face: str) -> None:
+    """Choose a subject by its number, or "all" that are surely there; nothing is inverted yet."""
+    sure = [one for one in work.subjects if not one.doubtful] or work.subjects
+    numbers = range(1, len(sure) + 1) if face == "all" else [int(face)]
+    work.framed = [work.editor.frame(work.photo, work.subjects[n - 1], n, len(sure)) for n in numbers]
+    work.face = face
+    work.latents = work.before = work.small = None
+
+
+def invert(work: Work, quality: str, on_progress: Callable[[int, int], None] | None = None) -> None:
+    """Invert the chosen subjects with `quality`; until it is done, `work` stays as it is."""
+    refine = quality_refinements(work.editor.registry, quality, ())
+    framed = work.framed
+    tell = {"on_progress": on_progress} if on_progress else {}
+    inverted = work.editor.invert_framed(framed, None, {}, refine, **tell)
+    latents = join_latents([one.latents for one in inverted])
+    before = work.editor.generate(latents)
+    small = _small(work.editor, latents)
+    if framed is work.framed:
+        work.latents, work.before, work.small = latents, before, small
+        work.metrics, work.quality = inverted[0].metrics, quality
+
+
+def place(work: Work, key: str, strength: float) -> None:
+    """Set one edit; those that are 0 are none, and the others keep their order."""
+    value = round(float(strength), 3)
+    if value:
+        work.edits[key] = value
+    else:
+        work.edits.pop(key, None)
+
+
+def settle(work: Work, last: Mapping[str, float]) -> None:
+    """Note in the history that the edits were `last` before they became what they are."""
+    if dict(last) != work.edits or list(last) != list(work.edits):
+        work.past = [*work.past[-99:], dict(last)]
+        work.future = []
+
+
+def undo(work: Work) -> None:
+    """One step back in the history."""
+    if work.past:
+        work.future.append(work.edits)
+        work.edits = dict(work.past.pop())
+
+
+def redo(work: Work) -> None:
+    """One step forward again."""
+    if work.future:
+        work.past.append(work.edits)
+        work.edits = dict(work.future.pop())
+
+
+def clear(work: Work) -> None:
+    """No edit at all, which can be undone."""
+    if work.edits:
+        work.past, work.future, work.edits = [*work.past, work.edits], [], {}
+
+
+def texts(edits: Mapping[str, float]) -> list[str]:
+    """The edits as `--edit` takes them."""
+    return [f"{key}={strength:+g}" for key, strength in edits.items()]
+
+
+def steps(work: Work) -> list[EditStep]:
+    """The edits to apply."""
+    return [work.editor.parse_step(text, work.references) for text in texts(work.edits)]
+
+
+def edited(work: Work) -> Latents:
+    """The codes after the edits. Raises UsageError, LatentsError."""
+    assert work.latents is not None
+    todo = steps(work)
+    return work.editor.apply(work.latents, todo, work.references) if todo else work.latents
+
+
+def finish(work: Work) -> Edit:
+    """The edit at full resolution, as the command line makes it."""
+    from stkit import Edit
+
+    assert work.latents is not None and work.before is not None
+    latents = edited(work)
+    after = work.editor.generate(latents) if work.edits else work.before
+    return Edit(latents, work.before, after, work.photo, work.editor.domain.output_crop, "residual", dict(work.metrics))
+
+
+def preview(work: Work) -> tuple[Image.Image, Image.Image]:
+    """The view before and after, from the smaller images: quick."""
+    assert work.small is not None
+    box = view_box(work)
+    before = look(work.photo.image, box, LOOK)
+    if not work.edits:
+        return before, before
+    after = _small(work.editor, edited(work))
+    scale = before.width / (box[2] - box[0])
+    ratio = work.editor.weights.resolution / after.shape[-1]
+    image = before
+    for one, old, new in zip(work.framed, work.small, after, strict=True):
+        matrix = _scaled(one.transform, ratio, scale, box)
+        image = paste_back(image, matrix, old, new, work.editor.domain.output_crop)
+    return before, image
+
+
+def view(work: Work, image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The view before and after, of the photo and of `image`, which is the photo edited."""
+    box = view_box(work)
+    return look(work.photo.image, box, WHOLE), look(image, box, WHOLE)
+
+
+def view_box(work: Work) -> Box:
+    """The part of the photo that is shown: around the chosen subjects, or all of it."""
+    width, height = work.photo.image.size
+    if work.whole:
+        return 0, 0, width, height
+    size = work.editor.weights.resolution
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
+    points = np.concatenate([corners @ one.transform[:, :2].T + one.transform[:, 2] for one in work.framed])
+    low, high = points.min(0), points.max(0)
+    margin = 0.1 * (high - low).max()
+    left, top = np.clip(np.floor(low - margin), 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(high + margin), (left + 1, top + 1), (width, height)).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def look(image: Image.Image, box: Box, side: int) -> Image.Image:
+    """The part `box` of `image`, at most `side` pixels long."""
+    from PIL import Image
+
+    scale = min(1.0, side / max(box[2] - box[0], box[3] - box[1]))
+    size = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
+    return image.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=2.0)
+
+
+def command(work: Work) -> str:
+    """The command line that gives the same bytes."""
+    flags = ["--weights", work.editor.weights.name, "--face", work.face, "--quality", work.quality]
+    for text in texts(work.edits):
+        flags += ["--edit", text]
+    if work.reference:
+        flags += ["--ref", work.reference]
+    return shlex.join(["stkit", "edit", work.photo.path.name, *flags])
+
+
+def python(work: Work) -> str:
+    """The lines of Python that give the same bytes."""
+    request = {
+        "weights": work.editor.weights.name,
+        "face": work.face,
+        "quality": work.quality,
+        "edits": texts(work.edits),
+        **({"ref": [work.reference]} if work.reference else {}),
+    }
+    lines = "".join(f"    {key}={value!r},\n" for key, value in request.items())
+    return f"import stkit\n\nstkit.run(stkit.EditRequest(\n    {work.photo.path.name!r},\n{lines}))\n"
+
+
+def name(work: Work, end: str) -> str:
+    """What a file of the edit is called."""
+    label = chain_label(steps(work)) if work.edits else "unedited"
+    return f"{Path(work.photo.path.name).stem}.{label}{end}"
+
+
+def nameless(latents: Latents, photo: Photo) -> Latents:
+    """The same codes, whose photo is known by its name alone and not by where this computer keeps it."""
+    rows = tuple(
+        dataclasses.replace(row, photo=photo.path.name if row.photo_sha256 == photo.sha256 else None)
+        for row in latents.provenance
+    )
+    return dataclasses.replace(latents, provenance=rows)
+
+
+def data_url(image: Image.Image) -> str:
+    """A picture as a page holds it: no file on this computer."""
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
+
+
+def picture(editor: Editor, latents: Latents, small: bool = True) -> Image.Image:
+    """The generated picture of the first row."""
+    made = _small(editor, latents) if small else editor.generate(latents)
+    return to_image(picture_part(made[0], editor.domain.output_crop))
+
+
+def _small(editor: Editor, latents: Latents) -> torch.Tensor:
+    return editor.generate(latents, editor.preview_size)
+
+
+def _scaled(transform: np.ndarray, ratio: float, scale: float, box: Box) -> np.ndarray:
+    """From pixels of the smaller image to those of the view; `transform` is from full ones to the photo's."""
+    linear = transform[:, :2]
+    shift = transform[:, 2] + linear @ np.full(2, (ratio - 1) / 2) - np.array(box[:2]) + 0.5
+    return np.hstack([linear * ratio * scale, (shift * scale - 0.5)[:, None]])
+
+
+__all__ = [
+    "LOOK",
+    "WHOLE",
+    "Box",
+    "Knob",
+    "Work",
+    "choose",
+    "clear",
+    "command",
+    "data_url",
+    "edited",
+    "finish",
+    "invert",
+    "knobs",
+    "locate",
+    "look",
+    "name",
+    "nameless",
+    "picture",
+    "place",
+    "preview",
+    "python",
+    "redo",
+    "settle",
+    "steps",
+    "texts",
+    "undo",
+    "view",
+    "view_box",
+]
