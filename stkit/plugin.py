@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     )
     from stkit.latents.directions import check_name as check_direction_name
     from stkit.latents.directions import find_files as find_direction_files
-    from stkit.latents.latents import Latents, encode_latents, interpolate, join_latents, save_latents_tuning
+    from stkit.latents.latents import Latents, encode_latents, interpolate, join_latents, mix
     from stkit.latents.tuning import Tuning, require_base, tuned_generator, tuning_between
     from stkit.measure.distributions import frechet_distance, kernel_distance, lite0_features, sliced_wasserstein
     from stkit.measure.efficientnet import load_lite0
@@ -196,7 +196,7 @@ _HOMES = {
         "find_direction find_direction_files=find_files load_direction middle_range own_folder require_shape "
         "row_signs save_direction usable_directions"
     ),
-    "latents.latents": "Latents encode_latents interpolate join_latents save_latents_tuning",
+    "latents.latents": "Latents encode_latents interpolate join_latents mix",
     "latents.tuning": "Tuning require_base tuned_generator tuning_between",
     "datasets.codes": "LabelledCodes",
     "datasets.images": "batch_indices frame_largest",

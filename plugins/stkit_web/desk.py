@@ -20,7 +20,7 @@ from stkit_web.guard import OWNER, Owners
 if TYPE_CHECKING:
     import gradio as gr
 
-    from stkit import Editor
+    from stkit import Editor, Latents
     from stkit_web.work import Work
 
 logger = logging.getLogger("stkit")
@@ -34,13 +34,15 @@ _EDITORS = 3
 
 @dataclass
 class Seat:
-    """One tab of one browser window; `folder` has its files. `settled` are the edits of the last full picture."""
+    """One tab of one browser window; `folder` has its files. `settled` are the edits of the last full picture,
+    `codes` those of photos that are not edited."""
 
     owner: str
     folder: Path
     work: Work | None = None
     settled: dict[str, float] = field(default_factory=dict)
     version: int = 0
+    codes: dict[str, Latents] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
     files: list[Path] = field(default_factory=list)
 

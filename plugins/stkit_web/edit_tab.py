@@ -35,8 +35,13 @@ CLOSER: dict[str, Any] = {**PLAIN, "concurrency_id": "closer", "concurrency_limi
 """How events wait: pictures of moving sliders for nothing but each other, inversions in the background for theirs."""
 
 
-def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int]) -> None:
-    """The tab `tab` for the weights `choices`, the first of which is shown; `sample` gives seeds for examples."""
+def build(
+    desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int]
+) -> tuple[Callable[..., list[Any]], list[Any], list[Any]]:
+    """The tab `tab` for the weights `choices`, the first of which is shown; `sample` gives seeds for examples.
+
+    Gives what opens a sample in it: a function of seed, truncation, weights and a number, that number, and its outputs.
+    """
     with gr.Row(elem_classes="stkit-edit"):
         with gr.Column(scale=3, min_width=280):
             model = gr.Dropdown(list(choices), value=choices[0], label="Model", visible=len(choices) > 1)
@@ -85,7 +90,9 @@ def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int
                 )
                 codes_file = gr.DownloadButton("Download the latents", interactive=False, elem_id=f"{tab}-latents")
             with gr.Accordion("The same on the command line and in Python", open=False):
-                shell = gr.Code(language="shell", label="Command", interactive=False, elem_id=f"{tab}-command")
+                shell = gr.Code(
+                    language="shell", label="Command", interactive=False, wrap_lines=True, elem_id=f"{tab}-command"
+                )
                 lines = gr.Code(language="python", label="Python", interactive=False, elem_id=f"{tab}-python")
         with gr.Column(scale=4, min_width=300):
             epoch = gr.State(0)
@@ -177,12 +184,14 @@ def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int
         return fresh(weights, number, photo, request)
 
     def exemplary(weights: str, number: int, request: gr.Request) -> list[Any]:
-        seed = sample()
+        return invented(sample(), 0.7, weights, number, request)
+
+    def invented(seed: int, truncation: float, weights: str, number: int, request: gr.Request) -> list[Any]:
         editor = desk.editor(weights)
-        made_up = works.picture(editor, editor.sample([seed], 0.7), small=False)
+        made_up = works.picture(editor, editor.sample([int(seed)], float(truncation)), small=False)
         encoded = io.BytesIO()
         made_up.save(encoded, "PNG")
-        return fresh(weights, number, decode_photo(encoded.getvalue(), Path(f"example-{seed}.png")), request)
+        return fresh(weights, number, decode_photo(encoded.getvalue(), Path(f"example-{int(seed)}.png")), request)
 
     def put_away(request: gr.Request) -> list[Any]:
         seat = desk.seat(request, tab)
@@ -201,7 +210,7 @@ def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int
     )
     example.click(told(exemplary), inputs=[model, epoch], outputs=[*opened, *made], show_progress_on=[status], **OPEN)
     another.click(told(put_away), outputs=[*opened, *made], **PLAIN)
-    model.change(told(put_away), outputs=[*opened, *made], **PLAIN)
+    model.input(told(put_away), outputs=[*opened, *made], **PLAIN)
 
     def pick(face: str, request: gr.Request) -> list[Any]:
         seat = desk.seat(request, tab)
@@ -246,6 +255,11 @@ def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int
     )
     cancel.click(told(partial(_cancel, desk, tab)), outputs=[progress], **PLAIN)
 
+    def opened_sample(seed: int, psi: float, weights: str, number: int, request: gr.Request) -> list[Any]:
+        return [weights, *invented(seed, psi, weights, number, request)]
+
+    return opened_sample, [epoch], [model, *opened, *made]
+
 
 def _slider(knob: Knob, work: Work, tab: str) -> gr.Slider:
     return gr.Slider(
@@ -283,7 +297,7 @@ def _move(desk: Desk, tab: str, keys: Sequence[str], request: gr.Request, *stren
         if strength is not None:
             works.place(work, key, strength)
     with notes() as said:
-        return [works.preview(work), as_html([_chain(work), *said])]
+        return [works.preview(work), as_html([f"preview of {_chain(work)}", *said])]
 
 
 def _rest(desk: Desk, tab: str, request: gr.Request) -> list[Any]:
@@ -328,7 +342,7 @@ def _made(desk: Desk, seat: Seat, said: Sequence[str]) -> list[Any]:
     )
     return [
         shown,
-        as_html([_chain(work), *said, *warned]),
+        as_html([f"full resolution of {_chain(work)}" if on else _chain(work), *said, *warned]),
         gr.update(value=photo_path, interactive=on),
         gr.update(value=latents_path, interactive=True),
         works.command(work) if on else "",
@@ -367,7 +381,7 @@ def _closer(desk: Desk, tab: str, quality: str, request: gr.Request) -> Iterator
     thread.start()
     off, on = gr.update(interactive=False), gr.update(interactive=True)
     while thread.is_alive():
-        yield [_bar(quality, **state), off, on, *[gr.skip()] * 9]
+        yield [bar(quality, **state), off, on, *[gr.skip()] * 9]
         thread.join(0.5)
     if failures and not isinstance(failures[0], Cancelled):
         yield ["", on, off, *[gr.skip()] * 9]
@@ -379,7 +393,8 @@ def _closer(desk: Desk, tab: str, quality: str, request: gr.Request) -> Iterator
     yield [as_html([f"Done: inverted with quality {quality}."]), on, off, *_made(desk, seat, [])]
 
 
-def _bar(quality: str, done: int, total: int) -> str:
+def bar(quality: str, done: int, total: int) -> str:
+    """How far it is, for people who look and for those who listen."""
     if not total:
         return f'<p role="status">{html.escape(quality)}: starting</p><progress></progress>'
     text = f"{html.escape(quality)}: {done} of {total} steps"
@@ -391,4 +406,4 @@ def _cancel(desk: Desk, tab: str, request: gr.Request) -> str:
     return as_html(["Cancelling ..."])
 
 
-__all__ = ["CLOSER", "FAST", "FULL", "OPEN", "PLAIN", "build", "nearest"]
+__all__ = ["CLOSER", "FAST", "FULL", "OPEN", "PLAIN", "bar", "build", "nearest"]

@@ -13,7 +13,7 @@ from stkit_web.work import data_url
 
 
 def _inline(picture: Any) -> ImageData:
-    return ImageData(url=data_url(picture))
+    return ImageData(url=picture if isinstance(picture, str) else data_url(picture))
 
 
 def _variant(base: type, name: str, **methods: Any) -> Any:
@@ -28,7 +28,7 @@ Archive = _variant(gr.File, "Archive", preprocess=lambda self, payload: None if 
 """A file that people give: its path."""
 
 Picture = _variant(gr.Image, "Picture", postprocess=lambda self, value: None if value is None else _inline(value))
-"""A Pillow image to look at."""
+"""A Pillow image, or a data URL, to look at."""
 
 Comparison = _variant(
     gr.ImageSlider,

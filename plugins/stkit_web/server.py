@@ -111,6 +111,7 @@ def build(desk: Desk, first: Weights) -> gr.Blocks:
     import gradio as gr
 
     from stkit_web import edit_tab
+    from stkit_web import tabs as other_tabs
     from stkit_web.errors import told
 
     seeds = itertools.count(secrets.randbelow(1000))
@@ -118,11 +119,19 @@ def build(desk: Desk, first: Weights) -> gr.Blocks:
     others = installed(f"!{first.domain}")
     with gr.Blocks(title="stkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)) as demo:
         gr.Markdown("# stkit\nEdit a photograph in the latent space of a GAN. It stays on this computer.")
-        with gr.Tab("Edit", id="edit"):
-            edit_tab.build(desk, "edit", alike, lambda: next(seeds))
-        if others:
-            with gr.Tab("Cars and own domains", id="other"):
-                edit_tab.build(desk, "other", others, lambda: next(seeds))
+        with gr.Tabs() as tabs:
+            with gr.Tab("Edit", id="edit"):
+                edit = edit_tab.build(desk, "edit", alike, lambda: next(seeds))
+            with gr.Tab("Mix and morph", id="mix"):
+                other_tabs.mixing(desk, alike + others)
+            with gr.Tab("Samples", id="samples"):
+                other_tabs.samples(desk, alike, tabs, edit)
+            if others:
+                with gr.Tab("Cars and own domains", id="other"):
+                    edit_tab.build(desk, "other", others, lambda: next(seeds))
+            with gr.Tab("Folder", id="folder"):
+                other_tabs.folder(desk, alike + others)
+        other_tabs.program(desk, alike + others)
         demo.unload(told(desk.leave))
     return demo
 
