@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from stkit.datasets.labels import AttributeSpec, Labels, load_labels
     from stkit.devices import fast_dtype, resolve_device
     from stkit.editor.editor import Editor
-    from stkit.editor.refinement import QUALITIES, edit_quality, quality_refinements
+    from stkit.editor.refinement import QUALITIES, edit_quality, refinements_of
     from stkit.editor.results import Framed
     from stkit.editor.steps import chain_label
     from stkit.errors import (
@@ -217,7 +217,7 @@ _HOMES = {
     "models.stylegan2": "StyleGAN2",
     "models.trained": "load_trained",
     "editor.editor": "Editor",
-    "editor.refinement": "QUALITIES edit_quality quality_refinements",
+    "editor.refinement": "QUALITIES edit_quality refinements_of",
     "editor.results": "Framed",
     "editor.steps": "chain_label",
     "jobs.labelled": "labelled_photos labelled_samples require_classes two_classes",

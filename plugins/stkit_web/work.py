@@ -20,7 +20,7 @@ from stkit.plugin import (
     join_latents,
     paste_back,
     picture_part,
-    quality_refinements,
+    refinements_of,
     to_image,
 )
 
@@ -132,7 +132,7 @@ def choose(work: Work, face: str) -> None:
 
 def invert(work: Work, quality: str, on_progress: Callable[[int, int], None] | None = None) -> None:
     """Invert the chosen subjects with `quality`; until it is done, `work` stays as it is."""
-    refine = quality_refinements(work.editor.registry, quality, ())
+    refine = refinements_of(work.editor.registry, quality, ())
     framed = work.framed
     tell = {"on_progress": on_progress} if on_progress else {}
     inverted = work.editor.invert_framed(framed, None, {}, refine, **tell)
