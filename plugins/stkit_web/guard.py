@@ -82,10 +82,11 @@ class Guard:
             await _answer(send, 403, reason)
             return
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        if self.token is not None and not known and not self._bearer(headers):
+        started = scope["path"].endswith("/startup-events")  # what Gradio asks itself for; it gives nothing away
+        if self.token is not None and not known and not started and not self._bearer(headers):
             given = query.pop("token", [""])[0]
             if not hmac.compare_digest(given.encode(), self.token.encode()):
-                await _answer(send, 403, "this page needs the address with the token that `stkit web` printed")
+                await _answer(send, 401, "this page needs the address with the token that `stkit web` printed")
                 return
             place = scope["path"] + (f"?{urlencode(query, doseq=True)}" if query else "")
             await _answer(send, 303, "", [(b"location", place.encode()), _set_cookie(self.owners.issue())])
