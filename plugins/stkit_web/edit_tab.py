@@ -227,7 +227,7 @@ def build(
     def clicked(event: gr.SelectData, request: gr.Request) -> str:
         return nearest(desk.work(request, tab), event.index)
 
-    faces.select(told(clicked), outputs=[which], **PLAIN)
+    faces.select(told(clicked), outputs=[which], trigger_mode="always_last", **PLAIN)
     which.change(told(pick), inputs=[which], outputs=made, show_progress_on=[status], **OPEN)
 
     def zoom(all_of_it: bool, request: gr.Request) -> list[Any]:

@@ -93,7 +93,7 @@ class Guard:
             return
         owner = cookie if known else ""
         path = scope["path"]
-        if "/file=" in path and not self.owners.may(unquote(path.split("/file=", 1)[1]), owner):
+        if "/file=" in path and not self.owners.may(path.split("/file=", 1)[1], owner):
             await _answer(send, 403, "this file is not there, or not yours")
             return
         new = self.owners.issue() if not known and path == "/" else None

@@ -8,6 +8,7 @@ import itertools
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -139,9 +140,11 @@ def build(desk: Desk, first: Weights) -> gr.Blocks:
 def serve(
     first: Weights, device: str, host: str, port: int, auth: tuple[str, str] | None, browser: bool
 ) -> Iterator[str]:
-    """Run the page until Ctrl-C; gives the lines to print."""
+    """Run the page until Ctrl-C or SIGTERM; gives the lines to print."""
     running = start(first, device, host, port, auth)
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):  # shells start what is in the background without SIGINT
+            signal.signal(number, signal.default_int_handler)
         yield f"stkit's page is at {running.url}"
         if browser:
             import webbrowser

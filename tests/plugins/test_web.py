@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -11,10 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import matplotlib
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
@@ -24,7 +26,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt
 
 STKIT = Path(sys.executable).with_name("stkit")
 PHOTO = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
-WAIT = 120_000
+WAIT = 60_000
+CHANGED = "old => [...document.querySelectorAll('#edit-view img')].at(-1).src !== old"
 KNOB = "#edit-knob-interfacegan-smile input[type=range]"
 
 
@@ -39,17 +42,18 @@ class Server:
         self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.out = self.process.stdout
-        try:
-            self.url = re.findall(r"http://\S+", self.out.readline())[0]
-        except Exception:
-            self.stop()
-            raise
 
-    def stop(self) -> None:
-        """End it as Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
+    @functools.cached_property
+    def url(self) -> str:
+        """Where the page is, once it is there."""
+        return str(re.findall(r"http://\S+", self.out.readline())[0])
+
+    def stop(self, how: signal.Signals) -> None:
+        """End it; what it wrote is gone then."""
+        self.process.send_signal(how)
         try:
             assert self.process.wait(30) == 0
+            assert not list(self.home.glob("stkit-web-*"))
         finally:
             self.process.kill()
             self.process.wait()
@@ -57,11 +61,21 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("web"), "--port", "7871", "--weights", "faces")
-    yield running
-    running.stop()
-    assert not list(running.home.glob("stkit-web-*")), "temporary files go with the server"
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """One for this computer alone and one for others, which start beside each other."""
+    alone = Server(tmp_path_factory.mktemp("web"), "--port", "7871", "--weights", "faces")
+    guarded = Server(tmp_path_factory.mktemp("web"), "--port", "7872", "--weights", "faces", "--host", "0.0.0.0")
+    try:
+        assert alone.url and guarded.url
+        yield alone, guarded
+    finally:
+        alone.stop(signal.SIGINT)
+        guarded.stop(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def server(servers) -> Server:
+    return servers[0]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +179,33 @@ def test_nothing_leaves_this_computer(editing) -> None:
     assert hosts == {"127.0.0.1"}
 
 
+def test_a_face_is_picked_by_a_click_and_all_of_them_by_name(browser, server, tmp_path) -> None:
+    with Image.open(PHOTO) as image:
+        two = Image.new("RGB", (512, 303))
+        two.paste(image.resize((256, 303)), (0, 0))
+        two.paste(ImageOps.mirror(image.resize((220, 260))), (256, 0))
+    two.save(tmp_path / "two.png")
+    visitor = Visitor(browser, server.url)
+    page = visitor.page
+    visitor.drop(tmp_path / "two.png")
+    page.wait_for_selector(KNOB)
+    box = page.locator("#edit-faces img").bounding_box()
+    for x, number in ((110, "2"), (366, "1")):  # the one that is surest is the first
+        shown = visitor.after()
+        page.mouse.click(box["x"] + x * box["width"] / 512, box["y"] + 100 * box["height"] / 303)
+        page.wait_for_selector(f"#edit-which input[value='{number}']:checked", state="attached")
+        page.wait_for_function(CHANGED, arg=shown)
+    shown = visitor.after()
+    page.get_by_label("all 2").check()
+    page.wait_for_function(CHANGED, arg=shown)
+    page.focus(KNOB)
+    page.keyboard.press("ArrowRight")
+    visitor.settled("interfacegan:smile=+0.1")
+    page.get_by_text("The same on the command line and in Python").click()
+    assert "--face all" in page.locator("#edit-command .cm-content").inner_text()
+    visitor.context.close()
+
+
 def test_a_bad_file_is_told_in_one_line_and_the_page_goes_on(browser, server, tmp_path) -> None:
     (tmp_path / "broken.jpg").write_bytes(PHOTO.read_bytes()[:3000])
     Image.new("RGB", (200, 200), "grey").save(tmp_path / "<b>wall.png")
@@ -180,3 +221,47 @@ def test_a_bad_file_is_told_in_one_line_and_the_page_goes_on(browser, server, tm
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 390, "a narrow screen needs no scrolling sideways"
     visitor.context.close()
+
+
+def test_two_people_do_not_see_each_others_photos_and_files(browser, server, editing, tmp_path) -> None:
+    other = Visitor(browser, server.url)
+    other.drop(PHOTO)
+    other.page.wait_for_selector(KNOB)
+    assert other.page.input_value("#edit-knob-interfacegan-yaw input[type=range]") == "0"
+    assert editing.page.input_value("#edit-knob-interfacegan-yaw input[type=range]") == "0.1"
+    with editing.page.expect_download() as photo:
+        editing.page.locator("#edit-photo").click()
+    url = photo.value.url
+    assert editing.context.request.get(url).status == 200
+    assert other.context.request.get(url).status == 403
+    assert other.context.request.get(f"{server.url}gradio_api/file=/etc/hostname").status == 403
+    assert other.context.request.get(f"{server.url}gradio_api/file=http://127.0.0.1/").status == 403
+    path = Path(unquote(url.split("file=")[1]))
+    assert path.is_file()
+    editing.page.close()
+    for _ in range(100):
+        if not path.exists():
+            break
+        other.page.wait_for_timeout(200)
+    assert not path.exists(), "the files go when the window is closed"
+    other.context.close()
+
+
+def test_other_hosts_and_other_pages_are_refused(browser, server) -> None:
+    request = browser.new_context().request
+    assert request.get(server.url, headers={"Host": "evil.example:7871"}).status == 403
+    origin = {"Origin": "http://evil.example"}
+    assert request.post(f"{server.url}gradio_api/queue/join", headers=origin, data="{}").status == 403
+
+
+def test_a_host_of_ones_own_needs_the_token(browser, servers) -> None:
+    place, token = servers[1].url.split("?token=")
+    assert place
+    request = browser.new_context().request
+    assert request.get("http://127.0.0.1:7872/").status == 401
+    assert request.get("http://127.0.0.1:7872/?token=guess").status == 401
+    assert request.get("http://127.0.0.1:7872/gradio_api/info").status == 401
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert request.get("http://127.0.0.1:7872/gradio_api/info", headers=bearer).status == 200
+    assert request.get(f"http://127.0.0.1:7872/?token={token}").status == 200
+    assert request.get("http://127.0.0.1:7872/gradio_api/info").status == 200
