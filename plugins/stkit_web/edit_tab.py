@@ -130,7 +130,7 @@ def build(
                 keys = [knob.key for knob in flat]
                 moved = gr.on(
                     [part.input for part in parts],
-                    told(partial(_move, desk, tab, keys)),
+                    told(partial(_move, desk, tab, flat)),
                     inputs=parts,
                     outputs=[slider, status],
                     trigger_mode="always_last",
@@ -289,13 +289,18 @@ def nearest(work: Work, place: Sequence[float]) -> str:
     return str(1 + min(range(len(work.subjects)), key=distance))
 
 
-def _move(desk: Desk, tab: str, keys: Sequence[str], request: gr.Request, *strengths: Any) -> list[Any]:
+def _move(desk: Desk, tab: str, moved: Sequence[Knob], request: gr.Request, *strengths: Any) -> list[Any]:
     """A slider moved: the picture, small and at once."""
     seat, work = desk.seat(request, tab), desk.work(request, tab)
     seat.version += 1
-    for key, strength in zip(keys, strengths, strict=True):
-        if strength is not None:
-            works.place(work, key, strength)
+    waiting = []
+    for knob, strength in zip(moved, strengths, strict=True):
+        if strength and knob.needs_reference and work.references is None:
+            waiting.append(f"'{knob.label}' of {knob.method} waits for another photo to take from; drop one above")
+        elif strength is not None:
+            works.place(work, knob.key, strength)
+    if waiting:
+        gr.Info(waiting[-1], title="stkit")
     with notes() as said:
         return [works.preview(work), as_html([f"preview of {_chain(work)}", *said])]
 

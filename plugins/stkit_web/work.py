@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from stkit.plugin import (
     EditContext,
     StkitError,
+    UsageError,
     chain_label,
     join_latents,
     paste_back,
@@ -122,7 +124,11 @@ def locate(editor: Editor, photo: Photo) -> Work:
 
 
 def choose(work: Work, face: str) -> None:
-    """Choose a subject by its number, or "all" that are surely there; nothing is inverted yet."""
+    """Choose a subject by its number, or "all" that are surely there; nothing is inverted yet. Raises UsageError."""
+    count = len(work.subjects)
+    if face != "all" and not (face.isdecimal() and 1 <= int(face) <= count):
+        noun = work.editor.domain.noun
+        raise UsageError(f"there is no {noun} {face} in {work.photo.path}: found {count}, numbered from 1, or all")
     sure = [one for one in work.subjects if not one.doubtful] or work.subjects
     numbers = range(1, len(sure) + 1) if face == "all" else [int(face)]
     work.framed = [work.editor.frame(work.photo, work.subjects[n - 1], n, len(sure)) for n in numbers]
@@ -204,7 +210,7 @@ def finish(work: Work) -> Edit:
     assert work.latents is not None and work.before is not None
     latents = edited(work)
     after = work.editor.generate(latents) if work.edits else work.before
-    return Edit(latents, work.before, after, work.photo, work.editor.domain.output_crop, "residual", dict(work.metrics))
+    return Edit(latents, work.before, after, work.photo, work.editor.domain.output_crop, "auto", dict(work.metrics))
 
 
 def preview(work: Work) -> tuple[Image.Image, Image.Image]:
@@ -216,11 +222,13 @@ def preview(work: Work) -> tuple[Image.Image, Image.Image]:
         return before, before
     after = _small(work.editor, edited(work))
     scale = before.width / (box[2] - box[0])
-    ratio = work.editor.weights.resolution / after.shape[-1]
+    resolution = work.editor.weights.resolution
     image = before
     for one, old, new in zip(work.framed, work.small, after, strict=True):
-        matrix = _scaled(one.transform, ratio, scale, box)
-        image = paste_back(image, matrix, old, new, work.editor.domain.output_crop)
+        shown = math.ceil(scale * resolution * float(np.hypot(*one.transform[:, 0])))
+        side = min(shown, after.shape[-1])  # blending takes as long as there are pixels, so no more than are seen
+        matrix = _scaled(one.transform, resolution / side, scale, box)
+        image = paste_back(image, matrix, _fit(old, side), _fit(new, side), work.editor.domain.output_crop)
     return before, image
 
 
@@ -307,6 +315,14 @@ def picture(editor: Editor, latents: Latents, small: bool = True) -> Image.Image
 
 def _small(editor: Editor, latents: Latents) -> torch.Tensor:
     return editor.generate(latents, editor.preview_size)
+
+
+def _fit(image: torch.Tensor, side: int) -> torch.Tensor:
+    import torch.nn.functional as F
+
+    if image.shape[-1] == side:
+        return image
+    return F.interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0]
 
 
 def _scaled(transform: np.ndarray, ratio: float, scale: float, box: Box) -> np.ndarray:

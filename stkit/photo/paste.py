@@ -270,7 +270,7 @@ def _blur(values: np.ndarray, radius: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _gaussian(size: int, radius: float) -> np.ndarray:
-    """The matrix [size, size] that blurs a row: products of matrices take a twentieth of the time of convolutions."""
+    """The matrix [size, size] that blurs a row; at 512 pixels it takes half the time of convolving rows."""
     reach = math.ceil(3 * radius)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(radius, 1e-6)) ** 2)
     kernel /= kernel.sum()

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image, ImageOps
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
+gradio_client = pytest.importorskip("gradio_client", reason="pip install 'stkit[web]'")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt-get install chromium` gives it")
@@ -245,6 +245,18 @@ def test_two_people_do_not_see_each_others_photos_and_files(browser, server, edi
         other.page.wait_for_timeout(200)
     assert not path.exists(), "the files go when the window is closed"
     other.context.close()
+
+
+def test_a_program_edits_and_is_told_what_is_wrong(server, tmp_path) -> None:
+    client = gradio_client.Client(server.url, verbose=False, download_files=tmp_path)
+    assert client.predict("faces", api_name="/sliders")["interfacegan"]["interfacegan:smile"] == [-2.0, 2.1]
+    photo = gradio_client.handle_file(PHOTO)
+    with pytest.raises(Exception, match="there is no face 7 in grace_hopper.jpg: found 1"):
+        client.predict(photo, ["smile=1"], "faces", "7", "fast", api_name="/edit")
+    made = client.predict(photo, ["smile=1"], "faces", "1", "fast", api_name="/edit")
+    with Image.open(made) as after, Image.open(PHOTO) as before:
+        assert after.size == before.size
+    client.close()
 
 
 def test_other_hosts_and_other_pages_are_refused(browser, server) -> None:
