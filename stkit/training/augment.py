@@ -49,6 +49,20 @@ class AugmentConfig:
 
 DIFF_AUGMENT = AugmentConfig(rotate=0, scale=0, anisotropy=0, translate=0, luma_flip=0, hue=0)
 """Colour and translation, in the manner of DiffAugment (Zhao et al., NeurIPS 2020); meant for p = 1."""
+PHOTO_AUGMENT = AugmentConfig(
+    xflip=0,
+    translate_int=0,
+    rotate=0,
+    luma_flip=0,
+    hue=0,
+    scale_std=0.04,
+    anisotropy_std=0.02,
+    translate_std=0.012,
+    brightness_std=0.05,
+    contrast_std=0.12,
+    saturation_std=0.15,
+)
+"""As photos of a domain differ from each other anyway: by a careless crop, and by how a camera develops them."""
 
 
 def draw_augmentation(
@@ -204,4 +218,11 @@ def _hue_rotation(angle: Tensor) -> Tensor:
     return torch.eye(3) + cross * _each(angle.sin()) + cross @ cross * _each(1 - angle.cos())
 
 
-__all__ = ["DIFF_AUGMENT", "AugmentConfig", "AugmentController", "apply_augmentation", "draw_augmentation"]
+__all__ = [
+    "DIFF_AUGMENT",
+    "PHOTO_AUGMENT",
+    "AugmentConfig",
+    "AugmentController",
+    "apply_augmentation",
+    "draw_augmentation",
+]

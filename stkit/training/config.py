@@ -132,6 +132,10 @@ class InverterRunConfig(RunConfig):
         metadata=setting("Weight of the identity loss: the domain's network, else lite0's features.", least=0),
     )
     latent: float = field(default=0.0, metadata=setting("Share of steps on samples with known codes.", least=0, most=1))
+    augment: float = field(
+        default=0.0,
+        metadata=setting("How often a photo is moved, and how often changed in colour, a little.", least=0, most=1),
+    )
     compile: bool = field(default=True, metadata=setting("Use torch.compile: slow start, fast steps."))
 
 
@@ -148,7 +152,8 @@ class InverterRecipe(InverterRunConfig):
         default="ir-se", metadata=setting("Of a Style Transformer: ir-se, or lite0 with its ImageNet weights.")
     )
     input_resolution: int | None = field(
-        default=None, metadata=setting("What it sees; by default the generator's, at most 256.", least=32)
+        default=None,
+        metadata=setting("What it sees; by default --init's, else at most 256.", least=32),
     )
     linear_rank: int = field(
         default=0, metadata=setting("Rank of a linear map beside a Style Transformer's queries; 0: none.", least=0)

@@ -32,6 +32,7 @@ from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_itera
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.photo.images import picture_part, resize_batch
 from stkit.training import parallel
+from stkit.training.augment import PHOTO_AUGMENT, apply_augmentation, draw_augmentation
 from stkit.training.e4e import E4EConfig, E4ELosses
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
@@ -57,7 +58,8 @@ class InverterConfig:
     """The network and the weights of the loss's parts, 0 to leave one out.
 
     `latent` is the share of batches (0 to 1) that are the generator's own samples, whose codes are
-    known; `zoom` is as in `ReconstructionConfig`; `dtype` is that of the features.
+    known; `augment` is how often (0 to 1) each change of `PHOTO_AUGMENT` is made to a photo; `zoom` is as in
+    `ReconstructionConfig`; `dtype` is that of the features.
     """
 
     inverter: StyleTransformerConfig | PSPEncoderConfig
@@ -66,6 +68,7 @@ class InverterConfig:
     lpips: float = 0.8
     identity: float = 0.1
     latent: float = 0.0
+    augment: float = 0.0
     zoom: bool = True
     ema_decay: float = 0.998
     dtype: torch.dtype = torch.float32
@@ -264,6 +267,8 @@ class InverterRun:
             raise UsageError("the identity loss needs a network; give an embedder, or set its weight to 0")
         if not 0 <= self.config.latent <= 1:
             raise UsageError(f"latent {self.config.latent} is not a share of the batches; give 0 to 1")
+        if not 0 <= self.config.augment <= 1:
+            raise UsageError(f"augment {self.config.augment} is not a probability; give 0 to 1")
 
     def _start(self) -> None:
         if self.init is not None:
@@ -289,6 +294,8 @@ class InverterRun:
         settings["generator"] = tensors_fingerprint(self.generator.state_dict())
         if settings["inverter"].get("resize") == "bilinear":
             del settings["inverter"]["resize"]  # as checkpoints have it that were begun before there was a choice
+        if not settings["augment"]:
+            del settings["augment"]  # likewise
         state: dict[str, Stateful] = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
         if self.near_w is not None:
             settings["e4e"] = dataclasses.asdict(self.near_w.config)
@@ -330,7 +337,12 @@ class InverterRun:
                 codes = self.generator.map(parallel.shard(z))
                 return _render(self.generator, codes, self.config).clamp(-1, 1), codes
         indices = batch_indices(len(self.train_set), self.loop.batch, self.loop.seed, step)
-        return parallel.shard(flip_some(self.train_set.batch(indices, self.device), random)), None
+        images = flip_some(self.train_set.batch(indices, self.device), random)
+        if self.config.augment:
+            drawn = draw_augmentation(PHOTO_AUGMENT, self.config.augment, len(images), images.shape[-1], random)
+            picture = picture_part(images, self.train_set.output_crop)
+            picture.copy_(apply_augmentation(picture, *(each.to(self.device) for each in drawn)).clamp(-1, 1))
+        return parallel.shard(images), None
 
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:

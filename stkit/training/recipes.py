@@ -178,6 +178,7 @@ def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
         lpips=recipe.lpips,
         identity=recipe.identity,
         latent=recipe.latent,
+        augment=recipe.augment,
         zoom=size < 256,
         dtype=feature_dtype(recipe.precision, device),
         compile=recipe.compile,
@@ -210,14 +211,21 @@ def _encoder(
 ) -> tuple[StyleTransformer | PSPEncoder | None, StyleTransformerConfig | PSPEncoderConfig]:
     """The network to start from, if any, and the shape of the one to train."""
     origin = find_weights(recipe.init) if recipe.init else None
-    asked = recipe.backbone != "ir-se" or recipe.linear_rank or recipe.input_resolution
-    if asked and (origin or recipe.architecture != "style-transformer"):
-        reason = "--init has a shape of its own" if origin else f"{recipe.architecture} has none of them"
-        raise UsageError(f"backbone, linear_rank and input_resolution are for a new Style Transformer; {reason}")
+    asked = recipe.backbone != "ir-se" or recipe.linear_rank
+    if recipe.architecture != "style-transformer" and (asked or recipe.input_resolution):
+        raise UsageError(
+            "backbone, linear_rank and input_resolution are of a Style Transformer; "
+            f"{recipe.architecture} has none of them"
+        )
+    if origin and asked:
+        raise UsageError("backbone and linear_rank are for a new Style Transformer; --init has a shape of its own")
     first: StyleTransformer | PSPEncoder | None = None
     if recipe.architecture == "style-transformer":
-        first = load_style_transformer(origin) if origin else None
-        return first, first.config if first else _style_transformer(recipe, generator)
+        if not origin:
+            return None, _style_transformer(recipe, generator)
+        first = load_style_transformer(origin)
+        size = recipe.input_resolution or first.config.input_resolution
+        return first, replace(first.config, input_resolution=size)
     first = load_psp_encoder(origin, recipe.architecture) if origin else None
     return first, first.config if first else PSPEncoderConfig.small(recipe.architecture, generator)
 

@@ -94,8 +94,9 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
 
     second = tmp_path / "second"
     options = ["--weights", first, "-o", "identity=0", "--init", first, "--steps", 2, *QUICK]
-    stkit("train", "inverter", photos, "--out", second, *options)
+    stkit("train", "inverter", photos, "--out", second, "-o", "input_resolution=64", "-o", "augment=0.5", *options)
     assert find_weights(str(second)).fingerprint == weights.fingerprint
+    assert load_header(second / "inverter.safetensors").config["input_resolution"] == 64
 
     rival = tmp_path / "rival"
     options = ["--architecture", "e4e", "--weights", first, "-o", "identity=0", "--steps", 2, *QUICK]

@@ -167,6 +167,22 @@ def test_latent_is_the_share_of_batches_with_known_codes(tmp_path: Path) -> None
     assert losses["loss"].item() == pytest.approx(losses["mse"].item() + losses["latent"].item())
 
 
+def test_augment_is_how_often_a_photo_is_changed_inside_its_picture_alone(tmp_path: Path) -> None:
+    photos = make_set()
+    bars = dataclasses.replace(photos, images=photos.images.clone(), output_crop=(0.0, 0.25, 1.0, 0.75))
+    bars.images[:, :, :8] = bars.images[:, :, 24:] = 0
+    makes = functools.partial(make_run, tmp_path, train_set=bars)
+    plain, never, always = (
+        makes(config=dataclasses.replace(L2_ALONE, augment=augment))._batch(0, torch.Generator().manual_seed(0))[0]
+        for augment in (0.0, 1e-9, 1.0)
+    )
+    assert torch.equal(plain, never)
+    changed = always - plain
+    assert (changed[:, :, 8:24].abs().amax((1, 2, 3)) > 0.01).all() and (changed[:, :, 8:24].abs().mean() < 0.5)
+    assert (changed[:, :, :8] == 0).all() and (changed[:, :, 24:] == 0).all()
+    assert always.abs().max() <= 1
+
+
 @pytest.mark.parametrize("rival", [None, *RIVALS])
 def test_an_inverter_that_sees_less_than_the_generator_makes_is_judged_by_all_of_it(
     tmp_path: Path, rival: str | None
@@ -234,6 +250,7 @@ def test_with_zoom_lpips_sees_crops_at_twice_the_resolution(tmp_path: Path) -> N
     [
         ({"embedder": None}, "the identity loss needs a network; give an embedder"),
         ({"config": dataclasses.replace(TINY, latent=1.5)}, "latent 1.5 is not a share"),
+        ({"config": dataclasses.replace(TINY, augment=-0.5)}, "augment -0.5 is not a probability"),
         ({"train_set": make_set(resolution=16)}, "the images have 16 px, but they are compared at 32 px"),
         ({"val_set": make_set(resolution=64)}, "the images have 64 px, but they are compared at 32 px"),
         (
