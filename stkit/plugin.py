@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stkit.checkpoints.stored import StoredTensor, as_tensor
     from stkit.cli.common import (
         FIT,
+        LABELLED,
         AlignedFlag,
         DeviceFlag,
         DomainFlag,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     )
     from stkit.files import safe_name
     from stkit.hookspecs import hookimpl
-    from stkit.jobs.labelled import labelled_photos, labelled_samples, require_classes, two_classes
+    from stkit.jobs.labelled import labelled_photos, labelled_rows, labelled_samples, require_classes, two_classes
     from stkit.jobs.previews import encode_gif
     from stkit.jobs.request import LabelledRequest
     from stkit.latents.directions import KIND as DIRECTION_KIND
@@ -220,7 +221,7 @@ _HOMES = {
     "editor.refinement": "QUALITIES edit_quality refinements_of",
     "editor.results": "Framed",
     "editor.steps": "chain_label",
-    "jobs.labelled": "labelled_photos labelled_samples require_classes two_classes",
+    "jobs.labelled": "labelled_photos labelled_rows labelled_samples require_classes two_classes",
     "jobs.previews": "encode_gif",
     "checkpoints.directions": "read_directions write_direction",
     "checkpoints.encoders": "Framework read_framework",
@@ -240,7 +241,7 @@ _HOMES = {
     "training.rivals": "train_rivals",
     "training.runs": "copy_beside image_sets loop_of origin require_one_process require_room run_notes",
     "cli.common": (
-        "AlignedFlag DeviceFlag DomainFlag FIT InverterFlag LimitFlag ReplaceFlag WeightsFlag console "
+        "AlignedFlag DeviceFlag DomainFlag FIT InverterFlag LABELLED LimitFlag ReplaceFlag WeightsFlag console "
         "open_editor open_weights print_facts print_table progress_bar"
     ),
     "cli.flags": "takes",

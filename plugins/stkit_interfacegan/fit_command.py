@@ -10,6 +10,7 @@ import typer
 
 from stkit.plugin import (
     FIT,
+    LABELLED,
     LabelledRequest,
     UsageError,
     console,
@@ -24,39 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitRequest(LabelledRequest):
-    """Fit a direction to labelled photos (`labels`, `images`), or to `samples` that a `scorer` labels."""
+    """Fit a direction for `attribute`, in `layers`, orthogonal to others."""
 
     attribute: str
-    labels: Path | None = None
-    images: Path | None = None
-    samples: int | None = None
-    scorer: str | None = None
     orthogonal_to: str = ""
     space: Literal["w", "w_plus"] = "w"
     layers: str | None = None
 
     def __post_init__(self) -> None:
-        photos, samples = (self.labels, self.images), (self.samples, self.scorer)
-        if sorted(sum(part is not None for part in pair) for pair in (photos, samples)) != [0, 2]:
-            raise UsageError("give --labels and --images, or --samples and --scorer")
+        super().__post_init__()
         if self.space not in ("w", "w_plus"):
             raise UsageError(f"--space '{self.space}' is not w or w_plus")
 
 
 FLAGS = {
-    "attribute": Annotated[str, typer.Option("--attribute", help="A column; for one of words the positive: sex=M.")],
-    "labels": Annotated[
-        Path | None,
-        typer.Option("--labels", help="CSV or TSV with a column file, list_attr_celeba.txt, or dataset.json."),
-    ],
-    "images": Annotated[Path | None, typer.Option("--images", help="The labelled photos: a folder or a zip.")],
-    "samples": Annotated[
-        int | None, typer.Option("--samples", min=100, help="Instead of photos: this many of the generator's images.")
-    ],
-    "scorer": Annotated[
-        str | None,
-        typer.Option("--scorer", help="Labels the samples; one or several: A,B. See `stkit scorers`."),
-    ],
+    **LABELLED,
     "orthogonal_to": Annotated[
         str, typer.Option("--orthogonal-to", help="Columns or directions to leave unchanged: age,sex=M.")
     ],
@@ -79,12 +62,14 @@ def run(request: FitRequest) -> None:
         AttributeSpec,
         LatentSpace,
         check_direction_name,
+        labelled_rows,
         load_labels,
         own_folder,
+        progress_bar,
         save_direction,
     )
     from stkit_interfacegan.fitting import fit_direction
-    from stkit_interfacegan.rows import labelled_rows, what_to_keep
+    from stkit_interfacegan.rows import what_to_keep
 
     spec = AttributeSpec.parse(request.attribute)
     name, space = request.name or spec.column, LatentSpace(request.space)
@@ -95,12 +80,13 @@ def run(request: FitRequest) -> None:
     path = (request.out or own_folder(weights)) / f"{DIRECTION_KIND}-{name}.safetensors"
     if path.exists() and not request.replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
-    table = load_labels(request.labels) if request.labels else None
+    known = load_labels(request.labels).names if request.labels else []
     asked = [AttributeSpec.parse(part) for part in request.orthogonal_to.split(",") if part.strip()]
     for scorer in request.scorer.split(",") if request.scorer else ():
         editor.registry.scorer(scorer.strip())  # an unknown one is said now; its scores it tells only when it scores
-    columns, kept = what_to_keep(editor, asked, table.names if table else [], space)
-    data, origin = labelled_rows(editor, request, table, [spec, *columns])
+    columns, kept = what_to_keep(editor, asked, known, space)
+    with progress_bar("inverting" if request.labels else "scoring samples") as on_progress:
+        data, origin = labelled_rows(editor, request, [spec, *columns], on_progress)
     fit = fit_direction(weights, data, name, space, layers, request.share, kept, origin)
     save_direction(path, fit.direction, weights)
     _tell(fit, path)

@@ -3,73 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stkit.plugin import FIT, LabelledRequest, UsageError, console, open_editor, progress_bar, takes
+from stkit.plugin import FIT, LABELLED, LabelledRequest, UsageError, console, open_editor, progress_bar, takes
 
 
 @dataclass(frozen=True)
 class RankRequest(LabelledRequest):
-    """Rank the style channels by how well they tell the photos of `images` with the attribute from those without."""
+    """Rank the style channels by how well they tell codes with the `attribute` from all of them."""
 
-    labels: Path
-    images: Path
     attribute: str
 
 
 FLAGS = {
-    "labels": Annotated[Path, typer.Option("--labels", help="A label file, as for `stkit fit-direction`.")],
-    "images": Annotated[Path, typer.Option("--images", help="The labelled photos: a folder or a zip.")],
-    "attribute": Annotated[str, typer.Option("--attribute", help="A column; for one of words the positive: sex=M.")],
+    **LABELLED,
     "share": Annotated[
         float, typer.Option("--share", min=0.01, max=0.5, help="Of a score, the top share is the positive class.")
     ],
     "name": Annotated[str | None, typer.Option("--name", help="Of the attribute; the column's otherwise.")],
     **FIT,
-    "seed": Annotated[int, typer.Option("--seed", help="Of the held-out rows and of --limit.")],
+    "seed": Annotated[int, typer.Option("--seed", help="Of the held-out rows, of --limit and of --samples.")],
 }
 
 
 @takes(RankRequest, FLAGS)
 def run(request: RankRequest) -> None:
-    """Rank the style channels for an attribute of labelled photos, for `stkit edit --method stylespace`."""
+    """Rank the style channels for an attribute of labelled photos or samples, for `stkit edit --method stylespace`."""
     import torch
 
-    from stkit.plugin import AttributeSpec, check_direction_name, labelled_photos, load_labels, own_folder, two_classes
+    from stkit.plugin import AttributeSpec, check_direction_name, labelled_rows, own_folder, two_classes
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 
     spec = AttributeSpec.parse(request.attribute)
     name = request.name or spec.column
     check_direction_name(name)
     editor = open_editor(request.domain, request.weights, request.device)
-    inverter = editor.registry.inverter_for(editor.weights, request.inverter).name
     path = (request.out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"
     if path.exists() and not request.replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
-    table = load_labels(request.labels)
-    with progress_bar("inverting") as on_progress:
-        photos = table, request.images, [spec], inverter, request.aligned, request.limit
-        data = labelled_photos(editor, *photos, request.seed, on_progress, request.share)
+    with progress_bar("inverting" if request.labels else "scoring samples") as on_progress:
+        data, origin = labelled_rows(editor, request, [spec], on_progress)
     fitted = ~data.val
     classes = two_classes(data.values[:, 0].double().numpy(), fitted.numpy(), request.share)[fitted.numpy()]
     styles = styles_of(editor.weights, data.codes[fitted])
     positive = torch.from_numpy(classes == 1)
     ranking = rank_channels(styles, positive)
-    notes = {
-        "labels": request.labels.name,
-        "images": request.images.name,
-        "attribute": spec.column,
-        "positive": spec.positive,
-        "positives": int(positive.sum()),
-        "photos": len(styles),
-        "inverter": inverter,
-    }
+    positives = int(positive.sum())
+    notes = {"attribute": spec.column, "positives": positives, "fitted": len(styles), **origin}
     save_ranking(path, name, ranking, editor.weights, notes)
     layers = style_layers(editor.weights)
-    console.print(f"{notes['positives']} positive of {notes['photos']} photos")
+    console.print(f"{positives} positive of {len(styles)} codes")
     for place, (channel, score, sign) in enumerate(
         zip(ranking.channels.tolist(), ranking.scores.tolist(), ranking.signs.tolist(), strict=True), 1
     ):

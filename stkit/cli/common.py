@@ -218,7 +218,23 @@ FIT: Mapping[str, Any] = {
     "replace": ReplaceFlag,
     "device": DeviceFlag,
 }
-"""The flags that fits to labelled photos end with."""
+"""The flags that fits to labelled codes end with."""
+LABELLED: Mapping[str, Any] = {
+    "attribute": Annotated[str, typer.Option("--attribute", help="A column; for one of words the positive: sex=M.")],
+    "labels": Annotated[
+        Path | None,
+        typer.Option("--labels", help="CSV or TSV with a column file, list_attr_celeba.txt, or dataset.json."),
+    ],
+    "images": Annotated[Path | None, typer.Option("--images", help="The labelled photos: a folder or a zip.")],
+    "samples": Annotated[
+        int | None, typer.Option("--samples", min=100, help="Instead of photos: this many of the generator's images.")
+    ],
+    "scorer": Annotated[
+        str | None,
+        typer.Option("--scorer", help="Labels the samples; one or several: A,B. See `stkit scorers`."),
+    ],
+}
+"""The flags that fits to labelled codes begin with."""
 
 FaceFlag = Annotated[
     str,
@@ -239,6 +255,7 @@ OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace files 
 __all__ = [
     "EDIT",
     "FIT",
+    "LABELLED",
     "LOOK",
     "MODELS",
     "PLUGINS",

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from stkit.contracts.inversion import ignore_progress
 from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
-from stkit.datasets.labels import AttributeSpec, Labels, match_photos
+from stkit.datasets.labels import AttributeSpec, Labels, load_labels, match_photos
 from stkit.editor.editor import Editor
-from stkit.errors import LabelsError, OutputError, UnknownNameError
+from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path, safe_name
+from stkit.jobs.request import LabelledRequest
 from stkit.latents.latents import Latents
 from stkit.models.registry import load_generator, sample_codes
 from stkit.options import Options, build_options
@@ -34,6 +36,34 @@ MIN_OF_A_CLASS = 10
 
 _CHUNK = 250  # samples scored between two writes to the cache
 _SCORED = 256  # pixels at most that scorers see: enough for all of them
+
+
+def labelled_rows(
+    editor: Editor, request: LabelledRequest, specs: Sequence[AttributeSpec], on_progress: Progress = ignore_progress
+) -> tuple[LabelledCodes, dict[str, Any]]:
+    """Codes with the values of `specs`, and for the notes of what is made of them where they are from.
+
+    Raises as `labelled_photos` and `labelled_samples` do.
+    """
+    seed, share = request.seed, request.share
+    origin: dict[str, Any]
+    if request.labels and request.images:
+        table = load_labels(request.labels)
+        inverter = editor.registry.inverter_for(editor.weights, request.inverter).name
+        photos = table, request.images, specs, inverter, request.aligned, request.limit
+        data = labelled_photos(editor, *photos, seed, on_progress, share)
+        origin = {"labels": request.labels.name, "images": request.images.name, "inverter": inverter}
+        origin["photos"] = len(data.names)
+    else:
+        assert request.samples is not None and request.scorer is not None
+        if any(spec.positive for spec in specs):
+            raise UsageError("scores are numbers: name them without =")
+        names = [spec.column for spec in specs]
+        data = labelled_samples(editor, request.scorer, request.samples, names, seed, on_progress, share)
+        origin = {"samples": request.samples, "scorer": request.scorer, "seed": seed}
+    if specs[0].positive:
+        origin["positive"] = specs[0].positive
+    return data, origin
 
 
 def labelled_photos(
@@ -212,6 +242,7 @@ def _tell(count: int, what: str) -> None:
 __all__ = [
     "MIN_OF_A_CLASS",
     "labelled_photos",
+    "labelled_rows",
     "labelled_samples",
     "require_classes",
     "two_classes",

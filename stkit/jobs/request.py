@@ -111,12 +111,17 @@ class EditRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRequest:
-    """What fits to labelled photos share; see `stkit.jobs.labelled.labelled_photos` and `two_classes`.
+    """What fits to labelled codes share; see `stkit.jobs.labelled.labelled_rows` and `two_classes`.
 
-    `name` is what the result is called, by default like its attribute; it lies in `out`, by default the folder of the
-    user's own directions, and takes the place of another with `replace`.
+    The codes are those of labelled photos (`labels`, `images`), or of `samples` of the generator, which one `scorer`
+    labels, or several with commas between. `name` is what the result is called, by default like its attribute; it lies
+    in `out`, by default the folder of the user's own directions, and takes the place of another with `replace`.
     """
 
+    labels: Path | None = None
+    images: Path | None = None
+    samples: int | None = None
+    scorer: str | None = None
     name: str | None = None
     share: float = 0.25
     aligned: bool = False
@@ -128,6 +133,11 @@ class LabelledRequest:
     replace: bool = False
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        photos, samples = (self.labels, self.images), (self.samples, self.scorer)
+        if sorted(sum(part is not None for part in pair) for pair in (photos, samples)) != [0, 2]:
+            raise UsageError("give --labels and --images, or --samples and --scorer")
 
 
 @dataclass(frozen=True)

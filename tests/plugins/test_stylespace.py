@@ -35,6 +35,7 @@ from stkit.options import LayerRange
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights
+from tests.plugins.test_interfacegan import Brightness, plant
 
 CPU = torch.device("cpu")
 
@@ -162,7 +163,27 @@ def test_ranking_from_labelled_photos(tmp_path: Path, capsys: pytest.CaptureFixt
     rank_command(attribute="light", aligned=True, device="cpu", **common)
     ranking, header = load_ranking(weights, "light")
     assert header.config["channels"][0] in capsys.readouterr().out
-    assert header.notes["photos"] == 32
+    assert (header.notes["photos"], header.notes["fitted"], header.notes["labels"]) == (40, 32, "l.csv")
     assert ranking.scores[0] > 2
     with pytest.raises(UsageError, match="--replace"):
         rank_command(attribute="light", aligned=True, device="cpu", **common)
+    with pytest.raises(UsageError, match="--samples and --scorer"):
+        rank_command(attribute="light", samples=100, **common)
+
+
+def test_ranking_from_samples(tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = dataclasses.replace(load_plugins(), scorers={"brightness": Brightness()})
+    editor = Editor(tiny_weights, registry, CPU)
+    monkeypatch.setattr("stkit_stylespace.command.open_editor", lambda *_: editor)
+    plant(tiny_weights, torch.nn.functional.normalize(torch.ones(tiny_weights.w_dim), dim=0))
+    asked = {"samples": 200, "scorer": "brightness", "weights": str(tiny_weights.folder)}
+    rank_command(attribute="brightness", **asked)
+    ranking, header = load_ranking(tiny_weights, "brightness")
+    assert (header.notes["samples"], header.notes["scorer"], header.notes["fitted"]) == (200, "brightness", 160)
+    # The best channel does what it was ranked for.
+    latents = random_latents(tiny_weights, 16)
+    context = EditContext(tiny_weights, CPU, "brightness", strength=3.0)
+    edited = StyleSpace().edit(latents, StyleSpaceOptions(), context)
+    assert (editor.generate(edited) - editor.generate(latents)).mean() > 0
+    with pytest.raises(UsageError, match="without ="):
+        rank_command(attribute="brightness=1", name="other", **asked)
