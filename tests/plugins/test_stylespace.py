@@ -178,7 +178,7 @@ def test_ranking_from_samples(tiny_weights: Weights, monkeypatch: pytest.MonkeyP
     plant(tiny_weights, torch.nn.functional.normalize(torch.ones(tiny_weights.w_dim), dim=0))
     asked = {"samples": 200, "scorer": "brightness", "weights": str(tiny_weights.folder)}
     rank_command(attribute="brightness", **asked)
-    ranking, header = load_ranking(tiny_weights, "brightness")
+    _, header = load_ranking(tiny_weights, "brightness")
     assert (header.notes["samples"], header.notes["scorer"], header.notes["fitted"]) == (200, "brightness", 160)
     # The best channel does what it was ranked for.
     latents = random_latents(tiny_weights, 16)
