@@ -49,7 +49,7 @@ FLAGS = {
     ],
     "inverters": Annotated[
         list[str] | None,
-        typer.Option("--inverters", help="Like psp,optimize:100; by default the encoders that the weights have."),
+        typer.Option("--inverters", help="Like psp,psp+optimize:100,best; by default the encoders of the weights."),
     ],
     "edits": Annotated[
         list[str] | None, typer.Option("--edits", help="Like age=2,ganspace:turn=2; both ways, at half and full.")

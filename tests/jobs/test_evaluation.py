@@ -233,7 +233,7 @@ def test_all_that_is_wrong_is_said_at_the_start(
     asked = dataclasses.replace(
         request_,
         weights=[str(weights), "nobody", "faces"],
-        inverters=["psp", "optimise", "e4e:3"],
+        inverters=["psp", "optimise", "e4e:3", "psp+e4e", "psp+optimize:0"],
         metrics=["mse", "broken", "identity", "fidd"],
         edits=["sefa:eig1=1", "smile=2", "sefa:eig1=0"],
         split="holdout",
@@ -248,6 +248,8 @@ def test_all_that_is_wrong_is_said_at_the_start(
         "12 photos say little",
         "tiny & small/optimise is left out: no inverter named 'optimise': did you mean optimize",
         "tiny & small/e4e:3 is left out: unknown option 'steps'",
+        "tiny & small/psp+e4e is left out: inverter 'e4e' cannot refine codes; those that can: optimize",
+        "tiny & small/psp+optimize:0 is left out: --refine 'optimize:0' is not like optimize",
         "metric broken is left out: it raised ZeroDivisionError: oh",
         "metric identity is left out: it is for faces, and these photos show plain",
         "metric fidd is left out: no metric named 'fidd'",
@@ -257,6 +259,19 @@ def test_all_that_is_wrong_is_said_at_the_start(
         assert said in notes
     assert [system.label for system in found.systems] == ["tiny & small/psp"] and found.photos.split == "all"
     assert [metric.name for metric in found.metrics] == ["mse"] and len(found.edits_of(found.systems[0])) == 4
+
+
+def test_what_an_inverter_gives_can_be_refined(request_: EvaluateRequest, weights: Path) -> None:
+    inverters = ["psp", "psp+optimize:8+pti:2", "balanced"]
+    asked = dataclasses.replace(request_, inverters=inverters, metrics=["mse"], limit=2, edits=["sefa:eig1=1"])
+    _, chain, balanced = planning.make_plan(asked).systems
+    own = chain.editor.weights.own_inverter()
+    assert (chain.inverter, chain.refine) == ("psp", ("optimize:8", "pti:2"))
+    assert (balanced.inverter, balanced.refine) == (own, ("optimize:100",))
+    evaluate(dataclasses.replace(asked, inverters=inverters[:2]))
+    plain, refined = json.loads((request_.out / "report.json").read_text())["systems"]
+    assert refined["means"]["mse"]["mean"] < plain["means"]["mse"]["mean"]
+    assert refined["refine"] == ["optimize:8", "pti:2"] and refined["edits"]
 
 
 def test_nothing_left_is_an_error(request_: EvaluateRequest, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def measure_costs(
             if sum(times[system.label]) > 1000 * _ENOUGH:
                 continue
             start = time.perf_counter()
-            system.editor.invert_crops(crops[system.label], system.inverter, system.options)
+            system.invert(crops[system.label])
             times[system.label].append(1000 * (time.perf_counter() - start))
         tell()
     for system in systems:
@@ -80,13 +80,15 @@ def _macs(system: System, crop: torch.Tensor) -> float:
     """Multiply-adds of one inversion, by torch's own counter."""
     weights = system.editor.weights
     counter = FlopCounterMode(display=False)
-    if system.inverter == "style-transformer":  # the network itself, not its faster form, part of which is not counted
+    if (
+        system.inverter == "style-transformer" and not system.refine
+    ):  # the network itself, not its faster form, part of which is not counted
         model = load_style_transformer(weights)
         with torch.no_grad(), counter:
             model(resize_batch(crop, model.config.input_resolution))
     else:
         with counter:
-            system.editor.invert_crops(crop, system.inverter, system.options)
+            system.invert(crop)
     return counter.get_total_flops() / 2
 
 
@@ -94,9 +96,9 @@ def _peak(system: System, crop: torch.Tensor) -> dict[str, float]:
     """`peak_mb`, of CUDA or of a process of its own."""
     if system.editor.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        system.editor.invert_crops(crop, system.inverter, system.options)
+        system.invert(crop)
         return {"peak_mb": torch.cuda.max_memory_allocated() / 2**20}
-    asked = [str(system.editor.weights.folder), system.inverter, dict(system.options), list(crop.shape)]
+    asked = [str(system.editor.weights.folder), system.inverter, dict(system.options), system.refine, list(crop.shape)]
     command = [sys.executable, "-m", "stkit.jobs.evaluation.memory", json.dumps(asked, default=str)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     return {"peak_mb": float(ran.stdout)} if ran.returncode == 0 else {}

@@ -68,6 +68,7 @@ def _system(plan: Plan, system: System, stores: Mapping[str, Store], costs: Mapp
         "weights": system.editor.weights.name,
         "inverter": system.inverter,
         "options": {name: str(value) for name, value in system.options.items()},
+        "refine": list(system.refine),
         "generator": system.editor.weights.fingerprint[:12],
         "resolution": system.editor.weights.resolution,
         "budget": dict(budget(system)),

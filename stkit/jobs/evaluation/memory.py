@@ -22,12 +22,14 @@ def main() -> None:
     import torch
 
     from stkit.editor.editor import load
+    from stkit.editor.refinement import refine_latents
     from stkit.weights import find_weights
 
-    weights, inverter, options, shape = json.loads(sys.argv[1])
+    weights, inverter, options, refine, shape = json.loads(sys.argv[1])
     torch.zeros(1)
     before = resident()
-    load(find_weights(weights), "cpu").invert_crops(torch.zeros(shape), inverter, options)
+    editor, crops = load(find_weights(weights), "cpu"), torch.zeros(shape)
+    refine_latents(editor, editor.invert_crops(crops, inverter, options), crops, refine)
     print(resident() - before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,11 +16,13 @@ from stkit.contracts.metrics import Metric
 from stkit.contracts.scoring import Scorer
 from stkit.editor.editor import Editor, load
 from stkit.editor.opening import open_weights
+from stkit.editor.refinement import QUALITIES, parse_refinements, refine_latents, refinements_of
 from stkit.editor.steps import EditStep
 from stkit.errors import StkitError, UsageError, reason_of
 from stkit.files import safe_name
 from stkit.jobs.evaluation.photos import Photos, find_photos
 from stkit.jobs.request import EvaluateRequest
+from stkit.latents.latents import Latents
 from stkit.options import build_options
 from stkit.plugins import Registry, load_plugins
 
@@ -28,17 +31,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """One row of the table: weights and an inverter with its options."""
+    """One row of the table: weights and an inverter with its options, and what then refines the codes, in turn."""
 
     editor: Editor
     inverter: str
     options: Mapping[str, Any]
     label: str
+    refine: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The label as the name of a folder."""
-        return safe_name(self.label.replace("/", "-").replace(":", "-"))
+        return safe_name(re.sub("[/:+]", "-", self.label))
+
+    @property
+    def together(self) -> bool:
+        """Whether it inverts many photos at once in less time than one by one."""
+        method = self.editor.registry.inverter(self.inverter)
+        return not (method.tunes or method.refines or self.refine)
+
+    def invert(self, crops: torch.Tensor) -> Latents:
+        """Latents of `crops` [B, 3, R, R]."""
+        return _inverted(self.editor, crops, self.inverter, self.options, self.refine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,19 +172,32 @@ def _system(
     registry: Registry, editor: Editor, text: str, options: Mapping[str, Mapping[str, Any]], photos: Photos,
     notes: list[str],
 ) -> System | None:  # fmt: skip
-    """The inverter of `text`, like "optimize:100", tried on one photo; None with a note where it cannot be used."""
-    name, colon, steps = text.partition(":")
+    """The inverter of `text`, tried on one photo; None with a note where it cannot be used.
+
+    It is like "optimize:100", "psp+optimize:50+pti" where others refine what it gives, or a quality like "best".
+    """
     label = f"{editor.weights.name}/{text}"
-    given = {**options.get(name, {}), **({"steps": steps} if colon else {})}
 
     def attempt() -> System:
+        first, *refine = text.split("+")
+        if text in QUALITIES:
+            first, refine = editor.weights.own_inverter(), list(refinements_of(registry, text, None))
+        name, colon, steps = first.partition(":")
         inverter = registry.inverter(name)
+        given = {**options.get(name, {}), **({"steps": steps} if colon else {})}
         chosen = build_options(inverter.Options, given).model_dump(exclude_unset=True)
+        quick = [f"{method}:1" for method, _ in parse_refinements(registry, refine)]
         crops = photos.crops(photos.names[:1], editor.domain, editor.weights.resolution)
-        editor.generate(editor.invert_crops(crops, name, {**chosen, **_quick(inverter)}))
-        return System(editor, name, chosen, label)
+        editor.generate(_inverted(editor, crops, name, {**chosen, **_quick(inverter)}, quick))
+        return System(editor, name, chosen, label, tuple(refine))
 
     return _tried(attempt, f"{label} is left out", notes)
+
+
+def _inverted(
+    editor: Editor, crops: torch.Tensor, inverter: str, options: Mapping[str, Any], refine: Sequence[str]
+) -> Latents:
+    return refine_latents(editor, editor.invert_crops(crops, inverter, options), crops, refine)[0]
 
 
 def _quick(inverter: Inverter[Any]) -> dict[str, Any]:

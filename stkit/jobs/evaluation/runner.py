@@ -70,7 +70,7 @@ def _facts(plan: Plan, system: System) -> dict[str, Any]:
         "data": plan.photos.source.name,
         "generator": editor.weights.fingerprint,
         "networks": {kind: load_header(editor.weights.path(kind)).fingerprint for kind in kinds},
-        "inverter": [system.inverter, json.loads(json.dumps(system.options, default=str))],
+        "inverter": [system.inverter, json.loads(json.dumps(system.options, default=str)), *system.refine],
     }
     for edit in plan.edits_of(system):
         facts[f"edit {edit.label}"] = sorted(file_sha256(path) for path in files_of([edit.step], edit.editor))
@@ -81,9 +81,8 @@ def _invert(
     plan: Plan, system: System, store: Store, photos: Sequence[str], tell: Callable[[int, int], None]
 ) -> Iterator[tuple[str, str]]:
     """Invert `photos`; those that failed, with the reason."""
-    method = system.editor.registry.inverter(system.inverter)
     done = 0
-    for part in _parts(photos, 1 if method.tunes or method.refines else _TOGETHER):
+    for part in _parts(photos, _TOGETHER if system.together else 1):
         if _fault(plan, system, store, part):  # one of them: each by itself
             faults = ((photo, _fault(plan, system, store, [photo])) for photo in part)
             yield from ((photo, fault) for photo, fault in faults if fault)
@@ -96,7 +95,7 @@ def _fault(plan: Plan, system: System, store: Store, photos: Sequence[str]) -> s
     editor = system.editor
     try:
         crops = plan.photos.crops(photos, editor.domain, editor.weights.resolution)
-        latents = editor.invert_crops(crops, system.inverter, system.options).to("cpu")
+        latents = system.invert(crops).to("cpu")
         if not torch.isfinite(latents.codes).all():
             raise StkitError("its codes are not finite")
         images = compared(editor.generate(latents), editor.domain)
