@@ -147,9 +147,10 @@ class EvaluateRequest:
     `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it).
     Every one of `weights` (names or folders, by default those of `domain`) is measured with every one of `inverters`
     (registered names, or like "optimize:100", "psp+optimize:50+pti" or a quality like "best"; by default the encoders
-    that the weights have), by `metrics`, registered ones, or "all". `edits` are like "age=2": each goes to both sides, at half and at full strength. All four are
-    lists, or texts with commas. `options` are like {"optimize.steps": 50}, of inverters and metrics by name. `limit`
-    measures so many photos, chosen by `seed`; without `costs` no time and memory are measured.
+    that the weights have), by `metrics`, registered ones, or "all". `edits` are like "age=2": each goes to both sides,
+    at half and at full strength. All four are lists, or texts with commas. `options` are like {"optimize.steps": 50},
+    of inverters and metrics by name. `limit` measures so many photos, chosen by `seed`; without `costs` no time and
+    memory are measured.
     The report, and what it was made of, is in `out`; started again, the same request goes on where it was.
     """
 
