@@ -38,6 +38,7 @@ from stkit.training.runs import (
     feature_dtype,
     image_sets,
     is_first_process,
+    lasting_notes,
     loop_of,
     origin,
     require_one_process,
@@ -46,7 +47,7 @@ from stkit.training.runs import (
     shape_of,
     training_device,
 )
-from stkit.weights import Weights, find_weights
+from stkit.weights import Weights, find_weights, load_header
 
 
 def train_reconstruction(recipe: ReconstructionRecipe, voice: Voice = SILENT) -> bool:
@@ -199,6 +200,10 @@ def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
     averaged = run.ema.model
     assert isinstance(averaged, (StyleTransformer, PSPEncoder))
     notes = run_notes(recipe.data, train_set, loop)
+    if recipe.init:
+        begun = find_weights(recipe.init)
+        kind = begun.inverters()[recipe.architecture]
+        notes = {**lasting_notes(load_header(begun.path(kind))), **notes}
     fingerprint = weights.fingerprint
     source = origin(None, None, weights)
     export_inverter(averaged, recipe.out, generator=fingerprint, **source, notes=notes, int8=recipe.int8)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stkit.datasets.images import ImageSet
     from stkit.models.shapes import StyleGAN2Config
     from stkit.training.loop import LoopConfig
-    from stkit.weights import Weights
+    from stkit.weights import Header, Weights
 
 _SHAPE = ("resolution", "w_dim", "mapping_layers", "channel_base", "channel_max")
 
@@ -115,16 +115,20 @@ def carry_over(weights: Weights, out: Path, generator: str, leave_out: Sequence[
     Files of the kinds in `leave_out` stay behind. It must take the same codes. The usual errors of the inverter were
     another generator's and are left out.
     """
-    from stkit.measure.usual import USUAL_ERRORS
     from stkit.weights import load_tensors, save_tensors
 
     for kind in sorted(weights.kinds(), key=lambda kind: kind == "inverter"):  # last: it says that all is there
         if kind not in ("generator", *leave_out):
             header, tensors = load_tensors(weights.path(kind))
-            notes = {name: value for name, value in header.notes.items() if name != USUAL_ERRORS}
-            save_tensors(
-                out / f"{kind}.safetensors", tensors, replace(header, generator=generator, space="", notes=notes)
-            )
+            changed = replace(header, generator=generator, space="", notes=lasting_notes(header))
+            save_tensors(out / f"{kind}.safetensors", tensors, changed)
+
+
+def lasting_notes(header: Header) -> dict[str, Any]:
+    """What the header of a file says that stays true when its network is trained on, or its generator is another."""
+    from stkit.measure.usual import USUAL_ERRORS
+
+    return {name: value for name, value in header.notes.items() if name != USUAL_ERRORS}
 
 
 def origin(domain: str | None, licence: str | None, first: Weights | None) -> Mapping[str, Any]:
@@ -176,6 +180,7 @@ __all__ = [
     "feature_dtype",
     "image_sets",
     "is_first_process",
+    "lasting_notes",
     "loop_of",
     "origin",
     "require_one_process",
