@@ -17,6 +17,7 @@ MIN_SCORES = {HOG: 0.15, CNN: 0.4}
 """Of surely seen faces: clear ones have 0.5 and more with HOG, 0.9 and more with the CNN."""
 
 _HOG_SIDE = 1024  # pixels of the longer side in the first search
+_GROUP = 1 / 6  # of the longer side: the width of the largest face, below which smaller ones are searched for
 _CNN_SIDES = (512, 1024)  # a second on one core, then four: the first sees faces from 15% of the longer side
 _CNN_LEAST = 40  # pixels of the shorter side, below which dlib fails; no face that it sees is smaller
 # The CNN's boxes as HOG's: of 60 portraits of portraits256, seen by both, shares of the CNN's width.
@@ -38,11 +39,18 @@ class Detection:
         return self.score >= MIN_SCORES[self.detector]
 
 
-def detect_frontal(photo: Image.Image) -> list[Detection]:
-    """The frontal faces; of half the size too, where the first search finds none."""
+def detect_frontal(photo: Image.Image, groups: bool = True) -> list[Detection]:
+    """The frontal faces; of half the size too, where the first search finds none.
+
+    With `groups` also where it finds small ones alone: there may be others behind them.
+    """
     detector = _kept("hog", lambda: import_dlib().get_frontal_face_detector())
     scale = min(1.0, _HOG_SIDE / max(photo.size))
-    return _hog(detector, photo, scale) or _hog(detector, photo, 2 * scale)
+    found = _hog(detector, photo, scale)
+    widest = max((each.box[2] - each.box[0] for each in found), default=0.0)
+    if not found or (groups and widest < _GROUP * max(photo.size)):
+        found += [each for each in _hog(detector, photo, 2 * scale) if not overlaps(each, found)]
+    return found
 
 
 def detect_any(photo: Image.Image) -> list[Detection]:

@@ -33,7 +33,8 @@ class FacesDomain(Domain):
         """The faces in an upright RGB photo, largest first, doubtful ones last; empty when there is none.
 
         Landmarks are iBUG 300-W's 68 points [68, 2]. The first search sees faces from about 80 px in a photo of up to
-        1024 px (in larger photos from 8% of the longer side); when it finds none, a second one sees half that size.
+        1024 px (in larger photos from 8% of the longer side); where it finds none, or small ones alone,
+        a second one sees half that size.
         Only where those are sure of none a CNN searches, in 1 to 5 seconds, which sees turned, tilted and partly
         covered faces as well. Faces that are too small, turned, blurred or covered are given too, with what is wrong
         as `problems`.

@@ -10,7 +10,7 @@ from PIL import Image
 MIN_EYE_DISTANCE = 20.0  # pixels of the photo; the shipped model's crops have 52
 MAX_YAW = 35.0  # degrees; training faces have 15 at most
 MIN_SHARPNESS = 0.005  # see `sharpness`; 60 validation images have 0.0056 or more, half of them 0.020
-MAX_DISAGREEMENT = 0.12  # see `stkit_faces.landmarks.Shape`
+MAX_DISAGREEMENT = 0.1  # see `stkit_faces.landmarks.Shape`
 _PROFILE = 55.0  # degrees from which a turned face is called a profile
 
 # Distance of the nose tip from the head's axis, in units of half the jaw's width: fitted to the yaw of 120

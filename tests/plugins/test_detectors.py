@@ -86,3 +86,30 @@ def test_where_no_face_is_the_landmarks_say_so(portrait: Image.Image, landmarks:
     assert any("uncertain landmarks" in problem for problem in face.problems)
     low, high = landmarks.min(0), landmarks.max(0)
     assert fit_shape(portrait, np.concatenate([low, high])).disagreement < MAX_DISAGREEMENT / 2
+
+
+def test_points_that_a_mirror_moves_are_not_trusted(portrait: Image.Image, landmarks: np.ndarray) -> None:
+    """As on profiles: boxes beside each other agree on points that the mirrored picture puts elsewhere."""
+    low, high = landmarks.min(0), landmarks.max(0)
+    box = np.concatenate([low, high])
+    mirrored = portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    other = fit_shape(mirrored, np.array([portrait.width - 1 - high[0], low[1], portrait.width - 1 - low[0], high[1]]))
+    places = stkit_faces.landmarks._MIRRORED
+    assert sorted(places) == list(range(68))
+    back = other.points[places] * (-1, 1) + (portrait.width - 1, 0)
+    shape = fit_shape(portrait, box)
+    assert error(back, shape.points) < 0.03
+    assert other.disagreement == pytest.approx(shape.disagreement, abs=0.02)
+    half = covered(portrait, landmarks, [(-1.5, -1.8, 0.0, 2.0)])
+    assert fit_shape(half, box).disagreement > 1.5 * shape.disagreement
+
+
+def test_small_faces_beside_larger_ones(portrait: Image.Image) -> None:
+    canvas = Image.new("RGB", (1600, 1200), (120, 130, 140))
+    places = [(60, 60, 300), (700, 500, 120), (1300, 100, 100)]
+    for left, top, width in places:
+        canvas.paste(portrait.resize((width, width * 300 // 256)), (left, top))
+    faces = DOMAIN.locate(canvas)
+    assert {face.detector for face in faces} == {HOG}
+    for face, (left, top, width) in zip(faces, places, strict=True):
+        assert left < face.box[0] < face.box[2] < left + width and top < face.box[1] < face.box[3] < top + width * 1.2
