@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from PIL import Image
 from stkit.models.registry import load_generator
 from stkit.training.runs import origin
 from stkit.weights import find_weights, load_header, verify_weights
+from tests.cli.harness import Cli
 
 SHAPE = ["w_dim=32", "mapping_layers=3", "channel_base=256", "channel_max=32"]
 TINY = ["--resolution", "32", *(part for pair in SHAPE for part in ("-o", pair))]
 QUICK = ["--batch", "4", "-o", "precision=fp32", "-o", "compile=no", "--device", "cpu"]
-# Bit-equal results need the same number of threads in every run.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+Stkit = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +48,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stkit(*arguments: object, code: int = 0) -> str:
-    """Run the installed command; its output. The exit code must be `code`."""
-    run = subprocess.run(
-        [sys.executable, "-m", "stkit", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=ENVIRONMENT,
-    )
-    assert run.returncode == code, run.stdout + run.stderr
-    return run.stdout + run.stderr
+@pytest.fixture
+def stkit(cli: Cli) -> Stkit:
+    """Runs a command; what it prints. The exit code must be `code`."""
+
+    def call(*arguments: object, code: int = 0) -> str:
+        ran = cli(*arguments)
+        assert ran.code == code, ran.out + ran.err
+        return ran.out + ran.err
+
+    return call
 
 
-def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Path) -> None:
+def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Path, stkit: Stkit) -> None:
     first = tmp_path / "first"
     said = stkit("train", "reconstruction", photos, "--out", first, "--steps", 3, *TINY, *QUICK)
     assert "22 images to train, 4 to validate" in said
@@ -138,7 +138,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert grid.is_file()
 
 
-def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path, tmp_path: Path) -> None:
+def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path, tmp_path: Path, stkit: Stkit) -> None:
     def options(out: Path) -> list[str]:
         return [
             *("train", "generator", str(photos), "--out", str(out), "--steps", "12", "-o", "save_seconds=0"),
@@ -148,7 +148,8 @@ def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path,
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     stkit(*options(straight))
     command = [sys.executable, "-m", "stkit", *options(killed)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # bit-equal results need as many threads as here
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     deadline = time.monotonic() + 200
     while not (killed / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -171,7 +172,7 @@ def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path,
     ],
 )
 def test_bad_training_input(
-    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
@@ -180,8 +181,10 @@ def test_bad_training_input(
     assert "Traceback" not in said
 
 
-def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path))
+def test_a_domain_of_ones_own_in_one_command(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+) -> None:
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path))
     command = ["train", "domain", photos, "--name", "mydogs", "--steps", 2, *TINY, *QUICK]
     command += ["-o", "mapping_steps=20", "--sharpen", 1]
     said = stkit(*command)
@@ -205,9 +208,9 @@ def test_a_domain_of_ones_own_in_one_command(photos: Path, tmp_path: Path, monke
 
 
 def test_a_training_goes_on_with_the_pictures_it_was_begun_with(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
 ) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     command = ["train", "domain", photos, "--name", "mine", *TINY, *QUICK]
     assert "no usable photos" in stkit(*command[:2], tmp_path, *command[3:], code=1)
     stkit(*command, "--steps", 1, "-o", "mapping_steps=0")
@@ -240,14 +243,16 @@ def test_new_weights_are_for_what_their_start_is_for(tmp_path: Path) -> None:
         ["domain", "x", "--name", "mine"],
     ],
 )
-def test_commands_of_one_process_refuse_torchrun(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "WORLD_SIZE", "2")
+def test_commands_of_one_process_refuse_torchrun(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert f"`train {command[0]}` is one process; start it without" in stkit("train", *command, code=2)
 
 
-def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit) -> None:
     """Photos whose paths differ in nothing but what separates them are different photos."""
-    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     names = ["a/b.png", "a__b.png", "a\\b.png", "../a/b.png", "A__B.png", "x" * 300 + "1.png", "x" * 300 + "2.png"]
     names += [f"{number}.png" for number in range(7)]
     with zipfile.ZipFile(tmp_path / "collide.zip", "w") as archive:
@@ -278,9 +283,9 @@ def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_bad_photos_for_a_domain(
-    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
 ) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "STKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("few").mkdir()
