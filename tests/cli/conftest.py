@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stkit.cli import main
-from tests.cli.harness import Cli, Result
+from tests.cli.harness import Cli, Result, Said
 
 
 @pytest.fixture
@@ -26,5 +26,17 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
             code = int(end.code or 0)
         captured = capfd.readouterr()
         return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def stkit(cli: Cli) -> Said:
+    """Runs a command; all that it prints. The exit code must be `code`."""
+
+    def call(*arguments: object, code: int = 0) -> str:
+        ran = cli(*arguments)
+        assert ran.code == code, ran.out + ran.err
+        return ran.out + ran.err
 
     return call

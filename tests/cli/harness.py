@@ -14,6 +14,7 @@ class Result:
 
 
 Cli = Callable[..., Result]
+Said = Callable[..., str]
 
 
 def error_line(result: Result) -> str:

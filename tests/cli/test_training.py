@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,11 @@ from PIL import Image
 from stkit.models.registry import load_generator
 from stkit.training.runs import origin
 from stkit.weights import find_weights, load_header, verify_weights
-from tests.cli.harness import Cli
+from tests.cli.harness import Said
 
 SHAPE = ["w_dim=32", "mapping_layers=3", "channel_base=256", "channel_max=32"]
 TINY = ["--resolution", "32", *(part for pair in SHAPE for part in ("-o", pair))]
 QUICK = ["--batch", "4", "-o", "precision=fp32", "-o", "compile=no", "--device", "cpu"]
-
-Stkit = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +45,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def stkit(cli: Cli) -> Stkit:
-    """Runs a command; what it prints. The exit code must be `code`."""
-
-    def call(*arguments: object, code: int = 0) -> str:
-        ran = cli(*arguments)
-        assert ran.code == code, ran.out + ran.err
-        return ran.out + ran.err
-
-    return call
-
-
-def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Path, stkit: Stkit) -> None:
+def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Path, stkit: Said) -> None:
     first = tmp_path / "first"
     said = stkit("train", "reconstruction", photos, "--out", first, "--steps", 3, *TINY, *QUICK)
     assert "22 images to train, 4 to validate" in said
@@ -138,7 +123,7 @@ def test_reconstruction_then_inverter_then_evaluation(photos: Path, tmp_path: Pa
     assert grid.is_file()
 
 
-def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path, tmp_path: Path, stkit: Stkit) -> None:
+def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path, tmp_path: Path, stkit: Said) -> None:
     def options(out: Path) -> list[str]:
         return [
             *("train", "generator", str(photos), "--out", str(out), "--steps", "12", "-o", "save_seconds=0"),
@@ -172,7 +157,7 @@ def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path,
     ],
 )
 def test_bad_training_input(
-    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Said
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
@@ -182,7 +167,7 @@ def test_bad_training_input(
 
 
 def test_a_domain_of_ones_own_in_one_command(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Said
 ) -> None:
     monkeypatch.setenv("STKIT_HOME", str(tmp_path))
     command = ["train", "domain", photos, "--name", "mydogs", "--steps", 2, *TINY, *QUICK]
@@ -208,7 +193,7 @@ def test_a_domain_of_ones_own_in_one_command(
 
 
 def test_a_training_goes_on_with_the_pictures_it_was_begun_with(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Said
 ) -> None:
     monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     command = ["train", "domain", photos, "--name", "mine", *TINY, *QUICK]
@@ -244,13 +229,13 @@ def test_new_weights_are_for_what_their_start_is_for(tmp_path: Path) -> None:
     ],
 )
 def test_commands_of_one_process_refuse_torchrun(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+    command: list[str], monkeypatch: pytest.MonkeyPatch, stkit: Said
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert f"`train {command[0]}` is one process; start it without" in stkit("train", *command, code=2)
 
 
-def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit) -> None:
+def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Said) -> None:
     """Photos whose paths differ in nothing but what separates them are different photos."""
     monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     names = ["a/b.png", "a__b.png", "a\\b.png", "../a/b.png", "A__B.png", "x" * 300 + "1.png", "x" * 300 + "2.png"]
@@ -283,7 +268,7 @@ def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_bad_photos_for_a_domain(
-    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Stkit
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stkit: Said
 ) -> None:
     monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

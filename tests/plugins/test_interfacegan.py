@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,7 @@ from stkit.latents.directions import Direction, coordinates, find_direction, loa
 from stkit.models.registry import load_generator, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.plugins import load_plugins
-from stkit.testing import make_tiny_weights
+from stkit.testing import make_tiny_weights, run_stkit
 from stkit.weights import Weights, cache_folder
 
 CPU = torch.device("cpu")
@@ -273,20 +270,12 @@ def test_photos_go_through_the_domain(
     assert torch.allclose(data.codes[data.names.index("3.png")], inversion.latents.codes[0], atol=1e-4)
 
 
-def stkit(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stkit", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-
-
 def test_the_command_line(editor: Editor, photos: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     images, labels = photos
     data = ("--labels", labels, "--images", images, "--aligned", "--weights", editor.weights.folder)
-    done = stkit("fit-direction", *data, "--attribute", "dark=yes", "--name", "darkness")
-    assert done.returncode == 0, done.stderr
-    assert "held-out accuracy" in done.stdout
-    assert "of 15 held-out rows" in done.stdout
+    said = run_stkit("fit-direction", *data, "--attribute", "dark=yes", "--name", "darkness")
+    assert "held-out accuracy" in said
+    assert "of 15 held-out rows" in said
     direction = load_direction(own_folder(editor.weights) / "direction-darkness.safetensors")
     assert direction.notes["labels"] == "labels.csv"
     assert direction.notes["positive"] == "yes"
@@ -295,9 +284,8 @@ def test_the_command_line(editor: Editor, photos: tuple[Path, Path], capsys: pyt
         fit(editor, photos, "dark=yes", name="darkness")
     group.list_all(weights=str(editor.weights.folder))
     assert "darkness" in capsys.readouterr().out
-    wrong = stkit("fit-direction", "--attribute", "dark", "--labels", labels)
-    assert wrong.returncode == 2
-    assert wrong.stderr == "error: give --labels and --images, or --samples and --scorer\n"
+    with pytest.raises(UsageError, match="^give --labels and --images, or --samples and --scorer$"):
+        run_stkit("fit-direction", "--attribute", "dark", "--labels", labels)
 
 
 def fit(editor: Editor, photos: tuple[Path, Path], attribute: str, **changes: Any) -> None:
