@@ -6,13 +6,15 @@ import difflib
 import re
 from collections.abc import Iterable
 
+_LONG = 400  # characters of a reason; compilers give theirs with the whole program
 _OBJECT = re.compile(r"( (?:of|in|from|for|with|file|object|stream))* ?<[^<>]*\bat 0x[0-9a-fA-F]+>")
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of another library says, in one line, without names and addresses of Python objects."""
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(_OBJECT.sub("", str(text)).split()) or type(error).__name__
+    """What an error of another library says, in one short line, without names and addresses of Python objects."""
+    text = str(getattr(error, "strerror", None) or error)
+    line = " ".join(_OBJECT.sub("", text[: 50 * _LONG]).split()) or type(error).__name__
+    return line if len(line) <= _LONG else f"{line[:_LONG].rstrip()} ..."
 
 
 class StkitError(Exception):

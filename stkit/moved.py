@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import warnings
@@ -58,6 +59,9 @@ MOVED: dict[str, tuple[str, ...]] = {
 """Old module: the new ones that hold what was in it, the one with most of it first."""
 
 RENAMED: dict[str, str] = {
+    "stkit.batch.printable": "stkit.files.printable",
+    "stkit.checkpoints.exporting.header_json": "stkit.checkpoints.onnx.header_json",
+    "stkit.checkpoints.nvidia.module_state": "stkit.checkpoints.wrapping.module_state",
     "stkit.models.inference.FrozenGenerator": "stkit.models.stylegan2_inference.FrozenStyleGAN2",
     "stkit.models.inference.freeze_generator": "stkit.models.stylegan2.StyleGAN2.freeze",
     "stkit.models.stylegan2.Generator": "stkit.models.stylegan2.StyleGAN2",
@@ -67,17 +71,43 @@ RENAMED: dict[str, str] = {
     "stkit.models.stylegan2.ToRGB": "stkit.models.stylegan2_synthesis.ToRGB",
     "stkit.models.stylegan2.add_style_offsets": "stkit.models.generators.add_style_offsets",
 }
-"""Old names of modules that are still there: their `__getattr__` asks `renamed`."""
+"""Old names that stand elsewhere: the old module's `__getattr__` asks `renamed`."""
+
+REPLACED: dict[str, tuple[str, str]] = {
+    "stkit.batch_inversion.require_any_photos_face": ("find_place of stkit.jobs.invert", "require_any_photos_face"),
+    "stkit.checkpoints.generators.make_config": ("config_of of stkit.checkpoints.generators", "make_config"),
+    "stkit.checkpoints.nvidia.module_tensors": ("module_tensors_of of stkit.checkpoints.wrapping", "module_tensors"),
+    "stkit.checkpoints.nvidia_tf.network_variables": ("network_tensors, which gives a dictionary", "network_variables"),
+    "stkit.images.upright_rgb": ("decode_photo of stkit.photo.images, which reads the file too", "upright_rgb"),
+    "stkit.refinement.QUALITIES": ("refinements_of of stkit.editor.refinement", "QUALITIES"),
+    "stkit.training.data.read_rgb": ("decode_photo of stkit.photo.images", "read_rgb"),
+}
+"""Old names in whose place something else does it: that, and what `stkit.former` still has under the old name."""
 
 
 def renamed(module: str, name: str) -> Any:
     """What `name` of `module` is now, with a warning. Raises AttributeError where there never was such a name."""
     old = f"{module}.{name}"
-    if old not in RENAMED:
+    if old in RENAMED:
+        new, found = RENAMED[old], RENAMED[old]
+    elif old in REPLACED:
+        new, found = REPLACED[old][0], f"stkit.former.{REPLACED[old][1]}"
+    else:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    new = RENAMED[old]
     warnings.warn(f"{old} is now {new}; the old name goes away with the next version", DeprecationWarning, stacklevel=2)
-    return pkgutil.resolve_name(new)
+    return pkgutil.resolve_name(found)
+
+
+def _elsewhere(module: str, name: str) -> Any:
+    """`name` of an old module, where it is no plain name of the new ones."""
+    try:
+        return renamed(module, name)
+    except AttributeError:
+        for home in MOVED[module]:
+            ask = vars(importlib.import_module(home)).get("__getattr__")
+            if ask is not None and not name.startswith("__"):
+                return ask(name)
+        raise
 
 
 class OldPaths:
@@ -106,6 +136,10 @@ class OldPaths:
         for home in reversed(homes):
             found = vars(importlib.import_module(home))
             vars(module).update({name: value for name, value in found.items() if not name.startswith("__")})
+        for old in REPLACED:
+            if old.startswith(f"{module.__name__}."):
+                vars(module).pop(old.rpartition(".")[2], None)  # what the successor calls so is another thing
+        vars(module)["__getattr__"] = functools.partial(_elsewhere, module.__name__)
 
 
 __all__ = ["MOVED", "RENAMED", "OldPaths", "renamed"]

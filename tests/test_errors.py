@@ -24,6 +24,10 @@ from stkit.plugins import load_plugins
         (ValueError("two\n lines"), "two lines"),
         (TypeError(f"bad operand <object {object()!r}>".replace(">>", ">")), "bad operand <object"),
         (RuntimeError(), "RuntimeError"),
+        (
+            RuntimeError("CppCompileError: " + "void kernel() {}\n" * 10_000),
+            "CppCompileError:" + 22 * " void kernel() {}" + " void kern ...",
+        ),
         (ValueError("a < b, and b > c"), "a < b, and b > c"),
     ],
 )

@@ -11,18 +11,6 @@ if TYPE_CHECKING:
     from stkit.plugin import Checkpoint, Recognised
 
 
-class EditModel(CheckpointFamily):
-    """The official Style Transformer's edit model: classifier or block, with the decoder beside them."""
-
-    name = "style-transformer-edit"
-    description = "the official Style Transformer's edit model (Hu et al., CVPR 2022)"
-
-    def recognise(self, checkpoint: Checkpoint) -> Recognised | None:
-        from stkit_reference.checkpoint import recognise
-
-        return recognise(checkpoint)
-
-
 @hookimpl
 def register_editing_methods() -> Sequence[EditingMethod]:
     """The one method of this package."""
@@ -43,6 +31,18 @@ def register_trainers() -> Sequence[Trainer]:
     from stkit_reference.trainer import ReferenceTrainer
 
     return [ReferenceTrainer()]
+
+
+class EditModel(CheckpointFamily):
+    """The official Style Transformer's edit model: classifier or block, with the decoder beside them."""
+
+    name = "style-transformer-edit"
+    description = "the official Style Transformer's edit model (Hu et al., CVPR 2022)"
+
+    def recognise(self, checkpoint: Checkpoint) -> Recognised | None:
+        from stkit_reference.checkpoint import recognise
+
+        return recognise(checkpoint)
 
 
 __all__ = ["EditModel", "register_checkpoints", "register_editing_methods", "register_trainers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from stkit.checkpoints.nvidia import export_nvidia_generator
 from stkit.checkpoints.rosinality import export_rosinality_generator
 from stkit.errors import UnknownNameError, UsageError
 from stkit.files import atomic_path
+from stkit.moved import renamed
 from stkit.weights import Weights, load_tensors
 
 
@@ -88,5 +90,7 @@ def export_weights(weights: Weights, format_name: str, out: Path, kind: str = "g
         chosen.write(weights, kind, temporary)
     return path
 
+
+__getattr__ = functools.partial(renamed, __name__)
 
 __all__ = ["FORMATS", "Format", "export_weights"]

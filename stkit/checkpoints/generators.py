@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from stkit.models.mapping import MappingNetwork
 from stkit.models.ops import FIR_TAPS
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.stylegan2 import StyleGAN2
+from stkit.moved import renamed
 
 _FIR = torch.outer(torch.tensor(FIR_TAPS), torch.tensor(FIR_TAPS)) / 64
 
@@ -126,6 +128,8 @@ def fir_filter(gain: float) -> Tensor:
     """The 1-3-3-1 filter [4, 4] as checkpoints store it, its sum being `gain`."""
     return _FIR * gain
 
+
+__getattr__ = functools.partial(renamed, __name__)
 
 __all__ = [
     "Places",

@@ -6,6 +6,7 @@ to the tensors through the modules' `_parameters`, `_buffers` and `_modules`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -16,6 +17,7 @@ from stkit.checkpoints.layout import Entry, Recognised, Shape, State, give, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
+from stkit.moved import renamed
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
@@ -102,6 +104,8 @@ def _key(name: str) -> str:
             return ".".join([f"synthesis.b{4 * 2 ** int(block)}", "torgb", *rest])
     raise AssertionError(f"no place for {name}")
 
+
+__getattr__ = functools.partial(renamed, __name__)
 
 __all__ = [
     "convert_nvidia_generator",

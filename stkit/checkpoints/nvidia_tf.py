@@ -6,6 +6,7 @@ styles' biases without the 1 that is added to them (as NVIDIA's own converter, s
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,10 +16,12 @@ from torch import Tensor
 from stkit.checkpoints.generators import Places, config_of, generator_part, generator_shapes
 from stkit.checkpoints.layout import Entry, Recognised, Shape, State, take
 from stkit.checkpoints.reading import Checkpoint
+from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Record
 from stkit.checkpoints.walk import module_tensors
 from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
+from stkit.moved import renamed
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:
@@ -30,7 +33,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
     version = network.state.get("version") if isinstance(network.state, dict) else None
     if not isinstance(version, int) or version < 4:
         raise WeightsError(f"{checkpoint.path} is a network of the first StyleGAN; stkit runs StyleGAN2")
-    state = module_tensors(network, _variables, _components, "/")
+    state = network_tensors(network)
     if "synthesis/4x4/Const/const" not in state:
         raise WeightsError(f"{checkpoint.path} is a TensorFlow network of NVIDIA's, but no StyleGAN2 generator")
     config = infer_tf_generator(state)
@@ -40,6 +43,14 @@ def recognise(checkpoint: Checkpoint) -> Recognised | None:
         parts=(generator_part(config, lambda: convert_tf_generator(state)),),
         facts={"tensors": "Gs, the averaged generator"},
     )
+
+
+def network_tensors(network: Record) -> dict[str, StoredTensor]:
+    """The variables of a network and its components, by their names with those of the components before them.
+
+    Raises WeightsError.
+    """
+    return module_tensors(network, _variables, _components, "/")
 
 
 def _variables(network: Record) -> Iterator[tuple[Any, Any]]:
@@ -149,4 +160,6 @@ def _mirrored_kernel(value: Tensor) -> Tensor:
     return value.flip(0, 1).permute(3, 2, 0, 1)
 
 
-__all__ = ["convert_tf_generator", "infer_tf_generator", "recognise", "tf_layout"]
+__getattr__ = functools.partial(renamed, __name__)
+
+__all__ = ["convert_tf_generator", "infer_tf_generator", "network_tensors", "recognise", "tf_layout"]

@@ -106,7 +106,7 @@ def decode_photo(data: bytes, path: Path) -> Photo:
             try:
                 with _quiet_libtiff(image):
                     image.load()
-                rgb, turned = _to_rgb(image), UPRIGHT.get(orientation(image))
+                rgb, turned = to_rgb(image), UPRIGHT.get(orientation(image))
                 several = _has_more(image)
             except Exception as error:
                 raise _damaged(path, error) from error
@@ -320,7 +320,7 @@ def _too_large(path: Path) -> PhotoError:
     return PhotoError(f"{path} has more than {_MAX_PIXELS // 10**6} million pixels; scale it down first")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """8-bit sRGB without metadata, which would otherwise follow the picture into saved files."""
     original, profile = image, image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
@@ -419,5 +419,6 @@ __all__ = [
     "side_by_side",
     "split_row",
     "to_image",
+    "to_rgb",
     "to_tensor",
 ]

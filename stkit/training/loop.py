@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import math
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +21,12 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from stkit.errors import StkitError, UsageError
+from stkit.errors import StkitError, UsageError, reason_of
 from stkit.files import atomic_path
 from stkit.training import parallel
 from stkit.training.log import RunLog
+
+_log = logging.getLogger("stkit")
 
 
 class Stateful(Protocol):
@@ -113,8 +117,26 @@ def run_loop(
 
 def _step(config: LoopConfig, done: int, step: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     # Processes draw different noise within a step, none of them what `step_generator` draws.
-    torch.manual_seed(config.seed * 1_000_003 + done + (parallel.rank() + 1) * 15_485_863)
-    return parallel.average_values(step(done))
+    seed = config.seed * 1_000_003 + done + (parallel.rank() + 1) * 15_485_863
+    torch.manual_seed(seed)
+    try:
+        values = step(done)
+    except Exception as error:
+        if not _is_of_the_compiler(error):
+            raise
+        if parallel.world_size() > 1:  # the others would wait for what this one has averaged already
+            raise StkitError(f"torch.compile failed ({reason_of(error)}); start again with -o compile=no") from error
+        _log.warning("torch.compile failed (%s); the training goes on uncompiled, more slowly", reason_of(error))
+        torch.compiler.set_stance("force_eager")
+        torch.manual_seed(seed)
+        values = step(done)
+    return parallel.average_values(values)
+
+
+def _is_of_the_compiler(error: BaseException) -> bool:
+    """Whether torch.compile raised `error`. Its module is there only where something was compiled."""
+    raised = sys.modules.get("torch._dynamo.exc")
+    return raised is not None and isinstance(error, raised.TorchDynamoException)
 
 
 def _follow(config: LoopConfig, done: int, step: Callable[[int], Mapping[str, Tensor]]) -> int:

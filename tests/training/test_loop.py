@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -294,3 +295,24 @@ def test_learning_rate_rises_and_falls() -> None:
     assert max(factors) == factors[99] == pytest.approx(1)
     assert factors[1000] == pytest.approx(0.02)
     assert factors[100:] == sorted(factors[100:], reverse=True)
+
+
+def test_what_cannot_be_compiled_is_trained_uncompiled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler\n" * 1000)
+
+    eager, compiled = Toy(tmp_path / "eager", 3), Toy(tmp_path / "compiled", 3)
+    compiled.model.forward = torch.compile(compiled.model.forward, backend=broken)  # type: ignore[method-assign]
+    eager.train()
+    with caplog.at_level(logging.WARNING, "stkit"):
+        try:
+            assert compiled.train() == 3
+        finally:
+            torch.compiler.set_stance("default")
+            torch._dynamo.reset()
+    (said,) = caplog.messages
+    assert said.startswith("torch.compile failed (") and said.endswith(
+        "); the training goes on uncompiled, more slowly"
+    )
+    assert "no compiler" in said and len(said) < 500
+    assert torch.equal(weights(eager), weights(compiled))
