@@ -24,7 +24,7 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.images import load_image_set, load_train_val
 from stkit.datasets.labels import labels_beside
 from stkit.devices import fast_dtype, resolve_device
-from stkit.jobs.quick import evaluate_samples
+from stkit.jobs.evaluation.quick import evaluate_samples
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
 from stkit.models.shapes import StyleGAN2Config

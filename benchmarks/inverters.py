@@ -31,7 +31,7 @@ from stkit.contracts.domains import Domain
 from stkit.contracts.inversion import InversionContext
 from stkit.datasets.images import ImageSet, load_image_set, load_train_val
 from stkit.devices import fast_dtype
-from stkit.jobs.quick import evaluate_reconstruction, mean_image
+from stkit.jobs.evaluation.quick import evaluate_reconstruction, mean_image
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig
 from stkit.models.registry import load_generator
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig

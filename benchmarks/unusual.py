@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 
 import stkit
 from stkit.datasets.images import ImageSet, load_image_set
-from stkit.jobs.quick import reconstruction_errors
+from stkit.jobs.evaluation.quick import reconstruction_errors
 from stkit.measure.usual import usual_errors
 
 Change = Callable[[Image.Image], Image.Image]

@@ -48,7 +48,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.training.codes": ("stkit.datasets.codes",),
     "stkit.training.data": ("stkit.datasets.images",),
     "stkit.training.distributions": ("stkit.measure.distributions",),
-    "stkit.training.evaluate": ("stkit.jobs.quick",),
+    "stkit.training.evaluate": ("stkit.jobs.evaluation.quick",),
     "stkit.training.losses": ("stkit.training.perceptual", "stkit.measure.paired", "stkit.models.precision"),
     "stkit.training.prepare": ("stkit.datasets.prepare",),
     "stkit.training.reference": ("stkit_reference.training",),

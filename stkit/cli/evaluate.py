@@ -140,7 +140,7 @@ def run_old(request: QuickRequest, as_json: bool = False) -> None:
 
 def _print_quick(request: QuickRequest, as_json: bool) -> None:
     """Measure reconstructions beside the mean training image in their place."""
-    from stkit.jobs.quick import evaluate_quickly
+    from stkit.jobs.evaluation.quick import evaluate_quickly
 
     report = evaluate_quickly(request, Voice(console.print, progress_bar))
     if as_json:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from stkit.datasets.images import load_image_set
-from stkit.jobs.quick import mean_image, reconstruct
+from stkit.jobs.evaluation.quick import mean_image, reconstruct
 from stkit.weights import Weights
 from tests.cli.harness import Cli, error_line
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError, WeightsError
-from stkit.jobs.quick import evaluate_samples
+from stkit.jobs.evaluation.quick import evaluate_samples
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import TAP_CHANNELS, EfficientNetLite0, load_lite0
 from stkit.weights import Weights

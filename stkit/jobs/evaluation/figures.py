@@ -12,7 +12,7 @@ import numpy as np
 from stkit.jobs.evaluation.costs import RUNS, budget
 from stkit.jobs.evaluation.photos import COMPARED
 from stkit.jobs.evaluation.plan import Plan, PlannedEdit, System
-from stkit.jobs.evaluation.runner import KEPT, inverted, set_values
+from stkit.jobs.evaluation.runner import KEPT, inverted
 from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
 from stkit.measure.intervals import mean_interval
 
@@ -62,7 +62,7 @@ def _system(plan: Plan, system: System, stores: Mapping[str, Store], costs: Mapp
         if store is not first:
             difference = values - column(first, RECONSTRUCTION, photos, metric.name)
             against[metric.name] = dataclasses.asdict(mean_interval(difference))
-    sets = set_values(store, inverted(plan, store))
+    sets = store.sets(inverted(plan, store))
     return {
         "name": system.label,
         "weights": system.editor.weights.name,

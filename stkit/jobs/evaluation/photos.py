@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import AlignmentTemplate, picture_box
-from stkit.datasets.images import ImageFiles, decode_image, load_image_set
+from stkit.datasets.images import ImageFiles, ImageSet, decode_image, load_image_set
 from stkit.datasets.labels import labels_beside
 from stkit.errors import StkitError, UsageError
 from stkit.jobs.request import EvaluateRequest
@@ -47,6 +47,21 @@ class Photos:
     def references(self, names: Sequence[str], domain: Domain, resolution: int) -> Tensor:
         """What reconstructions are compared with; see `compared`."""
         return compared(self.crops(names, domain, resolution), domain)
+
+
+@dataclass(frozen=True)
+class LoadedPhotos(Photos):
+    """Photos that are in memory, of the size that the generator makes."""
+
+    images: ImageSet
+
+    def crops(self, names: Sequence[str], domain: Domain, resolution: int) -> Tensor:
+        """[B, 3, R, R] in [-1, 1]. Raises UsageError where `resolution` is another."""
+        size = self.images.images.shape[-1]
+        if size != resolution:
+            raise UsageError(f"the images have {size} px, but the weights make {resolution} px; load them at that")
+        rows = {name: row for row, name in enumerate(self.names)}
+        return self.images.batch(torch.tensor([rows[name] for name in names]), torch.device("cpu"))
 
 
 def compared(images: Tensor, domain: Domain) -> Tensor:
@@ -120,4 +135,4 @@ def _moved(picture: Image.Image, domain: Domain, template: AlignmentTemplate) ->
     return float(np.hypot(*(corners @ matrix.T - corners[:, :2]).T).mean() / side)
 
 
-__all__ = ["COMPARED", "Photos", "compared", "find_photos"]
+__all__ = ["COMPARED", "LoadedPhotos", "Photos", "compared", "find_photos"]

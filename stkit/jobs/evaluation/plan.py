@@ -98,10 +98,14 @@ class Plan:
         """The metrics of all photos together."""
         return [metric for metric in self.metrics if not metric.paired]
 
-    def compute(self, metric: Metric[Any], images: torch.Tensor, references: torch.Tensor, system: System) -> float:
-        """The metric's own number, with its options."""
+    def compute(
+        self, metric: Metric[Any], images: torch.Tensor, references: torch.Tensor, system: System
+    ) -> dict[str, float]:
+        """The metric's numbers, with its options; its own name is one of them."""
         options = build_options(metric.Options, dict(_metric_options(metric, self.options, system.editor)))
-        return float(metric.compute(images, references, options)[metric.name])
+        device = system.editor.device
+        found = metric.compute(images.to(device), references.to(device), options)
+        return {name: float(value) for name, value in found.items()}
 
 
 def make_plan(request: EvaluateRequest) -> Plan:

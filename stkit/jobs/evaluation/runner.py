@@ -13,10 +13,10 @@ import torch
 from stkit.contracts.training import SILENT, Voice
 from stkit.editor.steps import files_of
 from stkit.errors import StkitError, reason_of
-from stkit.files import file_sha256, write_text
+from stkit.files import file_sha256
 from stkit.jobs.evaluation.photos import compared
 from stkit.jobs.evaluation.plan import Plan, PlannedEdit, System
-from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
+from stkit.jobs.evaluation.store import RECONSTRUCTION, FolderStore, Store
 from stkit.options import build_options
 from stkit.weights import load_header
 
@@ -25,18 +25,17 @@ KEPT = ("identity", "lpips")
 """Metrics that edits are compared by with the reconstruction that they start from."""
 
 
-def store_of(out: Path, system: System) -> Store:
-    """Where the results of `system` are."""
-    return Store(out / "work" / system.name)
+def stores_in(out: Path, plan: Plan) -> dict[str, Store]:
+    """Where in the folder `out` the results of each system are, by its label."""
+    return {system.label: FolderStore(out / "work" / system.name) for system in plan.systems}
 
 
-def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> tuple[dict[str, Store], list[str]]:
-    """Compute all that is missing; the stores by the labels of the systems, and what could not be done.
+def run_plan(plan: Plan, stores: Mapping[str, Store], voice: Voice = SILENT) -> list[str]:
+    """Compute all that is missing in `stores`, by the labels of the systems; what could not be done.
 
     What fails for one photo is left out, and tried again the next time. Raises UsageError, OutputError.
     """
     failures: list[str] = []
-    stores = {system.label: store_of(out, system) for system in plan.systems}
     for system in plan.systems:
         stores[system.label].claim(_facts(plan, system))
     for number, system in enumerate(plan.systems, 1):
@@ -54,7 +53,7 @@ def run_plan(plan: Plan, out: Path, voice: Voice = SILENT) -> tuple[dict[str, St
         with voice.bar(f"{prefix} sets") as tell:
             _compare_sets(plan, system, store, tell)
         voice.say(f"{prefix} {len(inverted(plan, store))} photos")
-    return stores, failures
+    return failures
 
 
 def inverted(plan: Plan, store: Store) -> list[str]:
@@ -115,11 +114,10 @@ def _compare(plan: Plan, system: System, store: Store, tell: Callable[[int, int]
         known = store.values(RECONSTRUCTION, photo)
         images = store.pictures(RECONSTRUCTION, [photo])
         references = plan.photos.references([photo], system.editor.domain, system.editor.weights.resolution)
-        values = {
-            metric.name: plan.compute(metric, images, references, system)
-            for metric in plan.paired
-            if metric.name not in known
-        }
+        values: dict[str, float] = {}
+        for metric in plan.paired:
+            if metric.name not in known:
+                values |= plan.compute(metric, images, references, system)
         if judged and not _is_judged(plan, known):
             values |= _judge(plan, images)
         store.add(RECONSTRUCTION, photo, values)
@@ -159,7 +157,7 @@ def _edit(plan: Plan, system: System, store: Store, edit: PlannedEdit, tell: Cal
         # As the file has it, in 8 bits like what it is compared with.
         image = store.pictures(edit.label, [photo])
         before = store.pictures(RECONSTRUCTION, [photo])
-        values = {metric.name: plan.compute(metric, image, before, system) for metric in kept}
+        values = {metric.name: plan.compute(metric, image, before, system)[metric.name] for metric in kept}
         store.add(edit.label, photo, {**values, **_judge(plan, image)})
         tell(done + 1, len(missing))
 
@@ -168,25 +166,20 @@ def _compare_sets(plan: Plan, system: System, store: Store, tell: Callable[[int,
     """Distances of all reconstructions, and of all edits at full strength, from the photos."""
     names = inverted(plan, store)
     whats = [RECONSTRUCTION, *(edit.label for edit in plan.edits_of(system) if edit.full)]
-    known = set_values(store, names)
+    known = store.sets(names)
     missing = [(what, m) for what in whats for m in plan.of_sets if m.name not in known.get(what, {})]
     if not missing or len(names) < 2:
         return
     photos = torch.cat([*_references(plan, system, names)])
+    done = 0
     for what in whats:
         metrics = [metric for wanted, metric in missing if wanted == what]
         images = store.pictures(what, names) if metrics else photos
         for metric in metrics:
-            known.setdefault(what, {})[metric.name] = plan.compute(metric, images, photos, system)
-            write_text(store.folder / "sets.json", json.dumps({"photos": list(names), "values": known}))
-            tell(sum(len(values) for values in known.values()), len(whats) * len(plan.of_sets))
-
-
-def set_values(store: Store, photos: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Numbers of all `photos` together, by picture and metric; empty where they are of other photos."""
-    path = store.folder / "sets.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"photos": None}
-    return found["values"] if found["photos"] == list(photos) else {}
+            known.setdefault(what, {}).update(plan.compute(metric, images, photos, system))
+            store.save_sets(names, known)
+            done += 1
+            tell(done, len(missing))
 
 
 def _references(plan: Plan, system: System, names: Sequence[str]) -> Iterator[torch.Tensor]:
@@ -200,4 +193,4 @@ def _parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield names[start : start + size]
 
 
-__all__ = ["KEPT", "inverted", "run_plan", "set_values", "store_of"]
+__all__ = ["KEPT", "inverted", "run_plan", "stores_in"]

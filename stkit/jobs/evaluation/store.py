@@ -1,4 +1,4 @@
-"""What was computed of one system so far, on disk: pictures, codes, and a line of values a photo."""
+"""What was computed of one system so far, in memory or on disk: pictures, codes, and values of each photo."""
 
 from __future__ import annotations
 
@@ -17,20 +17,73 @@ from stkit.photo.images import load_photo, save_image, to_image, to_tensor
 RECONSTRUCTION = "reconstruction"
 
 
+Values = dict[str, dict[str, float]]
+"""Numbers of all photos together, by picture and name."""
+
+
 class Store:
-    """A folder with the results of one system.
+    """The results of one system, in memory."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], dict[str, float]] = {}
+        self._sets: tuple[list[str], Values] = ([], {})
+        self._images: dict[tuple[str, str], torch.Tensor] = {}
+        self._latents: dict[str, Latents] = {}
+
+    def claim(self, facts: Mapping[str, Any]) -> None:
+        """Note what the results are of. Raises UsageError when some of it was otherwise."""
+
+    def values(self, what: str, photo: str) -> Mapping[str, float]:
+        """All numbers of one picture, by name."""
+        return self._values.get((what, photo), {})
+
+    def add(self, what: str, photo: str, values: Mapping[str, float]) -> None:
+        """Add numbers of one picture. Raises OutputError."""
+        self._values.setdefault((what, photo), {}).update(values)
+
+    def sets(self, photos: Sequence[str]) -> Values:
+        """Numbers of all `photos` together; empty where they are of other photos."""
+        known, values = self._sets
+        return values if known == list(photos) else {}
+
+    def save_sets(self, photos: Sequence[str], values: Values) -> None:
+        """Keep numbers of all `photos` together, in place of those that are there. Raises OutputError."""
+        self._sets = list(photos), values
+
+    def has_picture(self, what: str, photo: str) -> bool:
+        """Whether the picture is there."""
+        return (what, photo) in self._images
+
+    def save_picture(self, what: str, photo: str, image: torch.Tensor) -> None:
+        """Keep a picture [3, H, W] in [-1, 1], in 8 bits. Raises OutputError."""
+        self._images[what, photo] = image.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+
+    def pictures(self, what: str, photos: Sequence[str]) -> torch.Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1]."""
+        return torch.stack([self._images[what, photo] for photo in photos]).float().div(127.5).sub(1)
+
+    def save_codes(self, photo: str, latents: Latents) -> None:
+        """Keep the codes of one photo, with the generator that was tuned for them. Raises OutputError."""
+        self._latents[photo] = latents
+
+    def codes(self, photo: str) -> Latents:
+        """The codes of one photo."""
+        return self._latents[photo]
+
+
+class FolderStore(Store):
+    """The results of one system in a folder.
 
     Lines are added to `values.jsonl` photo by photo; one that was cut short is dropped. A picture is there when its
     file is.
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
-        self._values: dict[tuple[str, str], dict[str, float]] = {}
         self._read()
 
     def claim(self, facts: Mapping[str, Any]) -> None:
-        """Note what the results are of. Raises UsageError when some of it was otherwise."""
         path = self.folder / "of.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for name, fact in facts.items():
@@ -41,37 +94,37 @@ class Store:
                 )
         write_text(path, json.dumps({**known, **facts}, indent=1))
 
-    def values(self, what: str, photo: str) -> Mapping[str, float]:
-        """All numbers of one picture, by name."""
-        return self._values.get((what, photo), {})
-
     def add(self, what: str, photo: str, values: Mapping[str, float]) -> None:
-        """Add numbers of one picture. Raises OutputError."""
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"what": what, "photo": photo, "values": dict(values)}) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write {self._path}: {error.strerror}; make room and start again") from error
-        self._values.setdefault((what, photo), {}).update(values)
+        super().add(what, photo, values)
+
+    def sets(self, photos: Sequence[str]) -> Values:
+        path = self.folder / "sets.json"
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self._sets = found["photos"], found["values"]
+        return super().sets(photos)
+
+    def save_sets(self, photos: Sequence[str], values: Values) -> None:
+        write_text(self.folder / "sets.json", json.dumps({"photos": list(photos), "values": values}))
 
     def has_picture(self, what: str, photo: str) -> bool:
-        """Whether the picture is there."""
         return self._picture(what, photo).exists()
 
     def save_picture(self, what: str, photo: str, image: torch.Tensor) -> None:
-        """Keep a picture [3, H, W] in [-1, 1], in 8 bits."""
         save_image(to_image(image), self._picture(what, photo))
 
     def pictures(self, what: str, photos: Sequence[str]) -> torch.Tensor:
-        """Pictures [B, 3, H, W] in [-1, 1]."""
         return torch.cat([to_tensor(load_photo(self._picture(what, photo)).image) for photo in photos])
 
     def save_codes(self, photo: str, latents: Latents) -> None:
-        """Keep the codes of one photo, with the generator that was tuned for them."""
         save_latents(latents, self._codes(photo))
 
     def codes(self, photo: str) -> Latents:
-        """The codes of one photo."""
         return load_latents(self._codes(photo))
 
     @property
@@ -95,4 +148,4 @@ class Store:
             write_text(self._path, "".join(line + "\n" for line in lines[:-1]))
 
 
-__all__ = ["RECONSTRUCTION", "Store"]
+__all__ = ["RECONSTRUCTION", "FolderStore", "Store"]

@@ -1,8 +1,12 @@
-"""How well weights reconstruct photos that they have not seen, beside the mean image as the least to beat."""
+"""`stkit evaluate --quick`: the evaluation's runner on one set of weights, in memory, beside the mean image.
+
+The mean image is what a reconstruction has to beat at least.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +18,17 @@ from stkit.contracts.metrics import Metric
 from stkit.contracts.training import SILENT, Voice
 from stkit.datasets.images import ImageSet, batches, load_image_set, load_train_val
 from stkit.datasets.labels import labels_beside
-from stkit.editor.editor import Editor
+from stkit.editor.editor import Editor, load
 from stkit.editor.opening import open_editor
-from stkit.errors import UsageError
+from stkit.errors import StkitError, UsageError
+from stkit.jobs.evaluation.photos import LoadedPhotos, compared
+from stkit.jobs.evaluation.plan import Plan, System
+from stkit.jobs.evaluation.runner import run_plan
+from stkit.jobs.evaluation.store import RECONSTRUCTION, Store
 from stkit.jobs.request import QuickRequest
 from stkit.measure.distributions import frechet_distance, lite0_features, sliced_wasserstein
 from stkit.measure.efficientnet import load_lite0
 from stkit.measure.lpips import find_lpips
-from stkit.measure.paired import paired_errors
 from stkit.measure.usual import store_usual_errors
 from stkit.models.registry import load_generator
 from stkit.options import Options, build_options
@@ -45,10 +52,9 @@ def evaluate_quickly(request: QuickRequest, voice: Voice = SILENT) -> dict[str, 
     held_out, train_set, split = _sets(request, editor, voice)
     weights, device = editor.weights, editor.device
     embedder = editor.domain.load_embedder(weights.alignment, device) if request.identity else None
-    with voice.bar("reconstructing") as on_progress:
-        report = evaluate_reconstruction(
-            weights, held_out, mean_image(train_set), device, embedder, on_progress=on_progress, metrics=metrics
-        )
+    report = evaluate_reconstruction(
+        weights, held_out, mean_image(train_set), device, embedder, metrics=metrics, voice=Voice(bar=voice.bar)
+    )
     if request.frechet:
         with voice.bar("features") as on_progress:
             report["lite0"] = evaluate_samples(weights, held_out, train_set, device, request.frechet, on_progress)
@@ -81,60 +87,66 @@ def evaluate_reconstruction(
     device: torch.device,
     embedder: Callable[[Tensor], Tensor] | None = None,
     worst: int = 12,
-    on_progress: Callable[[int, int], None] = ignore_progress,
     metrics: Sequence[tuple[Metric[Any], Options]] = (),
+    voice: Voice = SILENT,
 ) -> dict[str, Any]:
     """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
 
     Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and, where it is
-    installed, `lpips` (Alex; both of the picture part, 256 px wide, in [-1, 1]) and, with an embedder
-    (`Domain.load_embedder`), of the cosine `identity`, and what `metrics` give for all pictures together, in 8 bits as
-    files have them; and `worst`, the files with the highest MSE, each as `file`, `mse`, `lpips`.
-    Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
+    installed, `lpips` (Alex) and, with an embedder (`Domain.load_embedder`), of the cosine `identity`, and all numbers
+    of `metrics`; and `worst`, the files with the highest MSE, each as `file`, `mse`, `lpips`. Pictures are compared as
+    in the report on inverters, in 8 bits. Raises UsageError when the images are not of the generator's size,
+    WeightsError without an inverter, StkitError for a photo that cannot be inverted.
     """
     _require_size(weights, image_set)
-    lpips = find_lpips(device)
-    results: dict[str, list[dict[str, Tensor]]] = {"reconstruction": [], "mean_image": []}
-    pictures: dict[str, list[Tensor]] = {name: [] for name in (*results, "photos")}
-    for indices in batches(torch.arange(len(image_set)), _BATCH):
-        images = image_set.batch(indices, device)
-        outputs = {"reconstruction": reconstruct(weights, images), "mean_image": mean.to(device).expand_as(images)}
-        for name, output in outputs.items():
-            errors = paired_errors(output, images, lpips, image_set.output_crop)
-            if embedder is not None:
-                with torch.no_grad():
-                    errors["identity"] = (embedder(output.clamp(-1, 1)) * embedder(images)).sum(1)
-            results[name].append(errors)
-        for name, made in (*outputs.items(), ("photos", images)) if metrics else ():
-            pictures[name].append(_bytes(picture_part(made, image_set.output_crop)))
-        on_progress(int(indices[-1]) + 1, len(image_set))
-    joined = {
-        name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in results.items()
-    }
-    figures = {name: {key: float(value.mean()) for key, value in values.items()} for name, values in joined.items()}
-    for name in figures if metrics else ():
-        made, photos = (_floats(torch.cat(pictures[key]), device) for key in (name, "photos"))
-        for metric, options in metrics:
-            figures[name] |= metric.compute(made, photos, options)
-    errors = joined["reconstruction"]
-    order = errors["mse"].argsort(descending=True)[:worst].tolist()
+    editor = load(weights, str(device))
+    chosen = [editor.registry.metric(name) for name in ("mse", *(["lpips"] if find_lpips(device) else []))]
+    chosen += [_Likeness(embedder)] if embedder is not None else []
+    asked = {metric.name: options.model_dump() for metric, options in metrics}
+    known = {metric.name: metric for metric in [*chosen, *(metric for metric, _ in metrics)]}
+    systems = [System(editor, weights.own_inverter(), {}, label) for label in ("reconstruction", "mean_image")]
+    photos = LoadedPhotos(Path("images"), image_set.names, "", image_set)
+    plan = Plan(photos, systems, [*known.values()], [], {}, asked, costs=False, plots=False, notes=[])
+    stores = {system.label: Store() for system in systems}
+    picture = compared(mean[None], editor.domain)[0]
+    for name in image_set.names:
+        stores["mean_image"].save_picture(RECONSTRUCTION, name, picture)  # so that nothing is inverted for it
+    if failures := run_plan(plan, stores, voice):
+        raise StkitError(failures[0])
+    names = image_set.names
+    errors = {name: stores["reconstruction"].values(RECONSTRUCTION, name) for name in names}
+    order = sorted(names, key=lambda name: -errors[name]["mse"])[:worst]
     return {
         "images": len(image_set),
-        **figures,
+        **{label: _figures(store, names) for label, store in stores.items()},
         "worst": [
-            {"file": image_set.names[i], **{key: float(errors[key][i]) for key in ("mse", "lpips") if key in errors}}
-            for i in order
+            {"file": name, **{key: errors[name][key] for key in ("mse", "lpips") if key in errors[name]}}
+            for name in order
         ],
     }
 
 
-def _bytes(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as a file has them, on the CPU."""
-    return images.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+def _figures(store: Store, names: Sequence[str]) -> dict[str, float]:
+    """The means of what each photo has, and what all have together."""
+    rows = [store.values(RECONSTRUCTION, name) for name in names]
+    means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    return {**means, **store.sets(names).get(RECONSTRUCTION, {})}
 
 
-def _floats(images: Tensor, device: torch.device) -> Tensor:
-    return images.to(device).float().div(127.5).sub(1)
+class _Likeness(Metric[Options]):
+    """The cosine of embeddings by any network."""
+
+    name = "identity"
+    description = "mean cosine of embeddings"
+    higher_is_better = True
+    paired = True
+
+    def __init__(self, embedder: Callable[[Tensor], Tensor]) -> None:
+        self.embedder = embedder
+
+    @torch.no_grad()
+    def compute(self, images: Tensor, references: Tensor, options: Options) -> dict[str, float]:
+        return {"identity": float((self.embedder(images) * self.embedder(references)).sum(1).mean())}
 
 
 def evaluate_samples(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stkit.datasets.images import ImageSet
 from stkit.errors import UsageError
-from stkit.jobs.quick import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
+from stkit.jobs.evaluation.quick import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
 from stkit.photo.images import resize_batch
 from stkit.weights import Weights
 
@@ -31,21 +31,19 @@ def mse_at_256(a: Tensor, b: Tensor) -> Tensor:
 
 
 def test_errors_are_those_of_the_reconstructions_and_of_the_mean(tiny_weights: Weights) -> None:
-    data, seen = make_set(), []
+    data = make_set()
     mean = mean_image(make_set(seed=1))
-    result = evaluate_reconstruction(
-        tiny_weights, data, mean, CPU, embed, worst=3, on_progress=lambda done, total: seen.append((done, total))
-    )
+    result = evaluate_reconstruction(tiny_weights, data, mean, CPU, embed, worst=3)
     images = data.batch(torch.arange(len(data)), CPU)
     output = reconstruct(tiny_weights, images)
     errors = mse_at_256(output, images)
-    assert result["images"] == 18 and seen == [(16, 18), (18, 18)]
+    assert result["images"] == 18
     assert result["reconstruction"]["mse"] == pytest.approx(errors.mean().item(), rel=1e-4)
     assert result["mean_image"]["mse"] == pytest.approx(
         mse_at_256(mean.expand_as(images), images).mean().item(), rel=1e-4
     )
     cosine = nn.functional.cosine_similarity(embed(output.clamp(-1, 1)), embed(images)).mean().item()
-    assert result["reconstruction"]["identity"] == pytest.approx(cosine, abs=1e-5)
+    assert result["reconstruction"]["identity"] == pytest.approx(cosine, abs=1e-4)  # in 8 bits
     assert 0 < result["mean_image"]["lpips"] != result["reconstruction"]["lpips"] > 0
 
     worst = errors.argsort(descending=True)[:3].tolist()
