@@ -1,4 +1,4 @@
-"""The benchmark of inverters: two settings on a tiny generator, stopped runs go on, and what a setting changes."""
+"""The benchmark of settings: two of them on a tiny generator, stopped runs go on, and what a setting changes."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def test_each_setting_has_its_row(
     photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["inverters", photos, "--out", tmp_path, "--weights", weights, "--steps", 2, "--no-compile", "--batch", 4]
-    command += ["--only", "style-transformer", "--settings", "rate*3", "identity-0", "--photos", 3]
+    command += ["--settings", "rate*3", "identity-0", "--photos", 3]
     monkeypatch.setattr(sys, "argv", [str(word) for word in command])
     monkeypatch.setenv("COLUMNS", "200")
     main()
     printed = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
     assert "3 test photos" in printed
-    assert [row[:3] for row in rows] == [
-        ["style-transformer", "rate*3", "8"],
-        ["style-transformer", "identity-0", "8"],
-        ["its own (style-transformer)", "", "as shipped"],
+    assert [row[:2] for row in rows] == [
+        ["rate*3", "8"],
+        ["identity-0", "8"],
+        ["its own (style-transformer)", "as shipped"],
     ]
-    assert len({row[3] for row in rows}) == 3
-    log = (tmp_path / "style-transformer-identity-0" / "log.jsonl").read_text()
+    assert len({row[2] for row in rows}) == 3
+    log = (tmp_path / "identity-0" / "log.jsonl").read_text()
     assert '"lpips"' in log and '"identity"' not in log
 
 
@@ -59,7 +59,7 @@ def test_a_setting_changes_one_thing(photos: Path, weights: Path, tmp_path: Path
     assert setting.judge is None and setting.embedder is not None
 
     def config(change: str):
-        run = setting.run("style-transformer", change, tmp_path / change.replace("/", "-"), 2, resume=False)
+        run = setting.run(change, tmp_path / change.replace("/", "-"), 2, resume=False)
         return {name: getattr(run.config, name) for name in ("learning_rate", "identity", "latent", "zoom")}
 
     plain = config("plain")
