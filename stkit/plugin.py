@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stkit.contracts.framing import AlignmentTemplate
     from stkit.contracts.generators import Architecture, shape_values
     from stkit.contracts.generators import Shape as GeneratorShape
-    from stkit.contracts.inversion import InversionContext, Inverter, ignore_progress
+    from stkit.contracts.inversion import InversionContext, Inverter, ignore_latents, ignore_progress
     from stkit.contracts.metrics import Metric
     from stkit.contracts.scoring import Scorer
     from stkit.contracts.training import SILENT, Trainer, Voice, argument, flag, setting
@@ -111,7 +111,7 @@ if TYPE_CHECKING:
     from stkit.photo.alignment import ffhq_transform, frame_photo, points_transform, quad_transform
     from stkit.photo.boxes import BoxDomain
     from stkit.photo.images import decode_photo, image_grid, picture_part, resize_batch, to_image, to_tensor
-    from stkit.photo.paste import paste_back
+    from stkit.photo.paste import Place, paste_back
     from stkit.photo.subjects import draw_subjects
     from stkit.plugins import load_plugins
     from stkit.training.config import (
@@ -171,7 +171,7 @@ _HOMES = {
     "contracts.editing": "Attribute EditContext EditingMethod find_attribute",
     "contracts.framing": "AlignmentTemplate",
     "contracts.generators": "Architecture GeneratorShape=Shape shape_values",
-    "contracts.inversion": "InversionContext Inverter ignore_progress",
+    "contracts.inversion": "InversionContext Inverter ignore_latents ignore_progress",
     "contracts.metrics": "Metric",
     "contracts.scoring": "Scorer",
     "contracts.training": "SILENT Trainer Voice argument flag setting",
@@ -190,7 +190,7 @@ _HOMES = {
     "photo.alignment": "ffhq_transform frame_photo points_transform quad_transform",
     "photo.boxes": "BoxDomain",
     "photo.images": "decode_photo image_grid picture_part resize_batch to_image to_tensor",
-    "photo.paste": "paste_back",
+    "photo.paste": "Place paste_back",
     "photo.subjects": "draw_subjects",
     "latents.directions": (
         "DIRECTION_KIND=KIND Direction calibrate check_direction_name=check_name coordinates file_of "

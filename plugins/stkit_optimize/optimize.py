@@ -76,13 +76,20 @@ class Optimize(Inverter[OptimizeOptions]):
         network = load_network(lpips, context.device)
         dtype, seen = fast_dtype(context.device), seen_resolution(generator)
         sizes = (perceptual_size(seen),)
-        rows = []
+        tuning = context.start.tuning if context.start else None
+        rows: list[torch.Tensor] = []
+
+        def latents(done: list[torch.Tensor]) -> Latents:
+            later = starts[len(done) :].split(1)
+            return Latents(torch.cat([*done, *later]).contiguous(), context.weights.space, tuning=tuning)
+
         for i, crop in enumerate(crops.split(1)):
             target = resize_batch(crop.to(context.device), seen)
             objective = Objective(target, options.l2, lpips, network, sizes, dtype)
 
-            def on_step(done: int, before: int = i * options.steps) -> None:
+            def on_step(done: int, codes: Callable[[], torch.Tensor], before: int = i * options.steps) -> None:
                 context.on_progress(before + done, len(crops) * options.steps)
+                context.on_latents(lambda: latents([*rows, codes()]))
 
             if options.space is LatentSpace.W:
                 explore = context.start is None
@@ -90,8 +97,7 @@ class Optimize(Inverter[OptimizeOptions]):
                 rows.append(generator.broadcast(w))
             else:
                 rows.append(_optimize_w_plus(generator, objective, starts[i : i + 1], options, on_step))
-        tuning = context.start.tuning if context.start else None
-        return Latents(torch.cat(rows).contiguous(), context.weights.space, tuning=tuning)
+        return latents(rows)
 
 
 def _optimize_w_plus(
@@ -99,7 +105,7 @@ def _optimize_w_plus(
     objective: Objective,
     start: torch.Tensor,
     options: OptimizeOptions,
-    on_step: Callable[[int], None],
+    on_step: Callable[[int, Callable[[], torch.Tensor]], None],
 ) -> torch.Tensor:
     """Codes [1, num_ws, w_dim] from `start`, which they are held near to."""
     import torch
@@ -114,9 +120,12 @@ def _optimize_w_plus(
         image = generator.synthesize(start + std * offset, dtype=objective.dtype, resolution=objective.crop.shape[-1])
         return objective(image) + options.proximity * offset.square().mean()
 
+    def codes() -> torch.Tensor:
+        return (start + std * offset).detach()
+
     rate = options.rate(generator.config.img_resolution)
-    descend([offset], rate, options.steps, options.patience, loss_at, on_step)
-    return (start + std * offset).detach()
+    descend([offset], rate, options.steps, options.patience, loss_at, lambda done: on_step(done, codes))
+    return codes()
 
 
 __all__ = ["Optimize", "OptimizeOptions"]

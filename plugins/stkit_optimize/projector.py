@@ -30,9 +30,11 @@ def project(
     options: OptimizeOptions,
     seed: int,
     explore: bool,
-    on_step: Callable[[int], None],
+    on_step: Callable[[int, Callable[[], Tensor]], None],
 ) -> Tensor:
     """w [1, w_dim] from `start` [w_dim]; `explore` adds the random steps, which leave the start behind.
+
+    `on_step` hears how many steps are done, with a function that gives the codes [1, num_ws, w_dim] so far.
 
     Noise maps of layers that use noise are optimised as well, so that w need not explain what is
     random, and then dropped: the generator's own are used with the code.
@@ -48,17 +50,23 @@ def project(
         _normalise(maps)
         left = max(0.0, 1 - step / (_NOISE_RAMP * options.steps))
         shake = size * left**2 * torch.randn(start.shape, generator=random).to(start)
-        w = start + std * (offset + shake)
+        shaken = start + std * (offset + shake)
         image = generator.synthesize(
-            generator.broadcast(w[None]), dtype=objective.dtype, resolution=objective.crop.shape[-1]
+            generator.broadcast(shaken[None]), dtype=objective.dtype, resolution=objective.crop.shape[-1]
         )
         return objective(image) + options.noise * noise_regularisation(maps)
+
+    def w() -> Tensor:
+        return (start + std * offset).detach()[None]
+
+    def on_done(done: int) -> None:
+        on_step(done, lambda: generator.broadcast(w()))
 
     # While the random steps last, the loss says little about what is gained.
     patience = 0 if explore else options.patience
     rate = options.rate(generator.config.img_resolution)
-    descend([offset, *maps], rate, options.steps, patience, loss_at, on_step)
-    return (start + std * offset).detach()[None]
+    descend([offset, *maps], rate, options.steps, patience, loss_at, on_done)
+    return w()
 
 
 def noise_regularisation(maps: list[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,15 @@ def tune(crops: Tensor, pivots: Latents, options: PTIOptions, context: Inversion
             loss = loss + options.locality * options.locality_every * kept(tuned.synthesize(near, dtype=dtype))
         return loss
 
+    def tuning() -> Tuning:
+        return tuning_between(base, tuned, context.weights)
+
     def on_step(done: int) -> None:
         context.on_progress(done, options.steps)
+        context.on_latents(lambda: dataclasses.replace(pivots, tuning=tuning()))
 
     descend(parameters, options.learning_rate, options.steps, options.patience, loss_at, on_step)
-    return tuning_between(base, tuned.requires_grad_(False), context.weights)
+    return tuning()
 
 
 def tuning_sizes(resolution: int) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stkit.plugin import UsageError
+from stkit_web.errors import nameless
 from stkit_web.guard import OWNER, Owners
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def notes() -> Iterator[list[str]]:
 
 def as_html(texts: list[str]) -> str:
     """Lines for people who look and for those who listen."""
-    return "".join(f'<p role="status">{html.escape(text)}</p>' for text in dict.fromkeys(texts))
+    return "".join(f'<p role="status">{html.escape(nameless(text))}</p>' for text in dict.fromkeys(texts))
 
 
 __all__ = ["PIXELS", "SEATS", "Desk", "Seat", "as_html", "notes", "owner_of", "take"]

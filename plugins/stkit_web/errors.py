@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import inspect
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from stkit.plugin import StkitError
+
+_FOLDERS = re.compile(r"(?<![\w/\\:.~])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,'\"]+[/\\])+")
 
 logger = logging.getLogger("stkit")
 
@@ -19,8 +22,8 @@ class Cancelled(Exception):
     """Somebody does not want it any more."""
 
 
-def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with its errors as one line in the page."""
+def told(function: Callable[..., Any], program: bool = False) -> Callable[..., Any]:
+    """`function` with its errors as one line, for the page as HTML, for a `program` as it is."""
     signature = inspect.signature(function)
 
     if inspect.isgeneratorfunction(inspect.unwrap(getattr(function, "func", function))):
@@ -29,14 +32,14 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 yield from function(*args, **kwargs)
             except Exception as error:
-                raise as_told(error) from error
+                raise as_told(error, program) from error
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                raise as_told(error) from error
+                raise as_told(error, program) from error
 
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = _types(function)
@@ -44,14 +47,19 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def as_told(error: Exception) -> gr.Error:
-    """The error as the page shows it, until it is closed."""
+def as_told(error: Exception, program: bool = False) -> gr.Error:
+    """The error as the page shows it, until it is closed, or as a program is told it."""
     if isinstance(error, StkitError):
-        text = " ".join(str(error).split())
+        text = nameless(" ".join(str(error).split()))
     else:
         logger.error("the page met an unexpected error", exc_info=error)
         text = f"unexpected {type(error).__name__} (please report it, with what the terminal shows)"
-    return gr.Error(html.escape(text), duration=None, title="stkit", print_exception=False)
+    return gr.Error(text if program else html.escape(text), duration=None, title="stkit", print_exception=False)
+
+
+def nameless(text: str) -> str:
+    """`text` without the folders of absolute paths: people at a page need not know where files lie on the server."""
+    return _FOLDERS.sub("", text)
 
 
 def _types(function: Callable[..., Any]) -> dict[str, Any]:
@@ -60,4 +68,4 @@ def _types(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: kinds[str(text)] for name, text in inspect.get_annotations(inner).items() if str(text) in kinds}
 
 
-__all__ = ["Cancelled", "as_told", "told"]
+__all__ = ["Cancelled", "as_told", "nameless", "told"]

@@ -6,6 +6,7 @@ Requests from other pages, for other hosts (DNS rebinding) and for addresses tha
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import secrets
@@ -20,6 +21,8 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 COOKIE = "stkit_web"
 OWNER = b"x-stkit-owner"
 """The header in which Gradio's side sees whose request it is."""
+OUTSIDE = "/stkit-files"
+"""What the folder of files is called in addresses and messages."""
 _MOST = 100_000  # of what is remembered of each kind
 
 Message = MutableMapping[str, Any]
@@ -60,10 +63,14 @@ class Owners:
 
 @dataclass
 class Guard:
-    """An ASGI middleware; `hosts` are the names that this server goes by, None is any."""
+    """An ASGI middleware; `hosts` are the names that this server goes by, None is any.
+
+    Gradio names files by their paths. Outside, the folder `inside` goes by the name `OUTSIDE`, and no other is known.
+    """
 
     app: Any
     owners: Owners
+    inside: Path
     hosts: Collection[str] | None = None
     token: str | None = None
 
@@ -93,29 +100,23 @@ class Guard:
             return
         owner = cookie if known else ""
         path = scope["path"]
-        if "/file=" in path and not self.owners.may(path.split("/file=", 1)[1], owner):
-            await _answer(send, 403, "this file is not there, or not yours")
-            return
+        if "/file=" in path:
+            route, _, name = path.partition("/file=")
+            file = f"{self.inside}{name.removeprefix(OUTSIDE)}"
+            if not name.startswith(OUTSIDE) or not self.owners.may(file, owner):
+                await _answer(send, 403, "this file is not there, or not yours")
+                return
+            scope["path"] = f"{route}/file={file}"
         new = self.owners.issue() if not known and path == "/" else None
         others = [pair for pair in scope["headers"] if pair[0].lower() != OWNER]
         scope["headers"] = [*others, (OWNER, owner.encode())]
-        uploaded = bytearray()
+        extra = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+        extra += [(b"x-frame-options", b"SAMEORIGIN"), *([_set_cookie(new)] if new else [])]
+        names = Names(self.inside)
+        note = functools.partial(self._note_uploads, owner) if path.endswith("/upload") else None
+        await self.app(scope, await names.into(scope, receive), names.out_of(send, extra, note))
 
-        async def note(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-                extra.append((b"x-frame-options", b"SAMEORIGIN"))
-                extra += [_set_cookie(new)] if new else []
-                message["headers"] = [*message.get("headers", []), *extra]
-            elif path.endswith("/upload") and message["type"] == "http.response.body":
-                uploaded.extend(message.get("body", b""))
-                if not message.get("more_body"):
-                    self._note_uploads(bytes(uploaded), owner)
-            await send(message)
-
-        await self.app(scope, receive, note)
-
-    def _note_uploads(self, body: bytes, owner: str) -> None:
+    def _note_uploads(self, owner: str, body: bytes) -> None:
         try:
             paths = json.loads(body)
         except ValueError:  # a refusal in words
@@ -139,6 +140,71 @@ class Guard:
     def _bearer(self, headers: MutableMapping[str, str]) -> bool:
         given = headers.get("authorization", "")
         return hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode())
+
+
+class Names:
+    """Names of files in what comes in and goes out as JSON: of the folder `inside` here, of `OUTSIDE` there."""
+
+    def __init__(self, inside: Path) -> None:
+        self._inside = json.dumps(str(inside))[1:-1].encode()
+        self._outside = OUTSIDE.encode()
+
+    async def into(self, scope: Message, receive: Receive) -> Receive:
+        """What gives the request that `receive` gives, in names of here."""
+        if dict(scope["headers"]).get(b"content-type", b"").split(b";")[0] != b"application/json":
+            return receive
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return receive
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        data = bytes(body).replace(self._outside, self._inside)
+        others = [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]
+        scope["headers"] = [*others, (b"content-length", str(len(data)).encode())]
+        waiting = [{"type": "http.request", "body": data, "more_body": False}]
+
+        async def give() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        return give
+
+    def out_of(self, send: Send, extra: Collection[tuple[bytes, bytes]], note: Callable[[bytes], None] | None) -> Send:
+        """What sends the response in names of there, with `extra` headers; `note` gets it in names of here."""
+        start: Message = {}
+        body = bytearray()
+
+        async def give(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message, headers=[*message.get("headers", []), *extra])
+                if not self._whole(start):
+                    await send(start)
+                return
+            if message["type"] != "http.response.body" or not self._whole(start):
+                # Events are sent one by one, so that no name is in two of them.
+                if _kind(start) == b"text/event-stream":
+                    message = {**message, "body": message.get("body", b"").replace(self._inside, self._outside)}
+                await send(message)
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            if note is not None:
+                note(bytes(body))
+            data = bytes(body).replace(self._inside, self._outside)
+            others = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+            await send({**start, "headers": [*others, (b"content-length", str(len(data)).encode())]})
+            await send({"type": "http.response.body", "body": data})
+
+        return give
+
+    def _whole(self, start: Message) -> bool:
+        return _kind(start) in (b"application/json", b"text/html")
+
+
+def _kind(start: Message) -> bytes:
+    return bytes(dict(start.get("headers", ())).get(b"content-type", b"")).split(b";")[0]
 
 
 def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
@@ -165,4 +231,4 @@ async def _answer(send: Send, status: int, text: str, headers: Collection[tuple[
     await send({"type": "http.response.body", "body": text.encode()})
 
 
-__all__ = ["COOKIE", "OWNER", "Guard", "Owners"]
+__all__ = ["COOKIE", "OUTSIDE", "OWNER", "Guard", "Names", "Owners"]

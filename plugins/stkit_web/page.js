@@ -1,4 +1,6 @@
 () => {
+  // With Gradio's "hidden", nothing in it could stay in sight (position: sticky), and its rules for CSS reach no further.
+  document.querySelector(".gradio-container").style.overflow = "clip";
   // A double click on a slider puts it back to 0.
   document.addEventListener("dblclick", (event) => {
     const slider = event.target.closest('.stkit-knob input[type="range"]');

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stkit import Weights
     from stkit_web.desk import Desk
 
+_INTRODUCTION = "# stkit\nDrop a photo, move a slider, download the result. Photos stay on this computer."
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HERE = Path(__file__).parent
 MOST_BYTES = 512 * 2**20
@@ -66,7 +67,6 @@ def start(
     root = Path(tempfile.mkdtemp(prefix="stkit-web-"))
     # Gradio reads these when it is imported or asked.
     os.environ.update(GRADIO_TEMP_DIR=str(root / "files"), GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
-    import gradio as gr
 
     from stkit_web.desk import Desk
 
@@ -74,8 +74,7 @@ def start(
     desk = Desk(root / "files", device, owners)
     desk.editor(first.name)
     demo = build(desk, first)
-    token = None if host in LOOPBACK or auth else secrets.token_urlsafe(24)
-    hosts = None if token or host not in LOOPBACK else LOOPBACK
+    token, hosts = entry(host, auth)
     from starlette.middleware import Middleware
 
     try:
@@ -94,8 +93,10 @@ def start(
             enable_monitoring=False,
             css_paths=[HERE / "page.css"],
             js=(HERE / "page.js").read_text(encoding="utf-8"),
-            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            app_kwargs={"middleware": [Middleware(Guard, owners=owners, hosts=hosts, token=token)]},
+            theme=_theme(),
+            app_kwargs={
+                "middleware": [Middleware(Guard, owners=owners, inside=root / "files", hosts=hosts, token=token)]
+            },
         )
     except OSError as error:
         shutil.rmtree(root, ignore_errors=True)
@@ -107,34 +108,58 @@ def start(
     return running
 
 
+def entry(host: str, auth: tuple[str, str] | None) -> tuple[str | None, tuple[str, ...] | None]:
+    """The token that a page at `host` asks for, if any, and the names that it goes by, None is any."""
+    if host in LOOPBACK:
+        return None, LOOPBACK
+    return None if auth else secrets.token_urlsafe(24), None
+
+
 def build(desk: Desk, first: Weights) -> gr.Blocks:
     """The page."""
     import gradio as gr
 
     from stkit_web import edit_tab
-    from stkit_web import tabs as other_tabs
     from stkit_web.errors import told
+    from stkit_web.folder_tab import folder
+    from stkit_web.mix_tab import mixing
+    from stkit_web.program import program
+    from stkit_web.samples_tab import samples
 
     seeds = itertools.count(secrets.randbelow(1000))
     alike = [first.name, *(name for name in installed(first.domain) if name != first.name)]
     others = installed(f"!{first.domain}")
     with gr.Blocks(title="stkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)) as demo:
-        gr.Markdown("# stkit\nEdit a photograph in the latent space of a GAN. It stays on this computer.")
+        gr.Markdown(_INTRODUCTION)
         with gr.Tabs() as tabs:
             with gr.Tab("Edit", id="edit"):
                 edit = edit_tab.build(desk, "edit", alike, lambda: next(seeds))
             with gr.Tab("Mix and morph", id="mix"):
-                other_tabs.mixing(desk, alike + others)
+                mixing(desk, alike + others)
             with gr.Tab("Samples", id="samples"):
-                other_tabs.samples(desk, alike, tabs, edit)
+                samples(desk, alike, tabs, edit)
             if others:
                 with gr.Tab("Cars and own domains", id="other"):
                     edit_tab.build(desk, "other", others, lambda: next(seeds))
             with gr.Tab("Folder", id="folder"):
-                other_tabs.folder(desk, alike + others)
-        other_tabs.program(desk, alike + others)
+                folder(desk, alike + others)
+        program(desk, alike + others)
         demo.unload(told(desk.leave))
     return demo
+
+
+def _theme() -> gr.Theme:
+    import gradio as gr
+
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return theme.set(
+        background_fill_primary="*neutral_50",
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+    )
 
 
 def serve(
@@ -157,4 +182,4 @@ def serve(
         running.close()
 
 
-__all__ = ["LOOPBACK", "MOST_BYTES", "Running", "build", "installed", "serve", "start"]
+__all__ = ["LOOPBACK", "MOST_BYTES", "Running", "build", "entry", "installed", "serve", "start"]

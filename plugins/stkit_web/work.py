@@ -16,14 +16,18 @@ import numpy as np
 
 from stkit.plugin import (
     EditContext,
+    Place,
     StkitError,
     UsageError,
     chain_label,
+    ignore_latents,
+    ignore_progress,
+    image_grid,
     join_latents,
-    paste_back,
     picture_part,
     refinements_of,
     to_image,
+    to_tensor,
 )
 
 if TYPE_CHECKING:
@@ -61,24 +65,41 @@ class Knob:
         return (self.attribute or self.method).replace("-", " ").replace("_", " ")
 
 
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What all previews of the same unedited `latents` share: the view before, and where faces go in it.
+
+    `small` [B, 3, S, S] are the unedited images at the preview size; `places` are those of the subjects in the view.
+    """
+
+    latents: Latents
+    small: torch.Tensor
+    box: Box
+    before: Image.Image
+    places: Sequence[Place]
+
+
 @dataclass
 class Work:
     """A photo with its located subjects; `framed` and what follows are those of the chosen ones.
 
-    `latents` has an unedited row a subject, `before` [B, 3, R, R] are their full images, `small` those of the preview
-    size; `edits` maps keys of knobs to strengths in the order in which they were first moved.
+    `latents` has an unedited row a subject, `before` [B, 3, R, R] are their full images once they were needed;
+    `sketch` is of the latents so far while they are refined; `edits` maps keys of knobs to strengths in the order in
+    which they were first moved.
     """
 
     editor: Editor
     photo: Photo
     subjects: Sequence[Subject]
+    knobs: Mapping[str, Sequence[Knob]]
     face: str = "1"
     quality: str = "fast"
     framed: Sequence[Framed] = ()
     latents: Latents | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     before: torch.Tensor | None = None
-    small: torch.Tensor | None = None
+    scene: Scene | None = None
+    sketch: Scene | None = None
     references: Latents | None = None
     reference: str = ""
     whole: bool = False
@@ -120,7 +141,7 @@ def locate(editor: Editor, photo: Photo) -> Work:
     subjects = editor.domain.locate(photo.image)
     if not subjects:
         editor.frame_all(photo)  # says so, in the words of the command line
-    return Work(editor, photo, subjects)
+    return Work(editor, photo, subjects, knobs(editor))
 
 
 def choose(work: Work, face: str) -> None:
@@ -133,20 +154,23 @@ def choose(work: Work, face: str) -> None:
     numbers = range(1, len(sure) + 1) if face == "all" else [int(face)]
     work.framed = [work.editor.frame(work.photo, work.subjects[n - 1], n, len(sure)) for n in numbers]
     work.face = face
-    work.latents = work.before = work.small = None
+    work.latents = work.before = work.scene = work.sketch = None
 
 
-def invert(work: Work, quality: str, on_progress: Callable[[int, int], None] | None = None) -> None:
+def invert(
+    work: Work,
+    quality: str,
+    on_progress: Callable[[int, int], None] = ignore_progress,
+    on_latents: Callable[[Callable[[], Latents]], None] = ignore_latents,
+) -> None:
     """Invert the chosen subjects with `quality`; until it is done, `work` stays as it is."""
     refine = refinements_of(work.editor.registry, quality, ())
     framed = work.framed
-    tell = {"on_progress": on_progress} if on_progress else {}
-    inverted = work.editor.invert_framed(framed, None, {}, refine, **tell)
+    inverted = work.editor.invert_framed(framed, None, {}, refine, on_progress, on_latents)
     latents = join_latents([one.latents for one in inverted])
-    before = work.editor.generate(latents)
-    small = _small(work.editor, latents)
+    scene = imagine(work, latents)
     if framed is work.framed:
-        work.latents, work.before, work.small = latents, before, small
+        work.latents, work.before, work.scene, work.sketch = latents, None, scene, None
         work.metrics, work.quality = inverted[0].metrics, quality
 
 
@@ -191,45 +215,85 @@ def texts(edits: Mapping[str, float]) -> list[str]:
     return [f"{key}={strength:+g}" for key, strength in edits.items()]
 
 
+def words(work: Work) -> str:
+    """The edits as people read them: "smile +1, then age -2 (label)"."""
+    first, *others = work.knobs.values()
+    named = {one.key: one.label for one in first}
+    named |= {one.key: f"{one.label} ({one.method})" for own in others for one in own}
+    return ", then ".join(f"{named[key]} {strength:+g}" for key, strength in work.edits.items())
+
+
 def steps(work: Work) -> list[EditStep]:
     """The edits to apply."""
     return [work.editor.parse_step(text, work.references) for text in texts(work.edits)]
 
 
-def edited(work: Work) -> Latents:
-    """The codes after the edits. Raises UsageError, LatentsError."""
-    assert work.latents is not None
+def edited(work: Work, latents: Latents) -> Latents:
+    """`latents`, which are unedited, after the edits. Raises UsageError, LatentsError."""
     todo = steps(work)
-    return work.editor.apply(work.latents, todo, work.references) if todo else work.latents
+    return work.editor.apply(latents, todo, work.references) if todo else latents
 
 
 def finish(work: Work) -> Edit:
     """The edit at full resolution, as the command line makes it."""
     from stkit import Edit
 
-    assert work.latents is not None and work.before is not None
-    latents = edited(work)
-    after = work.editor.generate(latents) if work.edits else work.before
-    return Edit(latents, work.before, after, work.photo, work.editor.domain.output_crop, "auto", dict(work.metrics))
+    assert work.latents is not None
+    latents, before = edited(work, work.latents), work.before
+    if before is None:
+        before = work.before = work.editor.generate(work.latents)
+    after = work.editor.generate(latents) if work.edits else before
+    return Edit(latents, before, after, work.photo, work.editor.domain.output_crop, "auto", dict(work.metrics))
+
+
+def imagine(work: Work, latents: Latents) -> Scene:
+    """What previews with these unedited `latents` share."""
+    box, crop = view_box(work), work.editor.domain.output_crop
+    before = look(work.photo.image, box, LOOK)
+    small = _small(work.editor, latents)
+    scale = before.width / (box[2] - box[0])
+    resolution = work.editor.weights.resolution
+    places = []
+    for one, old in zip(work.framed, small, strict=True):
+        shown = math.ceil(scale * resolution * float(np.hypot(*one.transform[:, 0])))
+        side = min(shown, small.shape[-1])  # blending takes as long as there are pixels, so no more than are seen
+        matrix = _scaled(one.transform, resolution / side, scale, box)
+        places.append(Place.of(before, matrix, _fit(old, side), crop))
+    return Scene(latents, small, box, before, places)
 
 
 def preview(work: Work) -> tuple[Image.Image, Image.Image]:
-    """The view before and after, from the smaller images: quick."""
-    assert work.small is not None
-    box = view_box(work)
-    before = look(work.photo.image, box, LOOK)
-    if not work.edits:
-        return before, before
-    after = _small(work.editor, edited(work))
-    scale = before.width / (box[2] - box[0])
-    resolution = work.editor.weights.resolution
-    image = before
-    for one, old, new in zip(work.framed, work.small, after, strict=True):
-        shown = math.ceil(scale * resolution * float(np.hypot(*one.transform[:, 0])))
-        side = min(shown, after.shape[-1])  # blending takes as long as there are pixels, so no more than are seen
-        matrix = _scaled(one.transform, resolution / side, scale, box)
-        image = paste_back(image, matrix, _fit(old, side), _fit(new, side), work.editor.domain.output_crop)
-    return before, image
+    """The view before and after, from the smaller images: quick. While codes are refined, those so far are shown."""
+    scene = _scene(work)
+    image = scene.before
+    if work.edits:
+        after = _small(work.editor, edited(work, scene.latents))
+        for place, new in zip(scene.places, after, strict=True):
+            image = place.paste(image, _fit(new, len(place.old)))
+    return scene.before, image
+
+
+def _scene(work: Work) -> Scene:
+    kept = work.sketch or work.scene
+    assert kept is not None
+    if kept.box == view_box(work):
+        return kept
+    scene = imagine(work, kept.latents)
+    if kept is work.sketch:
+        work.sketch = scene
+    elif kept is work.scene:
+        work.scene = scene
+    return scene
+
+
+def likeness(work: Work, scene: Scene) -> Image.Image:
+    """The photo's crops, each beside the model's picture of it: how close the inversion is."""
+    side, pictures = 256, []
+    for one, made in zip(work.framed[:2], scene.small, strict=False):
+        for image in (to_tensor(one.crop)[0], made):
+            part = work.editor.picture(image)
+            pictures.append(part.resize((side, round(side * part.height / part.width))))
+    return image_grid(pictures, 2, ["your photo", "as the model sees it"] * (len(pictures) // 2))
 
 
 def view(work: Work, image: Image.Image) -> tuple[Image.Image, Image.Image]:
@@ -337,6 +401,7 @@ __all__ = [
     "WHOLE",
     "Box",
     "Knob",
+    "Scene",
     "Work",
     "choose",
     "clear",
@@ -344,8 +409,10 @@ __all__ = [
     "data_url",
     "edited",
     "finish",
+    "imagine",
     "invert",
     "knobs",
+    "likeness",
     "locate",
     "look",
     "name",
@@ -361,4 +428,5 @@ __all__ = [
     "undo",
     "view",
     "view_box",
+    "words",
 ]

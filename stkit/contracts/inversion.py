@@ -20,12 +20,17 @@ def ignore_progress(done: int, total: int) -> None:
     """What is called with (done, total) when nobody wants to know."""
 
 
+def ignore_latents(so_far: Callable[[], Latents]) -> None:
+    """What is called with the latents so far when nobody wants to see them."""
+
+
 @dataclass(frozen=True)
 class InversionContext:
     """What an inverter may use: the weights (generator and what lies beside it) and where to run.
 
     `start` holds codes of the same crops, one row each, for an inverter that `refines` to go on from.
-    An inverter that takes seconds calls `on_progress` with (steps done, steps in all).
+    An inverter that takes seconds calls `on_progress` with (steps done, steps in all), and one that `refines` calls
+    `on_latents` after each step with a function that gives the latents so far, for who wants to look at them meanwhile.
     """
 
     weights: Weights
@@ -33,6 +38,7 @@ class InversionContext:
     seed: int = 0
     start: Latents | None = None
     on_progress: Callable[[int, int], None] = ignore_progress
+    on_latents: Callable[[Callable[[], Latents]], None] = ignore_latents
 
 
 class Inverter(ABC, Generic[OptionsT]):
@@ -56,4 +62,4 @@ class Inverter(ABC, Generic[OptionsT]):
         """
 
 
-__all__ = ["InversionContext", "Inverter", "ignore_progress"]
+__all__ = ["InversionContext", "Inverter", "ignore_latents", "ignore_progress"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from stkit.contracts.domains import Domain, Subject
 from stkit.contracts.framing import picture_box
-from stkit.contracts.inversion import InversionContext, ignore_progress
+from stkit.contracts.inversion import InversionContext, ignore_latents, ignore_progress
 from stkit.devices import resolve_device
 from stkit.editor.defaults import default_weights
 from stkit.editor.refinement import refine_latents
@@ -142,15 +142,17 @@ class Editor:
         options: Mapping[str, Any] | None = None,
         refine: Sequence[str] = (),
         on_progress: Callable[[int, int], None] = ignore_progress,
+        on_latents: Callable[[Callable[[], Latents]], None] = ignore_latents,
     ) -> list[Inverted]:
         """Invert subjects in one batch, and refine them together: `pti` tunes one generator for all of them.
 
+        `on_latents` is called after each step of the refinement with a function that gives the latents so far.
         Raises WeightsError, UsageError, StkitError for codes that are not finite.
         """
         inverter = self.registry.inverter_for(self.weights, inverter).name
         pixels = torch.cat([to_tensor(one.crop) for one in framed])
         latents = self.invert_crops(pixels, inverter, options, on_progress)
-        latents, gains = refine_latents(self, latents, pixels, refine, on_progress)
+        latents, gains = refine_latents(self, latents, pixels, refine, on_progress, on_latents)
         if not torch.isfinite(latents.codes).all():
             raise StkitError(f"inverter '{inverter}' gave codes that are not finite; try other options")
         name = "+".join([inverter, *refine])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stkit.contracts.inversion import InversionContext, ignore_progress
+from stkit.contracts.inversion import InversionContext, ignore_latents, ignore_progress
 from stkit.errors import UsageError
 from stkit.options import build_options
 from stkit.plugins import load_plugins
@@ -94,9 +94,11 @@ def refine_latents(
     crops: torch.Tensor,
     refinements: Sequence[str],
     on_progress: Callable[[int, int], None] = ignore_progress,
+    on_latents: Callable[[Callable[[], Latents]], None] = ignore_latents,
 ) -> tuple[Latents, list[Gain]]:
     """`latents` of `crops` [B, 3, R, R] after each of `refinements` ("optimize:100": inverter and steps) in turn.
 
+    `on_progress` and `on_latents` are as in `InversionContext`.
     Raises UsageError for an inverter that cannot refine, or that is not there.
     """
     chosen = parse_refinements(editor.registry, refinements)  # all of them before the first begins
@@ -113,7 +115,9 @@ def refine_latents(
             on_progress(done, total)
 
         start = time.perf_counter()
-        context = InversionContext(editor.weights, editor.device, start=latents, on_progress=count)
+        context = InversionContext(
+            editor.weights, editor.device, start=latents, on_progress=count, on_latents=on_latents
+        )
         latents = inverter.invert(crops.to(editor.device), build_options(inverter.Options, values), context)
         seconds = time.perf_counter() - start
         after = _errors(editor, latents, crops)

@@ -197,9 +197,10 @@ def file_of(weights: Weights, name: str | None, kind: str = KIND) -> list[Path]:
 def find_direction(weights: Weights, name: str, kind: str = KIND) -> Direction | None:
     """The direction `name` of `weights`, None when there is none. Raises WeightsError when it does not fit."""
     path = find_files(weights, kind).get(name)
-    if path is None:
-        return None
+    return None if path is None else _kept_direction(weights, path, kind)
 
+
+def _kept_direction(weights: Weights, path: Path, kind: str) -> Direction:
     def read() -> Direction:
         direction = load_direction(path)
         direction.require_fit(weights)
@@ -211,16 +212,13 @@ def find_direction(weights: Weights, name: str, kind: str = KIND) -> Direction |
 def usable_directions(weights: Weights, wanted: str | None, kind: str = KIND) -> dict[str, Direction]:
     """All directions that fit `weights`, by name; others are logged once. Raises WeightsError if `wanted` is one."""
     found = {}
-    for name in find_files(weights, kind):
+    for name, path in find_files(weights, kind).items():
         try:
-            direction = find_direction(weights, name, kind)
+            found[name] = _kept_direction(weights, path, kind)
         except WeightsError as error:
             if name == wanted:
                 raise
             weights.keep(("left out", str(error)), partial(logger.warning, "%s", error))  # every edit asks; said once
-            continue
-        assert direction is not None
-        found[name] = direction
     return found
 
 

@@ -27,13 +27,8 @@ def test_commands_are_grouped_and_explained_in_whole_sentences(cli: Cli, monkeyp
 
 
 def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
-    """All functions of the command line and of plugins: commands, and what they could hide behind.
-
-    But those of the page: they lay it out as a template would, handlers beside what they are for.
-    """
+    """All functions of the command line and of plugins: commands, and what they could hide behind."""
     for path in [*(ROOT / "stkit/cli").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]:
-        if path.parent.name == "stkit_web" and path.name in ("edit_tab.py", "tabs.py"):
-            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 yield path, node

@@ -115,7 +115,7 @@ def test_w_optimises_noise_maps_of_its_own_and_leaves_the_generators(tmp_path: P
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     wanted = objective.Objective(target(weights), 1.0, 0.0, None, (32,), torch.float32)
     options = changed(L2, space=LatentSpace.W, steps=3)
-    w = project(generator, wanted, generator.w_avg, options, 0, True, lambda done: None)
+    w = project(generator, wanted, generator.w_avg, options, 0, True, lambda *_: None)
     assert w.shape == (1, weights.w_dim) and torch.isfinite(w).all()
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
@@ -340,3 +340,27 @@ def test_large_generators_are_optimised_at_half_size_with_longer_steps(ffhq: Wei
 @pytest.mark.parametrize("resolution, sizes", [(1024, (256, 512)), (512, (512,)), (128, (256,)), (16, (32,))])
 def test_tuning_sees_details_up_to_512_px(resolution: int, sizes: tuple[int, ...]) -> None:
     assert tuning_sizes(resolution) == sizes
+
+
+@pytest.mark.parametrize("space", list(LatentSpace))
+def test_who_looks_meanwhile_sees_the_latents_come_closer_and_at_last_what_is_given(tiny_weights, space) -> None:
+    seen: list[Latents] = []
+    context = InversionContext(tiny_weights, CPU, on_latents=lambda so_far: seen.append(so_far()))
+    options = L2.model_copy(update={"space": space, "noise": 0.0})
+    crops = target(tiny_weights, 2)
+    given = Optimize().invert(crops, options, context)
+    assert len(seen) == 2 * L2.steps
+    assert all(latents.codes.shape == given.codes.shape for latents in seen)
+    torch.testing.assert_close(seen[-1].codes, given.codes)
+    editor = Editor(tiny_weights, load_plugins(), CPU)
+    assert error(editor, seen[L2.steps - 1], crops) > error(editor, given, crops)
+
+
+def test_who_looks_meanwhile_sees_the_tuning(tiny_weights) -> None:
+    seen: list[Latents] = []
+    start = random_latents(tiny_weights, 1)
+    context = InversionContext(tiny_weights, CPU, start=start, on_latents=lambda so_far: seen.append(so_far()))
+    given = PTI().invert(target(tiny_weights), TUNE, context)
+    prints = [latents.tuning.fingerprint for latents in seen if latents.tuning is not None]
+    assert len(set(prints)) == len(seen) == TUNE.steps
+    assert given.tuning is not None and prints[-1] == given.tuning.fingerprint

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
+import io
+import json
 import os
 import re
 import shlex
@@ -19,7 +23,16 @@ import pytest
 from PIL import Image, ImageOps
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+gradio = pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
 gradio_client = pytest.importorskip("gradio_client", reason="pip install 'stkit[web]'")
+
+from starlette.testclient import TestClient  # noqa: E402  # comes with Gradio
+from stkit_web.errors import as_told, told  # noqa: E402
+from stkit_web.guard import Guard, Owners  # noqa: E402
+from stkit_web.server import entry  # noqa: E402
+
+from stkit.cli import main  # noqa: E402
+from stkit.errors import PhotoError  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt-get install chromium` gives it")
@@ -27,6 +40,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt
 STKIT = Path(sys.executable).with_name("stkit")
 PHOTO = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
 WAIT = 60_000
+_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 CHANGED = "old => [...document.querySelectorAll('#edit-view img')].at(-1).src !== old"
 KNOB = "#edit-knob-interfacegan-smile input[type=range]"
 
@@ -61,27 +75,16 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """One for this computer alone and one for others, which start beside each other."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     alone = Server(tmp_path_factory.mktemp("web"), "--port", "7871", "--weights", "faces")
-    guarded = Server(tmp_path_factory.mktemp("web"), "--port", "7872", "--weights", "faces", "--host", "0.0.0.0")
-    try:
-        assert alone.url and guarded.url
-        yield alone, guarded
-    finally:
-        alone.stop(signal.SIGINT)
-        guarded.stop(signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def server(servers) -> Server:
-    return servers[0]
+    yield alone
+    alone.stop(signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as player:
-        opened = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *_CAMERA])
         yield opened
         opened.close()
 
@@ -107,7 +110,7 @@ class Visitor:
 
     def settled(self, edits: str) -> None:
         """Wait until the full picture of these edits is there."""
-        self.page.wait_for_selector(f"#edit-status:has-text('full resolution of fast: {edits}')")
+        self.page.wait_for_selector(f"#edit-status:has-text('Full picture: {edits}')")
 
 
 @pytest.fixture(scope="module")
@@ -119,25 +122,37 @@ def editing(browser, server) -> Iterator[Visitor]:
     visitor.context.close()
 
 
-def test_a_slider_moves_the_picture_by_keyboard_and_the_download_is_the_command_lines(editing, tmp_path) -> None:
+@pytest.fixture(scope="module")
+def other(browser, server) -> Iterator[Visitor]:
+    """Somebody else, at a narrow screen."""
+    visitor = Visitor(browser, server.url, width=390)
+    yield visitor
+    visitor.context.close()
+
+
+def test_a_slider_moves_the_picture_by_keyboard_and_the_download_is_the_command_lines(
+    editing, tmp_path, monkeypatch
+) -> None:
     page = editing.page
     before = editing.after()
     assert before.startswith("data:image/jpeg")
     page.focus(KNOB)
     page.keyboard.press("Home")
-    editing.settled("interfacegan:smile=-2")
+    editing.settled("smile -2")
     assert editing.after() != before
     assert page.locator("#edit-view img").first.get_attribute("src") == before
     with page.expect_download() as photo:
         page.locator("#edit-photo").click()
+    page.get_by_text("For the command line and Python").click()
     with page.expect_download() as latents:
         page.locator("#edit-latents").click()
-    page.get_by_text("The same on the command line and in Python").click()
     command = page.locator("#edit-command .cm-content").inner_text()
     assert command == "stkit edit grace_hopper.jpg --weights faces --face 1 --quality fast --edit interfacegan:smile=-2"
     shutil.copy(PHOTO, tmp_path)
-    shell = [str(STKIT), *shlex.split(command)[1:]]
-    subprocess.run(shell, cwd=tmp_path, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with contextlib.suppress(SystemExit):
+        main()
     made = tmp_path / "out" / "grace_hopper" / photo.value.suggested_filename
     assert made.read_bytes() == Path(photo.value.path()).read_bytes()
     codes = Path(latents.value.path()).read_bytes()
@@ -148,17 +163,17 @@ def test_a_slider_moves_the_picture_by_keyboard_and_the_download_is_the_command_
 
 def test_undo_redo_reset_and_double_click(editing) -> None:
     page = editing.page
-    editing.settled("interfacegan:smile=-2")
+    editing.settled("smile -2")
     page.click("#edit-undo")
     page.wait_for_selector("#edit-status:has-text('Move a slider')")
     assert page.input_value(KNOB) == "0"
     page.click("#edit-redo")
-    editing.settled("interfacegan:smile=-2")
+    editing.settled("smile -2")
     assert page.input_value(KNOB) == "-2"
     page.click("#edit-reset")
     page.wait_for_selector("#edit-status:has-text('Move a slider')")
     page.click("#edit-undo")
-    editing.settled("interfacegan:smile=-2")
+    editing.settled("smile -2")
     page.dblclick(KNOB, position={"x": 5, "y": 5})
     page.wait_for_selector("#edit-status:has-text('Move a slider')")
     assert page.input_value(KNOB) == "0"
@@ -166,12 +181,12 @@ def test_undo_redo_reset_and_double_click(editing) -> None:
 
 def test_edits_chain_in_the_order_they_were_made(editing) -> None:
     page = editing.page
-    chain = "interfacegan:yaw=+0.1"
+    chain = "yaw +0.1"
     for name in ("yaw", "age"):
         page.focus(f"#edit-knob-interfacegan-{name} input[type=range]")
         page.keyboard.press("ArrowRight")
         editing.settled(chain)
-        chain += ", then interfacegan:age=+0.1"
+        chain += ", then age +0.1"
 
 
 def test_nothing_leaves_this_computer(editing) -> None:
@@ -200,33 +215,48 @@ def test_a_face_is_picked_by_a_click_and_all_of_them_by_name(browser, server, tm
     page.wait_for_function(CHANGED, arg=shown)
     page.focus(KNOB)
     page.keyboard.press("ArrowRight")
-    visitor.settled("interfacegan:smile=+0.1")
-    page.get_by_text("The same on the command line and in Python").click()
+    visitor.settled("smile +0.1")
+    page.get_by_text("For the command line and Python").click()
     assert "--face all" in page.locator("#edit-command .cm-content").inner_text()
     visitor.context.close()
 
 
-def test_a_bad_file_is_told_in_one_line_and_the_page_goes_on(browser, server, tmp_path) -> None:
+def test_a_bad_file_is_told_in_one_line_and_the_page_goes_on(other, server, tmp_path) -> None:
     (tmp_path / "broken.jpg").write_bytes(PHOTO.read_bytes()[:3000])
-    Image.new("RGB", (200, 200), "grey").save(tmp_path / "<b>wall.png")
-    visitor = Visitor(browser, server.url, width=390)
-    page = visitor.page
-    visitor.drop(tmp_path / "broken.jpg")
+    (tmp_path / "<b>notes.png").write_text("no picture")
+    page = other.page
+    other.drop(tmp_path / "broken.jpg")
     page.wait_for_selector("text=broken.jpg is damaged")
     assert str(server.home) not in page.inner_text("body")
-    visitor.drop(tmp_path / "<b>wall.png")
-    page.wait_for_selector("text=no face found in")
-    visitor.drop(PHOTO)
+    other.drop(tmp_path / "<b>notes.png")
+    page.wait_for_selector("text=notes.png")
+    other.drop(PHOTO)
     page.wait_for_selector(KNOB)
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 390, "a narrow screen needs no scrolling sideways"
-    visitor.context.close()
+    page.locator(KNOB).scroll_into_view_if_needed()
+    top = page.locator("#edit-view").bounding_box()["y"]
+    assert 0 <= top < 300, "the picture stays in sight above the sliders"
 
 
-def test_two_people_do_not_see_each_others_photos_and_files(browser, server, editing, tmp_path) -> None:
-    other = Visitor(browser, server.url)
-    other.drop(PHOTO)
-    other.page.wait_for_selector(KNOB)
+def test_it_comes_closer_in_the_background_and_can_be_cancelled(other) -> None:
+    page = other.page
+    page.locator(KNOB).focus()
+    page.keyboard.press("End")
+    other.settled("smile +2.1")
+    fast, likeness = other.after(), page.locator("#edit-likeness img").get_attribute("src")
+    page.click("#edit-closer")
+    page.wait_for_selector("#edit-progress:has-text('balanced: ')")
+    page.wait_for_function("old => document.querySelector('#edit-likeness img').src !== old", arg=likeness)
+    page.wait_for_selector("#edit-status:has-text('Preview, balanced so far: smile +2.1')")
+    assert other.after() != fast, "the preview improves meanwhile"
+    page.click("#edit-cancel")
+    page.wait_for_selector("#edit-progress:has-text('Cancelled; nothing has changed.')")
+    assert other.after() == fast
+    assert page.locator("#edit-likeness img").get_attribute("src") == likeness
+
+
+def test_two_people_do_not_see_each_others_photos_and_files(other, server, editing) -> None:
     assert other.page.input_value("#edit-knob-interfacegan-yaw input[type=range]") == "0"
     assert editing.page.input_value("#edit-knob-interfacegan-yaw input[type=range]") == "0.1"
     with editing.page.expect_download() as photo:
@@ -236,15 +266,44 @@ def test_two_people_do_not_see_each_others_photos_and_files(browser, server, edi
     assert other.context.request.get(url).status == 403
     assert other.context.request.get(f"{server.url}gradio_api/file=/etc/hostname").status == 403
     assert other.context.request.get(f"{server.url}gradio_api/file=http://127.0.0.1/").status == 403
-    path = Path(unquote(url.split("file=")[1]))
+    assert "/file=/stkit-files/" in url and str(server.home) not in url, "no path of the server is shown"
+    path = next(server.home.glob("stkit-web-*/files")) / unquote(url.split("file=/stkit-files/")[1])
     assert path.is_file()
+    assert editing.context.request.get(f"{server.url}gradio_api/file={path}").status == 403, "no other name for it"
     editing.page.close()
     for _ in range(100):
         if not path.exists():
             break
         other.page.wait_for_timeout(200)
     assert not path.exists(), "the files go when the window is closed"
-    other.context.close()
+
+
+def test_a_photo_is_pasted_and_another_one_shot(browser, server) -> None:
+    visitor = Visitor(browser, server.url)
+    page = visitor.page
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
+    page.wait_for_selector("#edit-upload input[type=file]", state="attached")
+    with Image.open(PHOTO) as image:
+        image.save(encoded := io.BytesIO(), "PNG")
+    page.evaluate(
+        """async code => {
+            const bytes = Uint8Array.from(atob(code), one => one.charCodeAt(0));
+            const blob = new Blob([bytes], {type: "image/png"});
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }""",
+        base64.b64encode(encoded.getvalue()).decode(),
+    )
+    page.click("#edit-upload [aria-label='Paste from clipboard']")
+    page.wait_for_selector(KNOB)
+    page.click("#edit-another")
+    page.click("#edit-upload [aria-label='Capture from camera']")
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#edit-upload video')?.videoWidth > 0")
+    page.route("**/queue/join*", lambda route: route.abort())  # it would be searched for a face, with all detectors
+    with page.expect_response("**/file=/stkit-files/**") as shot:
+        page.click("#edit-upload [aria-label='capture photo']")
+    assert shot.value.status == 200
+    visitor.context.close()
 
 
 def test_a_program_edits_and_is_told_what_is_wrong(server, tmp_path) -> None:
@@ -266,14 +325,69 @@ def test_other_hosts_and_other_pages_are_refused(browser, server) -> None:
     assert request.post(f"{server.url}gradio_api/queue/join", headers=origin, data="{}").status == 403
 
 
-def test_a_host_of_ones_own_needs_the_token(browser, servers) -> None:
-    place, token = servers[1].url.split("?token=")
-    assert place
+@pytest.mark.parametrize(("host", "auth"), [("127.0.0.1", None), ("0.0.0.0", None), ("0.0.0.0", ("me", "secret"))])
+def test_other_computers_need_a_token_or_a_password(host, auth) -> None:
+    token, names = entry(host, auth)
+    assert (token is None) == (host == "127.0.0.1" or auth is not None)
+    assert (names is None) == (host == "0.0.0.0")
+
+
+@pytest.mark.slow
+def test_a_host_of_ones_own_needs_the_token(browser, tmp_path) -> None:
+    guarded = Server(tmp_path, "--port", "7872", "--weights", "faces", "--host", "0.0.0.0")
+    token = guarded.url.split("?token=")[1]
     request = browser.new_context().request
-    assert request.get("http://127.0.0.1:7872/").status == 401
-    assert request.get("http://127.0.0.1:7872/?token=guess").status == 401
-    assert request.get("http://127.0.0.1:7872/gradio_api/info").status == 401
-    bearer = {"Authorization": f"Bearer {token}"}
-    assert request.get("http://127.0.0.1:7872/gradio_api/info", headers=bearer).status == 200
-    assert request.get(f"http://127.0.0.1:7872/?token={token}").status == 200
-    assert request.get("http://127.0.0.1:7872/gradio_api/info").status == 200
+    try:
+        assert request.get("http://127.0.0.1:7872/").status == 401
+        assert request.get("http://127.0.0.1:7872/?token=guess").status == 401
+        assert request.get("http://127.0.0.1:7872/gradio_api/info").status == 401
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert request.get("http://127.0.0.1:7872/gradio_api/info", headers=bearer).status == 200
+        assert request.get(f"http://127.0.0.1:7872/?token={token}").status == 200
+        assert request.get("http://127.0.0.1:7872/gradio_api/info").status == 200
+    finally:
+        guarded.stop(signal.SIGTERM)
+
+
+def test_the_guard_asks_for_the_token_once_and_names_files_its_own_way(tmp_path) -> None:
+    seen: list[bytes] = []
+
+    async def app(scope, receive, send) -> None:
+        body = (await receive()).get("body", b"")
+        seen.append(scope["path"].encode() + body)
+        kind = b"application/json" if body else b"text/event-stream"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": json.dumps({"path": f"{tmp_path}/a/b.png"}).encode()})
+
+    guard = Guard(app, Owners(), tmp_path, None, "secret")
+    client = TestClient(guard, follow_redirects=False)
+    assert client.get("/").status_code == client.get("/?token=guess").status_code == 401
+    assert not seen
+    assert client.get("/gradio_api/info", headers={"Authorization": "Bearer secret"}).status_code == 200
+    assert client.get("/?token=secret").status_code == 303
+    for ask in (client.get, lambda path: client.post(path, json={"path": "/stkit-files/a/b.png"})):
+        answer = ask("/gradio_api/queue")
+        assert answer.json() == {"path": "/stkit-files/a/b.png"}
+        assert int(answer.headers.get("content-length", len(answer.content))) == len(answer.content)
+    assert str(tmp_path).encode() in seen[-1] and b"/stkit-files" not in seen[-1]
+    owner = client.cookies["stkit_web"]
+    guard.owners.give(tmp_path / "a/b.png", owner)
+    assert client.get("/gradio_api/file=/stkit-files/a/b.png").status_code == 200
+    assert client.get(f"/gradio_api/file={tmp_path}/a/b.png").status_code == 403
+    client.cookies.clear()
+    bearer = {"Authorization": "Bearer secret"}
+    assert client.get("/gradio_api/file=/stkit-files/a/b.png", headers=bearer).status_code == 403
+
+
+def test_what_goes_wrong_is_told_without_folders_and_as_html_to_the_page_alone() -> None:
+    def fail() -> None:
+        raise PhotoError("cannot read /srv/<b>/weights/photo.png; see https://example.org/a/b or ./c/d")
+
+    text = "cannot read photo.png; see https://example.org/a/b or ./c/d"
+    with pytest.raises(gradio.Error) as page:
+        told(fail)()
+    assert page.value.message == text
+    with pytest.raises(gradio.Error, match="unexpected ZeroDivisionError"):
+        told(lambda: 1 // 0)()
+    assert as_told(PhotoError("<b>"), program=True).message == "<b>"
+    assert as_told(PhotoError("<b>")).message == "&lt;b&gt;"
