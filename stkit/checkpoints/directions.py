@@ -84,6 +84,11 @@ def _recognise(data: Any, path: Path, name: str | None) -> tuple[Tensor, str]:
         arrays = [value for value in data.values() if isinstance(value, Tensor) and value.ndim and value.numel() > 1]
         if named is not None or len(arrays) == 1:
             return _single(arrays[0] if named is None else named, path), "array"
+        if arrays:
+            first = next(key for key, value in data.items() if value is arrays[0])
+            raise WeightsError(
+                f"{path} holds several arrays, {outline(data)}; take one by its name, like --name {first}"
+            )
     raise WeightsError(f"{path} holds {outline(data)}; none of it is a direction like (1, 512)")
 
 

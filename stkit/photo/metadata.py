@@ -220,7 +220,14 @@ def lost_parts(data: bytes) -> list[str]:
         return [PROVENANCE] if b"caBX" in data else []
     if not data.startswith(b"\xff\xd8"):
         return []
-    found = [PROVENANCE] if any(kind == 0xEB and b"c2pa" in body for kind, body in _segments(data)) else []
+    found = []
+    for kind, body in _segments(data):
+        if kind == 0xEB and b"c2pa" in body:
+            found.append(PROVENANCE)
+        elif (kind == 0xE0 and body.startswith(b"JFXX")) or (
+            kind == 0xED and any(n in _THUMBNAILS for n, _ in _blocks(body))
+        ):
+            found.append(THUMBNAIL)
     trailer = data[_jpeg_end(data) :].strip(b"\0")
     if trailer.startswith(b"\xff\xd8\xff"):
         found.append(MORE_PICTURES)
@@ -228,6 +235,33 @@ def lost_parts(data: bytes) -> list[str]:
         video = b"ftyp" in trailer[:4096] or b"MotionPhoto" in trailer[:4096]
         found.append(MOTION if video else TRAILER)
     return found
+
+
+def iptc_segment(data: bytes) -> bytes:
+    """The segment with a JPEG's IPTC captions and keywords, as Photoshop and agencies write it; empty without them."""
+    bodies = (body for kind, body in _segments(data) if kind == 0xED) if data.startswith(b"\xff\xd8") else ()
+    kept = b"".join(raw for body in bodies for number, raw in _blocks(body) if number == _IPTC_BLOCK)
+    if not kept or len(_PHOTOSHOP + kept) > 65533:
+        return b""
+    return b"\xff\xed" + struct.pack(">H", 2 + len(_PHOTOSHOP + kept)) + _PHOTOSHOP + kept
+
+
+_PHOTOSHOP, _IPTC_BLOCK, _THUMBNAILS = b"Photoshop 3.0\0", 1028, (1033, 1036)
+
+
+def _blocks(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each of Photoshop's image resources in a segment, as far as they can be read."""
+    place = len(_PHOTOSHOP) if body.startswith(_PHOTOSHOP) else len(body)
+    while body[place : place + 4] == b"8BIM" and place + 12 <= len(body):
+        after = place + 6 + (body[place + 6] // 2 + 1) * 2  # the name: a length, then letters, padded to even
+        if after + 4 > len(body):
+            return
+        end = after + 4 + struct.unpack_from(">I", body, after)[0]
+        if end > len(body):
+            return
+        end += end - after & 1
+        yield struct.unpack_from(">H", body, place + 4)[0], body[place:end] + bytes(max(0, end - len(body)))
+        place = end
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -271,6 +305,7 @@ __all__ = [
     "clean_xmp",
     "creator",
     "edited_xmp",
+    "iptc_segment",
     "lost_parts",
     "mark_video",
 ]

@@ -20,7 +20,17 @@ from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin, PngImage
 
 from stkit.files import atomic_path
 from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, orientation
-from stkit.photo.metadata import DEPTH, GAIN_MAP, MORE_PICTURES, clean_exif, clean_xmp, creator, edited_xmp, lost_parts
+from stkit.photo.metadata import (
+    DEPTH,
+    GAIN_MAP,
+    MORE_PICTURES,
+    clean_exif,
+    clean_xmp,
+    creator,
+    edited_xmp,
+    iptc_segment,
+    lost_parts,
+)
 
 _log = logging.getLogger("stkit")
 _PNG_XMP = "XML:com.adobe.xmp"
@@ -94,7 +104,7 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
         sidecars = [photo.path.with_suffix(".xmp"), photo.path.with_name(photo.path.name + ".xmp")]
         dropped += [f"the sidecar {each.name}" for each in sidecars if each.is_file()]
         if dropped:
-            _log.info("%s is left out of %s: it is of the photo before the edit", " and ".join(dropped), path.name)
+            _log.info("left out of %s, being of the photo before the edit: %s", path.name, " and ".join(dropped))
         return encode_image(_fitting(own, path), path, **parameters)
 
 
@@ -235,6 +245,8 @@ def _parameters(
         sampling = JpegImagePlugin.get_sampling(image)
         if sampling >= 0:
             parameters["subsampling"] = sampling
+        if iptc := iptc_segment(data):
+            parameters["extra"] = iptc
         if info.get("comment"):
             parameters["comment"] = info["comment"]
     if image.format == "TIFF" and info.get("compression") in _LOSSLESS_TIFF:

@@ -232,7 +232,7 @@ def test_layouts_of_other_projects(tmp_path: Path, name: str, renamed: bool) -> 
 def test_one_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
     data = {"age": vectors(1, 8).numpy(), "smile": np.ones((1, 8))}
     path = save(data, tmp_path / "both.npy")
-    with pytest.raises(WeightsError, match=r"both.npy holds age \(1, 8\), smile \(1, 8\); none of it"):
+    with pytest.raises(WeightsError, match=r"several arrays, age \(1, 8\), smile \(1, 8\).*--name age"):
         read_directions(path)
     assert torch.allclose(read_directions(path, "smile").vectors, torch.full((1, 8), 8**-0.5, dtype=torch.float64))
 

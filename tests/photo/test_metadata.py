@@ -174,12 +174,36 @@ def thumbnail(path: Path, portrait: Image.Image) -> None:
     portrait.save(path, exif=exif("<", JPEG, b"NOTE" * 4))
 
 
+def add_segment(path: Path, kind: int, body: bytes) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body + data[2:])
+
+
+def extended_jfif(path: Path, portrait: Image.Image) -> None:
+    portrait.save(path)
+    add_segment(path, 0xE0, b"JFXX\0\x10" + JPEG)
+
+
+def block(number: int, body: bytes, name: bytes = b"\0\0") -> bytes:
+    return b"8BIM" + struct.pack(">H", number) + name + struct.pack(">I", len(body)) + body + bytes(len(body) % 2)
+
+
+CAPTION = block(1028, b"\x1c\x02\x78\0\x05Grace")
+
+
+def photoshop(path: Path, portrait: Image.Image) -> None:
+    portrait.save(path)
+    add_segment(path, 0xED, b"Photoshop 3.0\0" + block(1036, bytes(28) + JPEG, b"\x03abc") + CAPTION)
+
+
 FILES = {
     "an HDR gain map": (gain_map, b"GainMap"),
     "a motion photo's video": (motion_photo, b"MotionPhoto"),
     "a motion photo's video ": (samsung, b"MotionPhoto_Data"),
     "content credentials (C2PA)": (credentials, b"c2pa"),
     "a thumbnail": (thumbnail, JPEG),
+    "a thumbnail ": (extended_jfif, b"JFXX"),
+    "a thumbnail  ": (photoshop, b"\x04\x0c\x03abc"),
 }
 
 
@@ -195,6 +219,21 @@ def test_files_of_cameras(said: str, portrait: Image.Image, tmp_path: Path, capl
     assert len(lines) == 1 and said.strip() in lines[0]
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "JPEG" and getattr(image, "n_frames", 1) == 1
+
+
+def test_captions_stay(portrait: Image.Image, tmp_path: Path) -> None:
+    photoshop(tmp_path / "a.jpg", portrait)
+    segment = b"Photoshop 3.0\0" + CAPTION
+    assert struct.pack(">BBH", 0xFF, 0xED, len(segment) + 2) + segment in edited(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    "broken", [b"8BIM", b"8BIM\4\4\xff", block(1028, b"x" * 9)[:-4], b"8BIM\4\4\0\0\xff\xff\xff\xff"]
+)
+def test_damaged_resources_are_no_reason_to_refuse(broken: bytes, portrait: Image.Image, tmp_path: Path) -> None:
+    portrait.save(tmp_path / "a.jpg")
+    add_segment(tmp_path / "a.jpg", 0xED, b"Photoshop 3.0\0" + broken)
+    assert b"Photoshop" not in edited(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif", ".heic"])
@@ -216,7 +255,7 @@ def test_a_sidecar_is_named(portrait: Image.Image, tmp_path: Path, caplog: pytes
     portrait.save(tmp_path / "a.jpg")
     (tmp_path / "a.xmp").write_bytes(xmp())
     edited(tmp_path / "a.jpg")
-    assert "the sidecar a.xmp is left out of a.jpg" in caplog.text
+    assert "left out of a.jpg, being of the photo before the edit: the sidecar a.xmp" in caplog.text
 
 
 def test_nothing_is_said_where_nothing_is_lost(
