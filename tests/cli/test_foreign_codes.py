@@ -14,19 +14,10 @@ from stkit.errors import LatentsError
 from stkit.latents.latents import load_latents
 from stkit.weights import Weights
 from tests.cli.harness import Cli, error_line
+from tests.foreign import save
 
 CODES = torch.arange(2 * 6 * 32, dtype=torch.float32).reshape(2, 6, 32) / 100
 ONE = CODES[:1]
-
-
-def save(path: Path, data: Any) -> Path:
-    if path.suffix == ".npy":
-        np.save(path, data)
-    elif path.suffix == ".npz":
-        np.savez(path, **data)
-    else:
-        torch.save(data, path)
-    return path
 
 
 FILES: dict[str, tuple[Any, torch.Tensor]] = {

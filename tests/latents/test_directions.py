@@ -31,6 +31,7 @@ from stkit.models.registry import sample_codes, sample_w
 from stkit.options import LatentSpace, LayerRange, Options
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import Weights, find_weights, verify_weights
+from tests.foreign import save
 
 CPU = torch.device("cpu")
 
@@ -183,16 +184,6 @@ def vectors(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 
 
-def save(data: Any, path: Path) -> Path:
-    if path.suffix == ".npy":
-        np.save(path, data)
-    elif path.suffix == ".npz":
-        np.savez(path, **data)
-    else:
-        torch.save(data, path)
-    return path
-
-
 COMPONENTS = vectors(5, 1, 8)
 FILES: dict[str, tuple[Any, torch.Tensor]] = {
     "interfacegan.npy": (vectors(1, 8).numpy(), vectors(1, 8)),
@@ -221,7 +212,7 @@ FILES: dict[str, tuple[Any, torch.Tensor]] = {
 @pytest.mark.parametrize("renamed", [False, True])
 def test_layouts_of_other_projects(tmp_path: Path, name: str, renamed: bool) -> None:
     data, expected = FILES[name]
-    path = save(data, tmp_path / name)
+    path = save(tmp_path / name, data)
     read = read_directions(path.rename(tmp_path / "direction.bin") if renamed else path)
     assert read.vectors.shape == expected.shape
     assert torch.allclose(read.vectors.flatten(1).norm(dim=1), torch.ones(len(read), dtype=torch.float64))
@@ -231,7 +222,7 @@ def test_layouts_of_other_projects(tmp_path: Path, name: str, renamed: bool) -> 
 
 def test_one_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
     data = {"age": vectors(1, 8).numpy(), "smile": np.ones((1, 8))}
-    path = save(data, tmp_path / "both.npy")
+    path = save(tmp_path / "both.npy", data)
     with pytest.raises(WeightsError, match=r"several arrays, age \(1, 8\), smile \(1, 8\).*--name age"):
         read_directions(path)
     assert torch.allclose(read_directions(path, "smile").vectors, torch.full((1, 8), 8**-0.5, dtype=torch.float64))
@@ -262,7 +253,7 @@ class Evil:
 def test_files_without_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=name):
-        read_directions(save(data, tmp_path / name))
+        read_directions(save(tmp_path / name, data))
     assert not Path("executed").exists()
 
 

@@ -1,0 +1,20 @@
+"""Files as other programs leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def save(path: Path, data: Any) -> Path:
+    """`data` by what the file's ending says: numpy's one array or several, or torch's pickle."""
+    if path.suffix == ".npy":
+        np.save(path, data)
+    elif path.suffix == ".npz":
+        np.savez(path, **data)
+    else:
+        torch.save(data, path)
+    return path
