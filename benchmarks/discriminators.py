@@ -28,7 +28,6 @@ from stkit.jobs.evaluation.quick import evaluate_samples
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
 from stkit.models.shapes import StyleGAN2Config
-from stkit.models.stylegan2 import StyleGAN2
 from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT
 from stkit.training.generator import AdversarialConfig, GeneratorRun, default_r1_gamma, export_generator
@@ -98,11 +97,9 @@ def main() -> None:
         loop = LoopConfig(arguments.out / name, 10**9, batch, resume=True)
         run = GeneratorRun(config, loop, train_set, device)
         steps = train_for(run, arguments.seconds)
-        averaged = run.ema.model
-        assert isinstance(averaged, StyleGAN2)
         folder = arguments.out / f"{name}-weights"
         export_generator(
-            averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"
+            run.averaged, folder, domain=arguments.domain, alignment=AlignmentTemplate("box"), licence="benchmark"
         )
         counts = f"| {discriminator} | {setting} | {steps} | {steps * batch} |"
         weights = find_weights(folder)

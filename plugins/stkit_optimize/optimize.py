@@ -5,46 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-import pydantic
-
-from stkit.plugin import InversionContext, Inverter, LatentSpace, Options
+from stkit.plugin import InversionContext, Inverter, LatentSpace
+from stkit_optimize.options import OptimizeOptions
 
 if TYPE_CHECKING:
     import torch
 
     from stkit.plugin import Generator, Latents
     from stkit_optimize.objective import Objective
-
-
-class OptimizeOptions(Options):
-    """Options of optimize. Distances between codes are in standard deviations of w."""
-
-    space: LatentSpace = pydantic.Field(default=LatentSpace.W_PLUS, description="w (one code for all layers) or w_plus")
-    steps: int = pydantic.Field(default=200, ge=1, description="at most so many")
-    learning_rate: float | None = pydantic.Field(
-        default=None, gt=0, description="of Adam, between its ramps; by default 0.05, and 0.2 from 512 px on"
-    )
-    l2: float = pydantic.Field(default=2.0, ge=0, description="weight of the mean squared error")
-    lpips: float | None = pydantic.Field(
-        default=None, ge=0, description="weight of LPIPS-Alex; by default 0.8, and 2 from 512 px on"
-    )
-    proximity: float = pydantic.Field(
-        default=0.02, ge=0, description="w_plus: weight of the squared way from the start"
-    )
-    noise: float = pydantic.Field(default=1e5, ge=0, description="w: weight of the noise regularisation")
-    patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
-
-    def rate(self, resolution: int) -> float:
-        """The learning rate for a generator of that resolution."""
-        return self.learning_rate or (0.2 if self._is_far(resolution) else 0.05)
-
-    def lpips_weight(self, resolution: int) -> float:
-        """The weight of LPIPS for a generator of that resolution."""
-        return (2.0 if self._is_far(resolution) else 0.8) if self.lpips is None else self.lpips
-
-    def _is_far(self, resolution: int) -> bool:
-        # A face of 1024 px has far to go in W+: with the small generators' values 60 steps leave twice the LPIPS.
-        return self.space is LatentSpace.W_PLUS and resolution >= 512
 
 
 class Optimize(Inverter[OptimizeOptions]):
@@ -128,4 +96,4 @@ def _optimize_w_plus(
     return codes()
 
 
-__all__ = ["Optimize", "OptimizeOptions"]
+__all__ = ["Optimize"]

@@ -17,7 +17,7 @@ from stkit_optimize.objective import Objective
 from stkit_optimize.start import w_spread
 
 if TYPE_CHECKING:
-    from stkit_optimize.optimize import OptimizeOptions
+    from stkit_optimize.options import OptimizeOptions
 
 _NOISE_FACTOR, _NOISE_RAMP = 0.05, 0.75
 """Of the random steps of w: their size at first, and the share of the optimisation in which they die away."""

@@ -5,31 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-import pydantic
-
-from stkit.plugin import InversionContext, Inverter, LatentSpace, Options
-from stkit_optimize.optimize import Optimize, OptimizeOptions
+from stkit.plugin import InversionContext, Inverter, LatentSpace
+from stkit_optimize.optimize import Optimize
+from stkit_optimize.options import OptimizeOptions, PTIOptions
 
 if TYPE_CHECKING:
     import torch
 
     from stkit.plugin import Latents
-
-
-class PTIOptions(Options):
-    """Options of pti."""
-
-    steps: int = pydantic.Field(default=150, ge=1, description="of tuning, at most")
-    pivot_steps: int = pydantic.Field(default=300, ge=1, description="of optimisation in W, where no codes are given")
-    learning_rate: float = pydantic.Field(default=5e-4, gt=0, description="of the generator's weights")
-    l2: float = pydantic.Field(default=1.0, ge=0, description="weight of the mean squared error")
-    lpips: float = pydantic.Field(default=1.0, ge=0, description="weight of LPIPS-Alex")
-    locality: float = pydantic.Field(default=0.1, ge=0, description="weight of the locality regularisation; 0: none")
-    locality_radius: float = pydantic.Field(
-        default=0.3, gt=0, description="its distance from the pivot, in standard deviations of w"
-    )
-    locality_every: int = pydantic.Field(default=4, ge=1, description="steps from one regularisation to the next")
-    patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
 
 
 class PTI(Inverter[PTIOptions]):
@@ -63,4 +46,4 @@ class PTI(Inverter[PTIOptions]):
         return dataclasses.replace(pivots, tuning=tune(crops, pivots, options, context))
 
 
-__all__ = ["PTI", "PTIOptions"]
+__all__ = ["PTI"]

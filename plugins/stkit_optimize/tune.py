@@ -25,7 +25,7 @@ from stkit_optimize.objective import Objective, load_network
 from stkit_optimize.start import starting_generator, w_spread
 
 if TYPE_CHECKING:
-    from stkit_optimize.pti import PTIOptions
+    from stkit_optimize.options import PTIOptions
 
 
 def tune(crops: Tensor, pivots: Latents, options: PTIOptions, context: InversionContext) -> Tuning:

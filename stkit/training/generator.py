@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -185,14 +185,18 @@ class GeneratorRun:
         self.controller.update(parallel.gather(real_scores))
         return {name: value.detach() for name, value in losses.items()}
 
+    @property
+    def averaged(self) -> StyleGAN2:
+        """The averaged generator, which is what the training gives."""
+        return cast("StyleGAN2", self.ema.model)
+
     @torch.no_grad()
     def sample(self, step: int) -> dict[str, float]:
         """Write a grid of 32 averaged samples, always of the same z, with truncation 0.7.
 
         With an inverter also eight validation photos over their reconstructions; returns errors on up to 128 of them.
         """
-        model = self.ema.model
-        assert isinstance(model, StyleGAN2)
+        model = self.averaged
         z = torch.randn(32, self.config.generator.z_dim, generator=torch.Generator().manual_seed(self.loop.seed))
         images = [model(part.to(self.device), truncation_psi=0.7, dtype=self.config.dtype) for part in z.split(8)]
         crop, errors = self.train_set.output_crop, {}

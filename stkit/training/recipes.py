@@ -16,7 +16,7 @@ from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_enc
 from stkit.models.registry import load_generator, sample_codes
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig, load_style_transformer
-from stkit.models.stylegan2 import StyleGAN2, require_stylegan2
+from stkit.models.stylegan2 import require_stylegan2
 from stkit.plugins import load_plugins
 from stkit.training.augment import DIFF_AUGMENT, AugmentConfig
 from stkit.training.config import (
@@ -154,9 +154,7 @@ def train_generator(recipe: GeneratorRecipe, voice: Voice = SILENT) -> bool:
     run = GeneratorRun(config, loop, train_set, device, start, kept, val_set)
     if run.train() != loop.steps or not is_first_process():
         return False
-    averaged = run.ema.model
-    assert isinstance(averaged, StyleGAN2)
-    header = export_generator(averaged, recipe.out, **source, notes=run_notes(recipe.data, train_set, loop))
+    header = export_generator(run.averaged, recipe.out, **source, notes=run_notes(recipe.data, train_set, loop))
     if weights is not None and kept is not None:
         carry_over(weights, recipe.out, header.fingerprint)
     return _told(recipe, voice)

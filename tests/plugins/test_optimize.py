@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from stkit_cars import CarsDomain
 from stkit_optimize import objective
 from stkit_optimize.descent import Patience, descend, ramps
-from stkit_optimize.optimize import Optimize, OptimizeOptions
+from stkit_optimize.optimize import Optimize
+from stkit_optimize.options import OptimizeOptions, PTIOptions
 from stkit_optimize.projector import noise_regularisation, project
-from stkit_optimize.pti import PTI, PTIOptions
+from stkit_optimize.pti import PTI
 from stkit_optimize.start import w_spread
 from stkit_optimize.tune import neighbour, tuning_sizes
 from torch import Tensor
