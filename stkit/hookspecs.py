@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stkit.contracts.checkpoints import CheckpointFamily
     from stkit.contracts.domains import Domain
     from stkit.contracts.editing import EditingMethod
+    from stkit.contracts.engines import Engine
     from stkit.contracts.generators import Architecture
     from stkit.contracts.inversion import Inverter
     from stkit.contracts.metrics import Metric
@@ -76,6 +77,11 @@ def register_checkpoints() -> Sequence[CheckpointFamily]:
 
 
 @hookspec
+def register_engines() -> Sequence[Engine]:
+    """Engines for `stkit invert --engine NAME` and `edit`: they spread photos over processes and machines."""
+
+
+@hookspec
 def register_commands(app: typer.Typer) -> None:
     """Add commands or groups to the `stkit` command line.
 
@@ -91,6 +97,7 @@ __all__ = [
     "register_commands",
     "register_domains",
     "register_editing_methods",
+    "register_engines",
     "register_generators",
     "register_inverters",
     "register_metrics",

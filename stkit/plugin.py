@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from stkit.contracts.checkpoints import CheckpointFamily
     from stkit.contracts.domains import Domain, Subject
     from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
+    from stkit.contracts.engines import Engine, Spread
     from stkit.contracts.framing import AlignmentTemplate
     from stkit.contracts.generators import Architecture, shape_values
     from stkit.contracts.generators import Shape as GeneratorShape
@@ -72,7 +73,10 @@ if TYPE_CHECKING:
     from stkit.hookspecs import hookimpl
     from stkit.jobs.labelled import labelled_photos, labelled_rows, labelled_samples, require_classes, two_classes
     from stkit.jobs.previews import encode_gif
+    from stkit.jobs.report import Row
     from stkit.jobs.request import LabelledRequest
+    from stkit.jobs.runner import run_batch
+    from stkit.jobs.sources import Item
     from stkit.latents.directions import KIND as DIRECTION_KIND
     from stkit.latents.directions import (
         Direction,
@@ -246,7 +250,11 @@ _HOMES = {
     ),
     "cli.flags": "takes",
     "training.mapping": "fit_mapping",
+    "jobs.report": "Row",
     "jobs.request": "LabelledRequest",
+    "jobs.runner": "run_batch",
+    "jobs.sources": "Item",
+    "contracts.engines": "Engine Spread",
 }
 """Module: the names that come from it; NAME=THEIRS is called otherwise here."""
 

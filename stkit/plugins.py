@@ -18,6 +18,7 @@ from stkit import hookspecs
 from stkit.contracts.checkpoints import CheckpointFamily
 from stkit.contracts.domains import Domain
 from stkit.contracts.editing import EditingMethod
+from stkit.contracts.engines import Engine
 from stkit.contracts.generators import Architecture
 from stkit.contracts.inversion import Inverter
 from stkit.contracts.metrics import Metric
@@ -45,6 +46,7 @@ _NOUNS: dict[str, tuple[str, type]] = {
     "register_scorers": ("scorer", Scorer),
     "register_trainers": ("trainer", Trainer),
     "register_checkpoints": ("checkpoint family", CheckpointFamily),
+    "register_engines": ("engine", Engine),
 }
 _HOOKS = (*_NOUNS, "register_commands")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -57,8 +59,8 @@ class PluginInfo:
     """One plugin: where it comes from, what it registered, and what is wrong with it.
 
     `registered` maps a noun ("generator", "editing method", "inverter", "domain", "metric", "scorer", "trainer",
-    "checkpoint family", "command") to the names that were accepted; each problem is one line. `manager` holds this
-    plugin's hooks and no other's.
+    "checkpoint family", "engine", "command") to the names that were accepted; each problem is one line. `manager` holds
+    this plugin's hooks and no other's.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Registry:
     architectures: dict[str, Architecture]
     trainers: dict[str, Trainer]
     checkpoint_families: dict[str, CheckpointFamily]
+    engines: dict[str, Engine]
     plugins: list[PluginInfo]
 
     def editing_method(self, name: str) -> EditingMethod:
@@ -126,6 +129,10 @@ class Registry:
     def scorer(self, name: str) -> Scorer:
         """The scorer `name`; raises UnknownNameError with the nearest names."""
         return _find("scorer", name, self.scorers)
+
+    def engine(self, name: str) -> Engine:
+        """The engine `name`; raises UnknownNameError with the nearest names."""
+        return _find("engine", name, self.engines)
 
     def architecture(self, name: str) -> Architecture:
         """The generator architecture `name`; raises UnknownNameError with the nearest names."""
@@ -169,6 +176,7 @@ def load_entry_points(entry_points: Iterable[importlib.metadata.EntryPoint]) -> 
         found["generator"],
         found["trainer"],
         found["checkpoint family"],
+        found["engine"],
         plugins,
     )
 

@@ -9,7 +9,7 @@ import typer
 
 from stkit.cli.common import EditOutFlag
 from stkit.cli.flags import takes
-from stkit.cli.requests import SHARED, end, print_files, run_request
+from stkit.cli.requests import MANY, SHARED, end, print_files, run_request
 from stkit.cli.seeing import PreviewFlag, ShowFlag, print_preview, show_images
 from stkit.errors import UsageError
 from stkit.jobs.request import EditRequest
@@ -47,8 +47,7 @@ FLAGS = {
     "preview": PreviewFlag,
     "device": SHARED["device"],
     "seed": Annotated[int, typer.Option("--seed", help="For methods that draw random numbers.")],
-    "batch_size": SHARED["batch_size"],
-    "sheet": SHARED["sheet"],
+    **{name: SHARED[name] for name in MANY},
     "smooth": Annotated[float, typer.Option("--smooth", min=0, help="For a video: smoothing over time, in seconds.")],
 }
 

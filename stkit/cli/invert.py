@@ -10,7 +10,7 @@ import typer
 
 from stkit.cli.common import OutFlag
 from stkit.cli.flags import takes
-from stkit.cli.requests import SHARED, end, print_files, run_request
+from stkit.cli.requests import MANY, SHARED, end, print_files, run_request
 from stkit.jobs.request import InvertRequest
 
 COMMAND = "invert"
@@ -25,15 +25,14 @@ class LatentFiles(str, enum.Enum):
 
 FLAGS = {
     "photo": Annotated[list[str], typer.Argument(help="A photo; or folders, patterns like '*.jpg', ZIP archives.")],
-    **{name: flag for name, flag in SHARED.items() if name not in ("overwrite", "device", "batch_size", "sheet")},
+    **{name: flag for name, flag in SHARED.items() if name not in ("overwrite", "device", *MANY)},
     "out": OutFlag,
     "overwrite": SHARED["overwrite"],
     "device": SHARED["device"],
     "latents": Annotated[
         LatentFiles, typer.Option("--latents", help="For a folder: a latent file for each photo, or one for all.")
     ],
-    "batch_size": SHARED["batch_size"],
-    "sheet": SHARED["sheet"],
+    **{name: SHARED[name] for name in MANY},
 }
 
 

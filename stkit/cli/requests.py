@@ -52,8 +52,19 @@ SHARED: Mapping[str, Any] = {
         int, typer.Option("--batch-size", min=1, help="Photos of a folder that go through together.")
     ],
     "sheet": Annotated[bool, typer.Option("--sheet", help="For many photos: all results as contact sheets.")],
+    "engine": Annotated[
+        str | None, typer.Option("--engine", help="For many photos: spread them over processes or machines, by ray.")
+    ],
+    "address": Annotated[
+        str | None,
+        typer.Option("--address", help="Its cluster: auto, HOST:PORT, ray://...; by default this machine."),
+    ],
+    "workers": Annotated[int | None, typer.Option("--workers", min=1, help="The engine's, at most.")],
+    "gpus_per_worker": Annotated[float, typer.Option("--gpus-per-worker", min=0.0, help="A share of 1 is enough.")],
 }
 """The flags of the fields of `stkit.jobs.request.Request`."""
+MANY = ("batch_size", "sheet", "engine", "address", "workers", "gpus_per_worker")
+"""Those that are for many photos."""
 
 
 def run_request(request: Request) -> Report:
@@ -136,4 +147,4 @@ def _summary(report: Report, seconds: float) -> None:
         console.print(str(path))
 
 
-__all__ = ["FAILED", "SHARED", "end", "print_files", "run_request"]
+__all__ = ["FAILED", "MANY", "SHARED", "end", "print_files", "run_request"]

@@ -30,7 +30,8 @@ class Request:
     (`stkit.editor.refinement.edit_quality`). `face` is "largest", "all", a number, or for one photo a place "x,y";
     `landmarks` (a JSON file) and `box` ("x,y,w,h") say in one photo where the subject is. What is there already with
     other content is kept unless `overwrite`. Of many photos `batch_size` go through together, and `sheet` puts them
-    on contact sheets.
+    on contact sheets. An `engine` spreads them over processes and machines: see `stkit.contracts.engines.Spread` for
+    `address`, `workers` and `gpus_per_worker`.
     """
 
     sources: str | Path | Sequence[str | Path]
@@ -48,6 +49,10 @@ class Request:
     device: str = "auto"
     batch_size: int = 8
     sheet: bool = False
+    engine: str | None = None
+    address: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.names))
@@ -59,6 +64,8 @@ class Request:
             raise UsageError("there is nothing to work on; name a photo or a folder")
         if self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size} is none; give 1 or more")
+        if self.engine is None and (self.address or self.workers or self.gpus_per_worker):
+            raise UsageError("--address, --workers and --gpus-per-worker are for an --engine; give --engine ray")
 
     @property
     def names(self) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stkit.contracts.engines import Spread
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
 from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, refinements_of
@@ -69,12 +70,12 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
     if closer := _needed(editor, request):
         logger.info("the encoder alone shows something alike; --quality %s comes closer", closer)
 
-    def job() -> InversionJob:
-        shared = _shared(request, refine, listing, tell)
-        return InversionJob(editor=editor, out=out, inverter=request.inverter, options=given, **shared)
-
+    settings: dict[str, Any] = {"out": out, "inverter": request.inverter, "options": given}
+    settings |= _shared(request, refine, listing, tell)
+    job = partial(InversionJob, editor=editor, **settings)
+    spread = _spread_rows(request, partial(_remote_job, InversionJob, request, settings), refine)
     finish = join_folder if request.latents == "one" else None
-    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish)
+    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish, spread)
 
 
 def _edit(request: EditRequest, tell: Progress) -> Report:
@@ -98,21 +99,22 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     if strengths and len(steps) != 1:
         raise UsageError("--sweep goes through the strengths of one edit; give one --edit, or --method and --attribute")
     if is_clip(sources):
+        if request.engine:
+            raise UsageError("--engine is for photos, not for a video")
         edit = VideoEdit(steps, references, request.seed, blend, request.smooth, request.inverter, mark=request.mark)
         clips = partial(ClipJob, editor, out, edit, request.batch_size, request.overwrite, tell)
         return _run_job(request, listing, out, clips, 1, tell)
     if request.out is None and listing.alone and listing.items[0].latents is not None:
         out = listing.items[0].path.parent
 
-    def job() -> EditJob:
-        shared = _shared(request, refine, listing, tell)
-        edit: dict[str, Any] = {"blend": blend, "crop_only": request.crop_only, "inverter": request.inverter}
-        edit |= {"mark": request.mark, "references": references, "seed": request.seed}
-        edit |= {"sweep": strengths, "animate": request.animate}
-        edit["asked"] = bool(request.quality or request.refine or request.inverter)
-        return EditJob(editor=editor, out=out, steps=steps, **edit, **shared)
-
-    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell)
+    settings: dict[str, Any] = {"out": out, "steps": steps, "blend": blend, "crop_only": request.crop_only}
+    settings |= {"inverter": request.inverter, "mark": request.mark, "references": references, "seed": request.seed}
+    settings |= {"sweep": strengths, "animate": request.animate}
+    settings["asked"] = bool(request.quality or request.refine or request.inverter)
+    settings |= _shared(request, refine, listing, tell)
+    job = partial(EditJob, editor=editor, **settings)
+    spread = _spread_rows(request, partial(_remote_job, EditJob, request, settings), refine)
+    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, spread=spread)
 
 
 def _refinements(request: Request) -> tuple[str, ...]:
@@ -168,9 +170,15 @@ def _run_job(
     batch_size: int,
     tell: Progress,
     finish: Callable[[Any, list[Item]], Path] | None = None,
+    spread: Callable[[Sequence[Item]], Iterator[Row]] | None = None,
 ) -> Report:
-    """Run the job on all that is listed, and write the report: of many however it ends, of one when it is done."""
+    """Run the job on all that is listed, and write the report: of many however it ends, of one when it is done.
+
+    `spread` runs it on many by an engine.
+    """
     if listing.alone:
+        if spread is not None:
+            raise UsageError("--engine is for many photos; name a folder, or leave it out")
         row = run_one(listing.items[0], make_job(), tell)
         add_to_report([row], out / REPORT)
         return Report((row,), out, alone=True)
@@ -183,7 +191,8 @@ def _run_job(
             _ = job.editor.lpips  # notes here what is missing: in the batch it would be the first photo's
         try:
             tell("photos", 0, len(done))
-            for count, row in enumerate(run_batch(listing.items, job, batch_size), 1):
+            rows = spread(listing.items) if spread else run_batch(listing.items, job, batch_size)
+            for count, row in enumerate(rows, 1):
                 done[row.photo] = row
                 tell("photos", count, len(done))
             items = [item for item in listing.items if done[str(item.path)].status in ("ok", "kept")]
@@ -199,6 +208,23 @@ def _run_job(
             free_room()
             write_report([*done.values(), *problems], out / REPORT)
     return Report((*problems, *done.values()), out, tuple(made), listing.ignored)
+
+
+def _spread_rows(
+    request: Request, make_job: Callable[[], Any], refine: Sequence[str]
+) -> Callable[[Sequence[Item]], Iterator[Row]] | None:
+    """What an engine makes of items, None without one."""
+    if request.engine is None:
+        return None
+    engine = load_plugins().engine(request.engine)
+    together = 1 if refine else request.batch_size
+    spread = Spread(request.address, request.workers, request.gpus_per_worker, together)
+    return lambda items: engine.rows(items, make_job, spread)
+
+
+def _remote_job(kind: type, request: Request, settings: Mapping[str, Any]) -> Any:
+    """The job in a worker, with an editor of its own."""
+    return kind(editor=open_editor(request.domain, request.weights, request.device), **settings)
 
 
 def _shared(request: Request, refine: Sequence[str], listing: Listing, tell: Progress) -> dict[str, Any]:
