@@ -87,6 +87,28 @@ def parse_json(text: str | bytes, most: int = 32 * 2**20) -> Any:
     raise ValueError("JSON nested too deeply")
 
 
+def read_left(path: Path, kind: type = dict) -> Any:
+    """The JSON file of a `kind` that an earlier run has left. Raises OutputError where it is damaged."""
+    try:
+        found = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(found, kind):
+            raise ValueError(f"no {kind.__name__}")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} is damaged ({reason_of(error)}); delete it and start again") from error
+    return found
+
+
+def read_left_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects, one a line, that an earlier run has left. Raises OutputError where one is damaged."""
+    try:
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line that is no object")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} is damaged ({reason_of(error)}); delete it and start again") from error
+    return rows
+
+
 def _children(value: Any) -> Iterable[Any]:
     """The lists and dictionaries that `value` holds itself."""
     values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -221,6 +243,8 @@ __all__ = [
     "name_key",
     "parse_json",
     "printable",
+    "read_left",
+    "read_left_lines",
     "read_packed",
     "remove_leftovers",
     "require_apart",

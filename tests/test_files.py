@@ -29,8 +29,12 @@ from stkit.files import (
     safe_name,
     write_text,
 )
+from stkit.jobs.evaluation.store import FolderStore
+from stkit.jobs.outputs import read_description
+from stkit.jobs.report import read_report
 from stkit.latents.latents import Latents, save_latents
 from stkit.photo.images import load_photo, save_image
+from stkit.training.log import seconds_logged
 
 
 @contextlib.contextmanager
@@ -251,3 +255,41 @@ def test_packings_that_grow_without_bound_are_refused(tmp_path: Path, packing: i
         archive.writestr("x.jpg", bytes(1000))
     with pytest.raises(PhotoError, match="packed in an unusual way; pack it again as ordinary ZIP"):
         load_photo(tmp_path / "a.zip" / "x.jpg")
+
+
+LEFT = [
+    b"",
+    b"hello",
+    b"[" * 100_000,
+    b"null",
+    b"[1, 2]",
+    b"5",
+    b"1" * 5000,
+    bytes(range(256)),
+    b'{"what": 1, "values": [2]}',
+]
+
+
+@pytest.mark.parametrize("data", LEFT)
+def test_files_that_an_earlier_run_left(data: bytes, tmp_path: Path) -> None:
+    """Damaged ones cost a line, or nothing is known of them."""
+    for name in ("report.json", "of.json", "sets.json"):
+        (tmp_path / name).write_bytes(data)
+    for name in ("values.jsonl", "log.jsonl"):
+        (tmp_path / name).write_bytes(data + b"\n")
+    assert read_report(tmp_path / "report.json") is None
+    description = read_description(tmp_path / "report.json")
+    assert description == ({"what": 1, "values": [2]} if data.startswith(b"{") else {})
+    with pytest.raises(OutputError, match=r"values.jsonl is damaged .*; delete it and start again"):
+        FolderStore(tmp_path)
+    (tmp_path / "values.jsonl").unlink()
+    with pytest.raises(OutputError, match=r"sets.json is damaged"):
+        FolderStore(tmp_path).sets(["a"])
+    if data.startswith(b"{"):
+        FolderStore(tmp_path).claim({"data": "x"})
+        assert seconds_logged(tmp_path) == 0
+    else:
+        with pytest.raises(OutputError, match=r"of.json is damaged"):
+            FolderStore(tmp_path).claim({"data": "x"})
+        with pytest.raises(OutputError, match=r"log.jsonl is damaged"):
+            seconds_logged(tmp_path)

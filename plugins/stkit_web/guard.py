@@ -119,7 +119,7 @@ class Guard:
     def _note_uploads(self, owner: str, body: bytes) -> None:
         try:
             paths = json.loads(body)
-        except ValueError:  # a refusal in words
+        except (ValueError, RecursionError):  # a refusal in words
             return
         for path in paths if isinstance(paths, list) else []:
             self.owners.give(str(path), owner)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from stkit.checkpoints.arrays import outline, read_arrays
 from stkit.errors import LatentsError, WeightsError
+from stkit.files import parse_json
 from stkit.latents.latents import Latents, Provenance, provenance_of
 from stkit.options import LatentSpace
 from stkit.weights import Weights
@@ -114,7 +114,7 @@ def _own(data: Mapping[str, Any], path: Path) -> Latents:
     """What `stkit latents export --npz` wrote."""
     try:
         rows = data.get("provenance")
-        provenance = tuple(provenance_of(json.loads(row)) for row in (rows if isinstance(rows, list) else []))
+        provenance = tuple(provenance_of(parse_json(row)) for row in (rows if isinstance(rows, list) else []))
         return Latents(data["codes"].float(), str(data["generator"]), LatentSpace(data["space"]), provenance)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LatentsError(f"{path} is damaged; export the latents again with stkit latents export") from error

@@ -24,7 +24,7 @@ from stkit.contracts.inversion import InversionContext, Inverter, ignore_progres
 from stkit.datasets.images import ImageFiles, decode_image, frame_largest, without_name
 from stkit.datasets.labels import Labels, match_photos
 from stkit.errors import LabelsError, OutputError, PhotoError, StkitError, SubjectError
-from stkit.files import atomic_path
+from stkit.files import atomic_path, parse_json
 from stkit.options import LatentSpace, Options
 from stkit.photo.images import decode_photo
 from stkit.plugins import load_plugins
@@ -172,7 +172,7 @@ class _Cache:
         for path in sorted(self.folder.glob("[!.]*.safetensors")):
             try:
                 with safetensors.safe_open(path, framework="pt") as file:
-                    keys = json.loads((file.metadata() or {})["photos"])
+                    keys = parse_json((file.metadata() or {})["photos"])
                     self.codes.update(zip(keys, file.get_tensor("codes").float(), strict=True))
             except (OSError, safetensors.SafetensorError, KeyError, ValueError):
                 logger.warning("%s is damaged and left aside; its photos are inverted again", path)

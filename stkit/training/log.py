@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from stkit.errors import OutputError
-from stkit.files import write_text
+from stkit.files import parse_json, read_left_lines, write_text
 from stkit.photo.images import image_grid, picture_part, save_image, to_image
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RunLog:
 
     def plot(self) -> None:
         """Draw everything so far. Raises OutputError."""
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        lines = read_left_lines(self.path)
         save_image(draw_curves(lines), self.path.with_name("losses.png"))
 
     def close(self) -> None:
@@ -59,10 +59,10 @@ class RunLog:
 
 def seconds_logged(out: Path) -> float:
     """The wall time in seconds that the run in `out` has trained for, over all times that it was started."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    lines = read_left_lines(out / "log.jsonl")
     clock = [line["seconds"] for line in lines if "seconds" in line]
     # The clock begins anew whenever the run goes on.
-    return sum(now for now, later in zip(clock, [*clock[1:], -math.inf], strict=True) if later < now)
+    return sum(now for now, later in zip(clock, [*clock[1:], -math.inf], strict=False) if later < now)
 
 
 def save_samples(
@@ -120,8 +120,8 @@ def _board(folder: Path, done: int) -> Any:
 
 def _logged_step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(parse_json(line)["step"])
+    except (ValueError, LookupError, TypeError):
         return math.inf
 
 

@@ -15,7 +15,7 @@ from stkit.contracts.training import SILENT, Voice
 from stkit.datasets.prepare import prepare_photos
 from stkit.devices import resolve_device
 from stkit.errors import UsageError
-from stkit.files import atomic_path, write_text
+from stkit.files import atomic_path, read_left, write_text
 from stkit.measure.efficientnet import load_lite0
 from stkit.plugins import load_plugins
 from stkit.training.config import DomainRecipe, GeneratorRecipe, MappingRecipe, ReconstructionRecipe
@@ -102,7 +102,7 @@ def _fields(recipe: DomainRecipe, *names: str) -> dict[str, Any]:
 
 def _require_same_pictures(path: Path, pictures: dict[str, Any]) -> None:
     """Raise UsageError when the training was begun with pictures made otherwise, as the file `path` says."""
-    if path.exists() and (begun := json.loads(path.read_text())) != pictures:
+    if path.exists() and (begun := read_left(path)) != pictures:
         said = ", ".join(f"{key} {value}" for key, value in begun.items())
         raise UsageError(f"this training was begun with {said}; give the same, or choose another --name")
 

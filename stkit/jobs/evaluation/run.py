@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stkit.contracts.training import SILENT, Voice
-from stkit.files import write_text
+from stkit.files import read_left, write_text
 from stkit.jobs.evaluation.costs import measure_costs
 from stkit.jobs.evaluation.figures import make_figures
 from stkit.jobs.evaluation.plan import Plan, make_plan
@@ -40,7 +40,7 @@ def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
 def _costs(plan: Plan, path: Path, voice: Voice) -> Mapping[str, Mapping[str, float]]:
     """Measured once for the same systems, since they are measured beside each other."""
     labels = [system.label for system in plan.systems]
-    if path.exists() and list(known := json.loads(path.read_text(encoding="utf-8"))) == labels:
+    if path.exists() and list(known := read_left(path)) == labels:
         return known
     with voice.bar("costs") as on_progress:
         found = measure_costs(plan.systems, plan.photos, on_progress)

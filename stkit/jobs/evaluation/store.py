@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from stkit.errors import OutputError, UsageError
-from stkit.files import safe_name, write_text
+from stkit.errors import OutputError, UsageError, reason_of
+from stkit.files import parse_json, read_left, safe_name, write_text
 from stkit.latents.latents import Latents, load_latents, save_latents
 from stkit.photo.images import load_photo, save_image, to_image, to_tensor
 
@@ -85,7 +85,7 @@ class FolderStore(Store):
 
     def claim(self, facts: Mapping[str, Any]) -> None:
         path = self.folder / "of.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known = read_left(path) if path.exists() else {}
         for name, fact in facts.items():
             if known.get(name, fact) != fact:
                 raise UsageError(
@@ -105,7 +105,9 @@ class FolderStore(Store):
     def sets(self, photos: Sequence[str]) -> Values:
         path = self.folder / "sets.json"
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_left(path)
+            if not isinstance(found.get("photos"), list) or not isinstance(found.get("values"), dict):
+                raise OutputError(f"{path} is damaged (no photos or values in it); delete it and start again")
             self._sets = found["photos"], found["values"]
         return super().sets(photos)
 
@@ -140,10 +142,15 @@ class FolderStore(Store):
     def _read(self) -> None:
         if not self._path.exists():
             return
-        lines = self._path.read_text(encoding="utf-8").split("\n")
-        for line in lines[:-1]:
-            row = json.loads(line)
-            self._values.setdefault((row["what"], row["photo"]), {}).update(row["values"])
+        try:
+            lines = self._path.read_text(encoding="utf-8").split("\n")
+            for line in lines[:-1]:
+                row = parse_json(line)
+                values = {str(name): float(value) for name, value in row["values"].items()}
+                self._values.setdefault((str(row["what"]), str(row["photo"])), {}).update(values)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            said = f"{self._path} is damaged ({reason_of(error)}); delete it and start again"
+            raise OutputError(said) from error
         if lines[-1]:
             write_text(self._path, "".join(line + "\n" for line in lines[:-1]))
 
