@@ -31,6 +31,8 @@ SEATS = 24
 PIXELS = 400_000_000
 """Of all photos that are kept, three bytes each."""
 _EDITORS = 3
+_REMEMBERED = 10_000
+_GONE = "the page lost touch with the server; load it again"
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Seat:
     codes: dict[str, Latents] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
     files: list[Path] = field(default_factory=list)
+    given_up: bool = False
 
 
 class Desk:
@@ -55,6 +58,7 @@ class Desk:
         self.root = root
         self.device = device
         self.owners = owners
+        self._left: OrderedDict[str, None] = OrderedDict()
         self._seats: OrderedDict[tuple[str, str, str], Seat] = OrderedDict()
         self._editors: OrderedDict[str, Editor] = OrderedDict()
         self._lock = threading.RLock()
@@ -73,10 +77,12 @@ class Desk:
             return self._editors[weights]
 
     def seat(self, request: gr.Request, tab: str) -> Seat:
-        """The seat of who asks, a new one if need be."""
+        """The seat of who asks, a new one if need be. Raises UsageError for a window that was closed meanwhile."""
         owner = owner_of(request)
         key = owner, str(request.session_hash), tab
         with self._lock:
+            if key[1] in self._left:  # what waited in line for it would leave files behind
+                raise UsageError(_GONE)
             if key not in self._seats:
                 self._seats[key] = Seat(owner, self.root / secrets.token_hex(16))
             self._seats.move_to_end(key)
@@ -94,17 +100,23 @@ class Desk:
         """Forget a window that was closed, its files too."""
         owner = owner_of(request)
         with self._lock:
+            self._left[str(request.session_hash)] = None
+            while len(self._left) > _REMEMBERED:
+                self._left.popitem(last=False)
             for key in [key for key in self._seats if key[1] == str(request.session_hash)]:
                 if key[0] == owner or not owner:
                     self._remove(key)
 
     def write(self, seat: Seat, name: str, data: bytes) -> Path:
-        """A file that the seat's owner may fetch; a folder of its own keeps its name."""
+        """A file that the seat's owner may fetch; a folder of its own keeps its name. Raises UsageError, as `seat`."""
         path = seat.folder / secrets.token_hex(8) / name
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
-        self.owners.give(path, seat.owner)
-        seat.files.append(path)
+        with self._lock:
+            if seat.given_up:
+                raise UsageError(_GONE)
+            path.parent.mkdir(parents=True)
+            path.write_bytes(data)
+            self.owners.give(path, seat.owner)
+            seat.files.append(path)
         return path
 
     def drop_files(self, seat: Seat) -> None:
@@ -135,6 +147,7 @@ class Desk:
         seat.cancelled.set()
         seat.version += 1
         seat.work = None
+        seat.given_up = True
         self.drop_files(seat)
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import matplotlib
@@ -27,12 +28,13 @@ gradio = pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
 gradio_client = pytest.importorskip("gradio_client", reason="pip install 'stkit[web]'")
 
 from starlette.testclient import TestClient  # noqa: E402  # comes with Gradio
+from stkit_web.desk import SEATS, Desk  # noqa: E402
 from stkit_web.errors import as_told, told  # noqa: E402
-from stkit_web.guard import Guard, Owners  # noqa: E402
+from stkit_web.guard import OWNER, Guard, Owners  # noqa: E402
 from stkit_web.server import entry  # noqa: E402
 
 from stkit.cli import main  # noqa: E402
-from stkit.errors import PhotoError  # noqa: E402
+from stkit.errors import PhotoError, UsageError  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt-get install chromium` gives it")
@@ -391,3 +393,24 @@ def test_what_goes_wrong_is_told_without_folders_and_as_html_to_the_page_alone()
         told(lambda: 1 // 0)()
     assert as_told(PhotoError("<b>"), program=True).message == "<b>"
     assert as_told(PhotoError("<b>")).message == "&lt;b&gt;"
+
+
+def test_what_waited_for_a_window_that_was_closed_leaves_nothing_behind(tmp_path) -> None:
+    desk = Desk(tmp_path / "files", "cpu", Owners())
+    asked = SimpleNamespace(headers={OWNER.decode(): "me"}, session_hash="window")
+    seat = desk.seat(asked, "edit")
+    assert desk.write(seat, "a.png", b"1").is_file()
+    desk.leave(asked)
+    for late in (lambda: desk.write(seat, "b.png", b"2"), lambda: desk.seat(asked, "edit")):
+        with pytest.raises(UsageError, match="lost touch"):
+            late()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_who_came_first_gives_way_when_there_are_too_many(tmp_path) -> None:
+    desk = Desk(tmp_path / "files", "cpu", Owners())
+    asked = [SimpleNamespace(headers={OWNER.decode(): "me"}, session_hash=str(n)) for n in range(SEATS + 1)]
+    files = [desk.write(desk.seat(one, "edit"), "a.png", b"1") for one in asked]
+    assert [path.exists() for path in files] == [False] + [True] * SEATS
+    desk.close()
+    assert not any(path.exists() for path in files)
