@@ -119,6 +119,7 @@ class Visitor:
 def editing(browser, server) -> Iterator[Visitor]:
     visitor = Visitor(browser, server.url)
     visitor.drop(PHOTO)
+    visitor.page.wait_for_selector("#edit-status:has-text('Move a slider')")
     visitor.page.wait_for_selector(KNOB)
     yield visitor
     visitor.context.close()
