@@ -50,7 +50,7 @@ class EditParts:
     shell: gr.Code
     python: gr.Code
     sliders_box: gr.Column
-    epoch: gr.State
+    epoch: gr.Number
 
     @property
     def all(self) -> list[gr.components.Component]:

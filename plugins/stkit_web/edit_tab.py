@@ -31,7 +31,9 @@ def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int
     with gr.Row(elem_classes="stkit-edit"):
         photo, view = photo_column(tab, choices), view_column(tab)
         with gr.Column(scale=4, min_width=300, visible=False, elem_classes="stkit-sliders") as sliders_box:
-            parts = EditParts(**photo, **view, sliders_box=sliders_box, epoch=gr.State(0))
+            # No gr.State, whose change event may come twice: sliders drawn anew would lose a move made in between.
+            epoch = gr.Number(0, precision=0, visible="hidden")
+            parts = EditParts(**photo, **view, sliders_box=sliders_box, epoch=epoch)
             actions = Actions(desk, tab, parts, sample)
             _sliders(actions)
             _reference(actions)

@@ -119,9 +119,7 @@ class Visitor:
 def editing(browser, server) -> Iterator[Visitor]:
     visitor = Visitor(browser, server.url)
     visitor.drop(PHOTO)
-    visitor.page.wait_for_selector("#edit-status:has-text('Move a slider')")
     visitor.page.wait_for_selector(KNOB)
-    visitor.page.wait_for_timeout(4000)  # the sliders may be drawn again, and a key in between is lost: a fault to mend
     yield visitor
     visitor.context.close()
 
