@@ -171,18 +171,19 @@ def test_ranking_from_labelled_photos(tmp_path: Path, capsys: pytest.CaptureFixt
         rank_command(attribute="light", samples=100, **common)
 
 
-def test_ranking_from_samples(tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_from_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = make_tiny_weights(tmp_path / "tiny")  # of its own: its generator is changed
     registry = dataclasses.replace(load_plugins(), scorers={"brightness": Brightness()})
-    editor = Editor(tiny_weights, registry, CPU)
+    editor = Editor(weights, registry, CPU)
     monkeypatch.setattr("stkit_stylespace.command.open_editor", lambda *_: editor)
-    plant(tiny_weights, torch.nn.functional.normalize(torch.ones(tiny_weights.w_dim), dim=0))
-    asked = {"samples": 200, "scorer": "brightness", "weights": str(tiny_weights.folder)}
+    plant(weights, torch.nn.functional.normalize(torch.ones(weights.w_dim), dim=0))
+    asked = {"samples": 200, "scorer": "brightness", "weights": str(weights.folder)}
     rank_command(attribute="brightness", **asked)
-    _, header = load_ranking(tiny_weights, "brightness")
+    _, header = load_ranking(weights, "brightness")
     assert (header.notes["samples"], header.notes["scorer"], header.notes["fitted"]) == (200, "brightness", 160)
     # The best channel does what it was ranked for.
-    latents = random_latents(tiny_weights, 16)
-    context = EditContext(tiny_weights, CPU, "brightness", strength=3.0)
+    latents = random_latents(weights, 16)
+    context = EditContext(weights, CPU, "brightness", strength=3.0)
     edited = StyleSpace().edit(latents, StyleSpaceOptions(), context)
     assert (editor.generate(edited) - editor.generate(latents)).mean() > 0
     with pytest.raises(UsageError, match="without ="):
