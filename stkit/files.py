@@ -87,25 +87,30 @@ def parse_json(text: str | bytes, most: int = 32 * 2**20) -> Any:
     raise ValueError("JSON nested too deeply")
 
 
-def read_left(path: Path, kind: type = dict) -> Any:
-    """The JSON file of a `kind` that an earlier run has left. Raises OutputError where it is damaged."""
+@contextlib.contextmanager
+def left_by_a_run(path: Path) -> Iterator[None]:
+    """Raise OutputError for what goes wrong in reading `path`, which an earlier run has left."""
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(found, kind):
-            raise ValueError(f"no {kind.__name__}")
-    except (OSError, ValueError) as error:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise OutputError(f"{path} is damaged ({reason_of(error)}); delete it and start again") from error
+
+
+def read_left(path: Path) -> dict[str, Any]:
+    """The JSON object that an earlier run has left. Raises OutputError where it is damaged."""
+    with left_by_a_run(path):
+        found = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no dict")
     return found
 
 
 def read_left_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects, one a line, that an earlier run has left. Raises OutputError where one is damaged."""
-    try:
+    with left_by_a_run(path):
         rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line that is no object")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} is damaged ({reason_of(error)}); delete it and start again") from error
     return rows
 
 
@@ -239,6 +244,7 @@ def file_sha256(path: Path) -> str:
 __all__ = [
     "atomic_path",
     "file_sha256",
+    "left_by_a_run",
     "marked_name",
     "name_key",
     "parse_json",

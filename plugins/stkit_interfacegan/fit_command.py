@@ -80,13 +80,13 @@ def run(request: FitRequest) -> None:
     path = (request.out or own_folder(weights)) / f"{DIRECTION_KIND}-{name}.safetensors"
     if path.exists() and not request.replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
-    known = load_labels(request.labels).names if request.labels else []
+    table = load_labels(request.labels) if request.labels else None
     asked = [AttributeSpec.parse(part) for part in request.orthogonal_to.split(",") if part.strip()]
     for scorer in request.scorer.split(",") if request.scorer else ():
         editor.registry.scorer(scorer.strip())  # an unknown one is said now; its scores it tells only when it scores
-    columns, kept = what_to_keep(editor, asked, known, space)
+    columns, kept = what_to_keep(editor, asked, table.names if table else [], space)
     with progress_bar("inverting" if request.labels else "scoring samples") as on_progress:
-        data, origin = labelled_rows(editor, request, [spec, *columns], on_progress)
+        data, origin = labelled_rows(editor, request, table, [spec, *columns], on_progress)
     fit = fit_direction(weights, data, name, space, layers, request.share, kept, origin)
     save_direction(path, fit.direction, weights)
     _tell(fit, path)

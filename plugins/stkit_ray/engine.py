@@ -32,7 +32,7 @@ class RayEngine(Engine):
         """See `Engine.rows`. Raises MissingPackageError, UsageError when the cluster cannot be reached."""
         workers = _connect(spread)
         missing = {str(item.path): item for item in items}
-        for together in (spread.together, 1):  # which photo of a block it was is found out one by one
+        for together in dict.fromkeys((spread.together, 1)):  # which photo of a block it was is found out one by one
             for row in _pass(list(missing.values()), make_job, spread, together, workers):
                 del missing[row.photo]
                 yield row

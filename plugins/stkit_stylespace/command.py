@@ -33,7 +33,7 @@ def run(request: RankRequest) -> None:
     """Rank the style channels for an attribute of labelled photos or samples, for `stkit edit --method stylespace`."""
     import torch
 
-    from stkit.plugin import AttributeSpec, check_direction_name, labelled_rows, own_folder, two_classes
+    from stkit.plugin import AttributeSpec, check_direction_name, labelled_rows, load_labels, own_folder, two_classes
     from stkit_stylespace.channels import KIND, channel_name, rank_channels, save_ranking, style_layers, styles_of
 
     spec = AttributeSpec.parse(request.attribute)
@@ -43,8 +43,9 @@ def run(request: RankRequest) -> None:
     path = (request.out or own_folder(editor.weights)) / f"{KIND}-{name}.safetensors"
     if path.exists() and not request.replace:
         raise UsageError(f"{path} exists; choose another --name, or --replace it")
+    table = load_labels(request.labels) if request.labels else None
     with progress_bar("inverting" if request.labels else "scoring samples") as on_progress:
-        data, origin = labelled_rows(editor, request, [spec], on_progress)
+        data, origin = labelled_rows(editor, request, table, [spec], on_progress)
     fitted = ~data.val
     classes = two_classes(data.values[:, 0].double().numpy(), fitted.numpy(), request.share)[fitted.numpy()]
     styles = styles_of(editor.weights, data.codes[fitted])

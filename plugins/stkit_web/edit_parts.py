@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from stkit_web.pictures import Comparison, Picture, Upload
+from stkit_web.pictures import Comparison, Picture, Upload, photo_upload
 from stkit_web.work import Knob
 
 _SHOWN = 12  # sliders of a method before those that have to be asked for
@@ -61,15 +61,12 @@ class EditParts:
 def photo_column(tab: str, choices: Sequence[str]) -> dict[str, gr.components.Component]:
     """The photo, its faces, and how to bring the model closer to it."""
     with gr.Column(scale=3, min_width=280, elem_classes="stkit-photo"):
-        upload = Upload(
-            sources=["upload", "clipboard", "webcam"],
-            type="filepath",
+        upload = photo_upload(
             label="Photo",
             show_label=False,
             height=300,
             placeholder="Drop a photo here, or click to choose one.\nBelow: a file, the camera, the clipboard.",
             elem_id=f"{tab}-upload",
-            buttons=[],
         )
         faces = Picture(interactive=False, show_label=False, visible=False, elem_id=f"{tab}-faces", buttons=[])
         which = gr.Radio([], label="Edit which one? Click it, or choose:", visible=False, elem_id=f"{tab}-which")

@@ -14,7 +14,7 @@ from stkit_web.edit_actions import Actions
 from stkit_web.edit_parts import EditParts, photo_column, slider_groups, view_column
 from stkit_web.errors import told
 from stkit_web.events import CLOSER, FAST, FULL, OPEN, PLAIN
-from stkit_web.pictures import Upload
+from stkit_web.pictures import photo_upload
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +89,12 @@ def _sliders(actions: Actions) -> None:
 
 def _reference(actions: Actions) -> None:
     with gr.Accordion("Another photo to take from", open=False, elem_id=f"{actions.tab}-other"):
-        reference = Upload(
-            sources=["upload", "clipboard", "webcam"],
-            type="filepath",
+        reference = photo_upload(
             height=180,
             label="The other photo",
             show_label=False,
             placeholder="Drop another photo here\nto take a smile, an age, ... from it",
             elem_id=f"{actions.tab}-reference",
-            buttons=[],
         )
         note = gr.HTML("", elem_id=f"{actions.tab}-reference-note")
     reference.input(told(actions.refer), inputs=[reference], outputs=[note, reference], **OPEN)

@@ -14,7 +14,7 @@ from stkit_web import work as works
 from stkit_web.desk import Desk, as_html, notes, take
 from stkit_web.errors import told
 from stkit_web.events import FAST, OPEN, PLAIN
-from stkit_web.pictures import Picture, Upload
+from stkit_web.pictures import Picture, Upload, photo_upload
 
 if TYPE_CHECKING:
     from stkit import Latents
@@ -23,14 +23,7 @@ _FRAMES = 24
 
 
 def _upload(name: str) -> Upload:
-    return Upload(
-        sources=["upload", "clipboard", "webcam"],
-        type="filepath",
-        label=f"{name} photo",
-        height=200,
-        elem_id=f"mix-{name.lower()}",
-        buttons=[],
-    )
+    return photo_upload(label=f"{name} photo", height=200, elem_id=f"mix-{name.lower()}")
 
 
 def mixing(desk: Desk, choices: Sequence[str]) -> None:

@@ -24,6 +24,12 @@ def _variant(base: type, name: str, **methods: Any) -> Any:
 Upload = _variant(gr.Image, "Upload", preprocess=lambda self, payload: None if payload is None else payload.path)
 """An image that people give: the path of the file, whatever it holds."""
 
+
+def photo_upload(**looks: Any) -> Any:
+    """An Upload of a photo: dropped or chosen, pasted, or shot."""
+    return Upload(sources=["upload", "clipboard", "webcam"], type="filepath", buttons=[], **looks)
+
+
 Archive = _variant(gr.File, "Archive", preprocess=lambda self, payload: None if payload is None else payload.path)
 """A file that people give: its path."""
 
@@ -37,4 +43,4 @@ Comparison = _variant(
 )
 """Two Pillow images to compare."""
 
-__all__ = ["Archive", "Comparison", "Picture", "Upload"]
+__all__ = ["Archive", "Comparison", "Picture", "Upload", "photo_upload"]

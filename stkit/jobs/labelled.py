@@ -17,7 +17,7 @@ from stkit.contracts.inversion import ignore_progress
 from stkit.contracts.scoring import Scorer
 from stkit.datasets.codes import LabelledCodes, labelled_codes
 from stkit.datasets.images import ImageFiles
-from stkit.datasets.labels import AttributeSpec, Labels, load_labels, match_photos
+from stkit.datasets.labels import AttributeSpec, Labels, match_photos
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path, safe_name
@@ -39,20 +39,24 @@ _SCORED = 256  # pixels at most that scorers see: enough for all of them
 
 
 def labelled_rows(
-    editor: Editor, request: LabelledRequest, specs: Sequence[AttributeSpec], on_progress: Progress = ignore_progress
+    editor: Editor,
+    request: LabelledRequest,
+    table: Labels | None,
+    specs: Sequence[AttributeSpec],
+    on_progress: Progress = ignore_progress,
 ) -> tuple[LabelledCodes, dict[str, Any]]:
     """Codes with the values of `specs`, and for the notes of what is made of them where they are from.
 
+    `table` is what the request's labels say, None for samples.
     Raises as `labelled_photos` and `labelled_samples` do.
     """
     seed, share = request.seed, request.share
     origin: dict[str, Any]
-    if request.labels and request.images:
-        table = load_labels(request.labels)
+    if table is not None and request.images:
         inverter = editor.registry.inverter_for(editor.weights, request.inverter).name
         photos = table, request.images, specs, inverter, request.aligned, request.limit
         data = labelled_photos(editor, *photos, seed, on_progress, share)
-        origin = {"labels": request.labels.name, "images": request.images.name, "inverter": inverter}
+        origin = {"labels": table.path.name, "images": request.images.name, "inverter": inverter}
         origin["photos"] = len(data.names)
     else:
         assert request.samples is not None and request.scorer is not None

@@ -200,8 +200,8 @@ def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
     notes = run_notes(recipe.data, train_set, loop)
     if recipe.init:
         begun = find_weights(recipe.init)
-        kind = begun.inverters()[recipe.architecture]
-        notes = {**lasting_notes(load_header(begun.path(kind))), **notes}
+        header = load_header(begun.path(begun.inverter_kind(recipe.architecture)))
+        notes = {**lasting_notes(header), **notes}
     fingerprint = weights.fingerprint
     source = origin(None, None, weights)
     export_inverter(averaged, recipe.out, generator=fingerprint, **source, notes=notes, int8=recipe.int8)

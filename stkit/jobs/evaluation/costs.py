@@ -80,9 +80,8 @@ def _macs(system: System, crop: torch.Tensor) -> float:
     """Multiply-adds of one inversion, by torch's own counter."""
     weights = system.editor.weights
     counter = FlopCounterMode(display=False)
-    if (
-        system.inverter == "style-transformer" and not system.refine
-    ):  # the network itself, not its faster form, part of which is not counted
+    # The network itself, not its faster form, part of which is not counted.
+    if system.inverter == "style-transformer" and not system.refine:
         model = load_style_transformer(weights)
         with torch.no_grad(), counter:
             model(resize_batch(crop, model.config.input_resolution))

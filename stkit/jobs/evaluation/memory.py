@@ -22,14 +22,13 @@ def main() -> None:
     import torch
 
     from stkit.editor.editor import load
-    from stkit.editor.refinement import refine_latents
+    from stkit.jobs.evaluation.plan import System
     from stkit.weights import find_weights
 
     weights, inverter, options, refine, shape = json.loads(sys.argv[1])
     torch.zeros(1)
     before = resident()
-    editor, crops = load(find_weights(weights), "cpu"), torch.zeros(shape)
-    refine_latents(editor, editor.invert_crops(crops, inverter, options), crops, refine)
+    System(load(find_weights(weights), "cpu"), inverter, options, "", tuple(refine)).invert(torch.zeros(shape))
     print(resident() - before)
 
 

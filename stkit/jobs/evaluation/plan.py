@@ -52,7 +52,8 @@ class System:
 
     def invert(self, crops: torch.Tensor) -> Latents:
         """Latents of `crops` [B, 3, R, R]."""
-        return _inverted(self.editor, crops, self.inverter, self.options, self.refine)
+        latents = self.editor.invert_crops(crops, self.inverter, self.options)
+        return refine_latents(self.editor, latents, crops, self.refine)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,18 +191,13 @@ def _system(
         inverter = registry.inverter(name)
         given = {**options.get(name, {}), **({"steps": steps} if colon else {})}
         chosen = build_options(inverter.Options, given).model_dump(exclude_unset=True)
-        quick = [f"{method}:1" for method, _ in parse_refinements(registry, refine)]
-        crops = photos.crops(photos.names[:1], editor.domain, editor.weights.resolution)
-        editor.generate(_inverted(editor, crops, name, {**chosen, **_quick(inverter)}, quick))
-        return System(editor, name, chosen, label, tuple(refine))
+        system = System(editor, name, chosen, label, tuple(refine))
+        quick = tuple(f"{method}:1" for method, _ in parse_refinements(registry, refine))
+        trial = dataclasses.replace(system, options={**chosen, **_quick(inverter)}, refine=quick)
+        editor.generate(trial.invert(photos.crops(photos.names[:1], editor.domain, editor.weights.resolution)))
+        return system
 
     return _tried(attempt, f"{label} is left out", notes)
-
-
-def _inverted(
-    editor: Editor, crops: torch.Tensor, inverter: str, options: Mapping[str, Any], refine: Sequence[str]
-) -> Latents:
-    return refine_latents(editor, editor.invert_crops(crops, inverter, options), crops, refine)[0]
 
 
 def _quick(inverter: Inverter[Any]) -> dict[str, Any]:

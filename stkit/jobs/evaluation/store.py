@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from stkit.errors import OutputError, UsageError, reason_of
-from stkit.files import parse_json, read_left, safe_name, write_text
+from stkit.errors import OutputError, UsageError
+from stkit.files import left_by_a_run, parse_json, read_left, safe_name, write_text
 from stkit.latents.latents import Latents, load_latents, save_latents
 from stkit.photo.images import load_photo, save_image, to_image, to_tensor
 
@@ -106,8 +106,9 @@ class FolderStore(Store):
         path = self.folder / "sets.json"
         if path.exists():
             found = read_left(path)
-            if not isinstance(found.get("photos"), list) or not isinstance(found.get("values"), dict):
-                raise OutputError(f"{path} is damaged (no photos or values in it); delete it and start again")
+            with left_by_a_run(path):
+                if not isinstance(found.get("photos"), list) or not isinstance(found.get("values"), dict):
+                    raise ValueError("no photos or values in it")
             self._sets = found["photos"], found["values"]
         return super().sets(photos)
 
@@ -142,15 +143,12 @@ class FolderStore(Store):
     def _read(self) -> None:
         if not self._path.exists():
             return
-        try:
+        with left_by_a_run(self._path):
             lines = self._path.read_text(encoding="utf-8").split("\n")
             for line in lines[:-1]:
                 row = parse_json(line)
                 values = {str(name): float(value) for name, value in row["values"].items()}
                 self._values.setdefault((str(row["what"]), str(row["photo"])), {}).update(values)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            said = f"{self._path} is damaged ({reason_of(error)}); delete it and start again"
-            raise OutputError(said) from error
         if lines[-1]:
             write_text(self._path, "".join(line + "\n" for line in lines[:-1]))
 
