@@ -115,6 +115,8 @@ def _own(data: Mapping[str, Any], path: Path) -> Latents:
     try:
         rows = data.get("provenance")
         provenance = tuple(provenance_of(parse_json(row)) for row in (rows if isinstance(rows, list) else []))
+        if not data["codes"].is_floating_point():
+            raise ValueError("codes that are no real numbers")
         return Latents(data["codes"].float(), str(data["generator"]), LatentSpace(data["space"]), provenance)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LatentsError(f"{path} is damaged; export the latents again with stkit latents export") from error

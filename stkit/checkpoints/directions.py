@@ -99,7 +99,7 @@ def _single(value: Tensor, path: Path) -> Tensor:
         value = value[0]
     if value.ndim == 2 and value.shape[1] == 1:
         value = value[:, 0]
-    if value.ndim not in (1, 2) or not value.numel() or value.dtype == torch.bool:
+    if value.ndim not in (1, 2) or not value.numel() or value.dtype == torch.bool or value.is_complex():
         raise WeightsError(f"{path} has the shape {shape}, not that of a direction like (1, 512)")
     return value.reshape(1, *value.shape).double()
 

@@ -40,7 +40,8 @@ _KNOWN_MODULES = {
 _KNOWN_NAMES = {
     "torch": set("""Size device dtype Tensor layout memory_format Generator strided contiguous_format preserve_format
                  channels_last float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128
-                 float double half long int short serialization._get_layout""".split()),
+                 uint16 uint32 uint64 complex32 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz chalf cfloat
+                 cdouble float double half long int short serialization._get_layout""".split()),
     "numpy": set("""ndarray dtype matrix recarray generic bool bool_ str_ bytes_ void object_ float16 float32 float64
                  float128 longdouble complex64 complex128 int8 int16 int32 int64 intc int_ longlong uint8 uint16
                  uint32 uint64 uintc uint ulonglong datetime64 timedelta64""".split()),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import mmap
 import struct
 import zipfile
@@ -27,7 +26,7 @@ from stkit.checkpoints.records import Storages, plain
 from stkit.checkpoints.stored import ITEM_SIZES, Read, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, read_pickle
 from stkit.errors import WeightsError
-from stkit.files import file_sha256
+from stkit.files import file_sha256, parse_json
 
 OPENVINO = "OpenVINO IR"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -254,16 +253,19 @@ def _read_safetensors(path: Path, names: set[Name]) -> Any:
     import safetensors
 
     dtypes = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
-              "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
+              "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "U16": "uint16",
+              "U32": "uint32", "U64": "uint64", "C64": "complex64", "F8_E4M3": "float8_e4m3fn",
+              "F8_E5M2": "float8_e5m2", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+              "F8_E5M2FNUZ": "float8_e5m2fnuz"}  # fmt: skip
     try:
         with path.open("rb") as raw:
             (length,) = struct.unpack("<Q", raw.read(8))
             if _MAX_HEADER < length < path.stat().st_size:
                 raise WeightsError(f"its header takes more than {_MAX_HEADER:,} bytes")
-            header: Mapping[str, Any] = json.loads(raw.read(min(length, _MAX_HEADER)))
+            header: Mapping[str, Any] = parse_json(raw.read(min(length, _MAX_HEADER)))
         with safetensors.safe_open(path, framework="numpy") as file:  # checks the header and all offsets
             metadata = dict(file.metadata() or {})
-    except (OSError, safetensors.SafetensorError, ValueError, RecursionError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
     tensors: dict[str, StoredTensor] = {}
     for name, entry in header.items():

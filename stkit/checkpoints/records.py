@@ -24,9 +24,11 @@ _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
     "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8",
+    "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128",
 }  # fmt: skip
 _NUMPY = {"f8": "float64", "f4": "float32", "f2": "float16", "i8": "int64", "i4": "int32", "i2": "int16",
-          "i1": "int8", "u1": "uint8", "b1": "bool"}  # fmt: skip
+          "i1": "int8", "u1": "uint8", "b1": "bool", "u2": "uint16", "u4": "uint32", "u8": "uint64", "c8": "complex64",
+          "c16": "complex128"}  # fmt: skip
 _MAX_ARGUMENTS = 20  # of what is known here
 
 
@@ -169,7 +171,7 @@ class _Reader:
         flags = more[2] if len(more) > 2 else None
         self.budget.step(len(flags or ()))
         if flags and (not isinstance(flags, dict) or any(flags.values())):
-            raise WeightsError("a tensor whose numbers are stored negated; save its .resolve_neg() instead")
+            raise WeightsError("a tensor stored negated or conjugated; save its .resolve_neg().resolve_conj() instead")
         return StoredTensor(storage, shape, stride, offset)
 
     def encoded(self, text: Any) -> bytes:

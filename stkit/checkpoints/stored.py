@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 ITEM_SIZES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
-    "uint8": 1, "bool": 1,
+    "uint8": 1, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1,
 }  # fmt: skip
 
 _MAX_DIMENSIONS = 16
 _MAX_EMPTY = 2**40  # of the sizes of a tensor without numbers, those of 0 aside
+_MAX_EXPANDED = 2**20  # numbers of a tensor that has some of its storage several times
 _SHARED = 4
 
 Read = Callable[[int, int], bytes | memoryview]
@@ -42,7 +44,7 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """A view of a storage, checked to lie inside it and to be no larger than it."""
+    """A view of a storage, checked to lie inside it and to be no larger than it, or small."""
 
     storage: Storage
     shape: tuple[int, ...]
@@ -58,7 +60,7 @@ class StoredTensor:
             and self.storage.dtype in ITEM_SIZES
         )
         if plausible and self.count:
-            plausible = self.count <= self.storage.count and self._last < self.storage.count
+            plausible = self.count <= max(self.storage.count, _MAX_EXPANDED) and self._last < self.storage.count
         if not plausible:
             raise _misfit(self.shape)
 
@@ -114,9 +116,15 @@ def contiguous(storage: Storage, shape: Sequence[Any], fortran: bool = False) ->
 
 
 def as_tensor(value: StoredTensor | Tensor) -> Tensor:
-    """The numbers of a tensor, wherever it is. Raises WeightsError for what is none."""
+    """The numbers of a tensor, wherever it is; those of eight bits, with which torch does not compute, as float32.
+
+    Raises WeightsError for what is none, and for complex numbers, which no model here has.
+    """
     if isinstance(value, StoredTensor):
-        return value.load()
+        if value.dtype.startswith("complex"):
+            raise WeightsError("a tensor of complex numbers, which no model that stkit knows has")
+        loaded = value.load()
+        return loaded.float() if value.dtype.startswith("float8") else loaded
     if not hasattr(value, "detach"):
         raise WeightsError(f"a {type(value).__name__} where a tensor belongs")
     return value

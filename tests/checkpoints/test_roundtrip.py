@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from stkit.checkpoints.budget import Budget
+from stkit.checkpoints.layout import Entry, take
 from stkit.checkpoints.reading import read_checkpoint, read_pickles
-from stkit.checkpoints.stored import ITEM_SIZES, StoredTensor
+from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
 from stkit.errors import WeightsError
 
 Save = Callable[[Any], bytes]
@@ -150,6 +152,35 @@ def test_ordered_dictionaries_of_python_2_keep_what_they_share() -> None:
     assert found["first"]["a"] is found["second"]
 
 
+@pytest.mark.parametrize("save", [zip_file, legacy, nested])
+def test_expanded_views(save: Save, tmp_path: Path) -> None:
+    content = {"bias": torch.arange(3.0).expand(5, 3), "one": torch.ones(1).expand(7)}
+    (tmp_path / "model.pt").write_bytes(save(content))
+    same(read_checkpoint(tmp_path / "model.pt").content, content)
+
+
+def test_safetensors_of_all_types(tmp_path: Path) -> None:
+    content = {str(dtype): torch.zeros(6, dtype=torch.uint8).view(dtype) if dtype.itemsize == 1 else torch.ones(
+        3).to(dtype) for dtype in DTYPES if dtype is not torch.complex128}  # fmt: skip
+    safetensors.torch.save_file(content, tmp_path / "a.safetensors")
+    same(read_checkpoint(tmp_path / "a.safetensors").objects, content)
+
+
+def test_models_have_real_numbers_and_none_of_eight_bits() -> None:
+    values = torch.tensor([0.5, -2.0])
+    shapes, layout = {"a": (2,)}, {"a": Entry("x", (2,))}
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+        assert torch.equal(take(layout, shapes, {"x": stored(values.to(dtype))}, "model")["a"], values)
+    with pytest.raises(WeightsError, match="complex numbers"):
+        take(layout, shapes, {"x": stored(values.to(torch.complex64))}, "model")
+
+
+def stored(values: Tensor) -> StoredTensor:
+    data = values.view(torch.uint8).numpy().tobytes()
+    name = str(values.dtype).removeprefix("torch.")
+    return contiguous(Storage(name, len(values), lambda at, length: data[at : at + length]), tuple(values.shape))
+
+
 def test_numpy_arrays_in_any_place(tmp_path: Path) -> None:
     arrays = [np.full((i % 3 + 1, 2), i, dtype=np.float32) for i in range(60)]
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"arrays": arrays, "scalars": [array[0, 0] for array in arrays]}))
@@ -159,12 +190,12 @@ def test_numpy_arrays_in_any_place(tmp_path: Path) -> None:
 
 
 def test_what_is_stored_otherwise_is_refused_and_not_misread(tmp_path: Path) -> None:
-    """A negated view lies in the file with the other sign; an expanded one is larger than what is stored."""
+    """A negated view lies in the file with the other sign; a large expanded one is not worth its memory."""
     for tensor, reason in (
         (torch.randn(3, dtype=torch.complex64).conj().imag, "stored negated"),
-        (torch.zeros(1).expand(7), "does not fit the data"),
-        (torch.zeros(3, dtype=torch.complex64), "which stkit does not read"),
-        (torch.zeros(3, dtype=torch.uint16), "a type that stkit does not read"),
+        (torch.randn(3, dtype=torch.complex64).conj(), "or conjugated"),
+        (torch.zeros(1).expand(2**20 + 1), "does not fit the data"),
+        (torch.zeros(3, dtype=torch.float8_e8m0fnu), "a type that stkit does not read"),
     ):
         torch.save({"fine": torch.ones(2), "x": tensor}, tmp_path / "model.pt")
         with pytest.raises(WeightsError, match=reason) as caught:

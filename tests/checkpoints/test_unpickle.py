@@ -195,7 +195,7 @@ def test_names_that_run_something_are_hostile(name: str, instruction: str, tmp_p
 @pytest.mark.parametrize(
     "name",
     """torch._utils._rebuild_tensor_v2 torch.FloatStorage torch.cuda.FloatTensor
-    torch.nn.modules.conv.Conv2d torch.nn.parameter.Parameter torch.Size torch.device
+    torch.nn.modules.conv.Conv2d torch.nn.parameter.Parameter torch.Size torch.device torch.uint16 torch.float8_e4m3fn
     torch.optim.adam.Adam numpy.float64 numpy._core.multiarray._reconstruct numpy.core.multiarray.scalar
     numpy.random._pickle.__randomstate_ctor torch.serialization._get_layout
     torch_utils.persistence._reconstruct_persistent_obj models.psp.pSp dnnlib.tflib.network.Network
