@@ -21,10 +21,9 @@ _NAME_BYTES = 100
 
 _DEEPEST = 20
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029<>:\"/\\|?*]")
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+_TURNING = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # writing, or a line
+_UNSAFE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}<>:\"/\\|?*]")
+_UNPRINTABLE = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}\ud800-\udfff]")
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\..*)?", re.IGNORECASE)
 _MARKED = re.compile(r"~[0-9a-f]{16}(\.\w{1,10})?$", re.ASCII)
 _TEMPORARY = re.compile(r"\..{0,40}-[0-9a-f]{12}(\.\w+)?")
@@ -34,7 +33,7 @@ def safe_name(text: str, size: int = _NAME_BYTES) -> str:
     """A name for a file or folder made of `text`, which may come from anywhere: one component of a path, never more.
 
     `text` itself where every file system takes it for a name, which is at most `size` bytes long, neither empty nor
-    hidden nor the name of a device, without separators, drive letters and control characters. Otherwise
+    hidden nor the name of a device, without separators, drive letters and what `printable` escapes. Otherwise
     `marked_name(text, text)`; so is what looks like one already, so that two texts never give one name.
     """
     plain = _cleaned(text)
@@ -126,6 +125,11 @@ def printable(text: str) -> str:
     Line ends and tabs stay.
     """
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """`text` with single spaces for line ends and other white space."""
+    return " ".join(text.split())
 
 
 def name_key(name: str) -> str:
@@ -247,6 +251,7 @@ __all__ = [
     "left_by_a_run",
     "marked_name",
     "name_key",
+    "one_line",
     "parse_json",
     "printable",
     "read_left",

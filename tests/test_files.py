@@ -148,11 +148,13 @@ TEXTS = st.text(st.one_of(st.sampled_from("./\\:*? \0\n~ac\u00e9\ud800\udcc3\udc
 @example("x" * 90 + "\u00e9" * 90)
 @example("\u65e5" * 90 + ".jpg")
 @example("." * 200)
+@example("\u202egpj.exe")
 def test_any_text_becomes_one_name_in_its_folder(text: str) -> None:
     for name in (safe_name(text), marked_name(text, "source"), safe_name(text, 120), safe_name(f"{text}.jpg")):
         assert name and len(name.encode("utf-8", "surrogateescape")) <= 120
         assert not re.search(r'[\x00-\x1f\x7f<>:"/\\|?*]', name)
         assert not name.startswith(".") and not name.endswith((".", " "))
+        assert printable(name) == name or re.search("[\udc80-\udcff]", name)
         windows = PureWindowsPath(name)
         assert windows.parts == (name,) and not windows.drive
         assert name.split(".")[0].strip().casefold() not in {"con", "prn", "aux", "nul", "com1", "com\u00b9", "lpt9"}

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stkit.errors import UsageError
-from stkit.files import printable
+from stkit.files import one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -47,7 +47,7 @@ EDIT, LOOK, MODELS, TRAIN, PLUGINS = "Edit photos", "Look", "Models", "Train", "
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    errors.print(f"[bold red]error:[/] {escape(' '.join(message.split()))}")
+    errors.print(f"[bold red]error:[/] {escape(one_line(message))}")
 
 
 class NoteHandler(logging.Handler):
@@ -63,7 +63,7 @@ class NoteHandler(logging.Handler):
         self._told.add(record.getMessage())
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         label = "warning" if record.levelno >= logging.WARNING else "note"
-        errors.print(f"[{style}]{label}:[/] {escape(record.getMessage())}")
+        errors.print(f"[{style}]{label}:[/] {escape(one_line(record.getMessage()))}")
 
 
 def open_weights(domain: str | None, weights: str | None) -> Weights:

@@ -120,12 +120,12 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
 def _summary(report: Report, seconds: float) -> None:
     from rich.table import Table
 
-    from stkit.files import printable
+    from stkit.files import one_line
 
     for row in report.failed[:_SHOWN]:
         # Most reasons begin with the path.
         text = row.reason if row.photo in row.reason else f"{row.photo}: {row.reason}"
-        console.print(Text.assemble(("failed:", "red"), f" {printable(text)}"))
+        console.print(Text.assemble(("failed:", "red"), f" {one_line(text)}"))
     if len(report.failed) > _SHOWN:
         console.print(f"... and {len(report.failed) - _SHOWN} more in the report")
     counts = Counter(row.status for row in report.rows)

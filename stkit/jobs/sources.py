@@ -276,9 +276,22 @@ def _names(found: dict[Path, PurePosixPath]) -> Iterator[PurePosixPath]:
         stem if stems[_key(stem)] == 1 else _safe(inside.parts)
         for stem, inside in zip(short, found.values(), strict=True)
     ]
+    names = _beside_results(names)
     taken = Counter(map(_key, names))
     for path, name in zip(found, names, strict=True):
         yield name if taken[_key(name)] == 1 else name.with_name(marked_name(name.name, str(path.absolute())))
+
+
+def _beside_results(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """`names`, those marked that the results of another photo may have: `a/a.json` where there is an `a`."""
+    folders = set(map(_key, names))
+
+    def part(name: PurePosixPath, at: int) -> str:
+        own, folder = name.parts[at], PurePosixPath(*name.parts[:at])
+        is_result = _key(folder) in folders and name_key(own).startswith(name_key(f"{folder.name}."))
+        return marked_name(own.replace(".", "_"), own) if is_result else own
+
+    return [PurePosixPath(*(part(name, at) for at in range(len(name.parts)))) for name in names]
 
 
 def _key(name: PurePosixPath) -> str:

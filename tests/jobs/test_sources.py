@@ -40,6 +40,17 @@ def test_clashing_names_are_told_apart() -> None:
     assert names("p") == ["a/x", "b/x", "c/x.jpg", "c/x.png", "d/Y.png", "d/y.JPG"]
 
 
+def test_a_photo_that_is_called_like_results_of_another_one_is_told_apart() -> None:
+    others = ["p/a/a.json.jpg", "p/a/A.crop.png.jpg", "p/a/a.latents.safetensors/x.jpg", "p/a/ab.jpg", "p/c/c.json.jpg"]
+    touch("p/a.jpg", *others)
+    items = listed("p").items
+    results = {str(item.base(Path("out"))).lower() + end for item in items for end in ("", ".json", ".crop.png")}
+    results |= {str(item.base(Path("out"))).lower() + ".latents.safetensors" for item in items}
+    folders = {str(folder).lower() for item in items for folder in item.base(Path("out")).parents}
+    assert not results & folders
+    assert {"a", "a/ab", "c/c.json"} < set(map(str, (item.name for item in items)))  # of these none is in the way
+
+
 def test_the_same_name_from_two_folders_gets_a_hash_that_stays() -> None:
     touch("p/x.jpg", "q/x.jpg", "q/z.jpg")
     first = names("p", "q")
