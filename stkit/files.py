@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stkit.errors import OutputError, reason_of
+from stkit.remote import RemotePath, upload
 
 _NAME_BYTES = 100
 """Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
@@ -144,6 +145,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Missing parent folders are made. On any failure the temporary file is removed, `path` stays
     as it was, and an OSError becomes an OutputError that names the path.
     """
+    if isinstance(path, RemotePath):
+        try:
+            with upload(path) as local:
+                yield local
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out") from error
+        return
     path = Path(path)
     temporary = _temporary(path)
     try:
@@ -165,6 +173,9 @@ def _temporary(path: Path) -> Path:
 @contextlib.contextmanager
 def reserved(path: Path, size: int) -> Iterator[Callable[[], None]]:
     """Keep `size` bytes of the disk free for `path`, until the function that is given is called. Raises OutputError."""
+    if isinstance(path, RemotePath):
+        yield lambda: None
+        return
     held = _temporary(path)
     with contextlib.ExitStack() as freed:
         freed.callback(held.unlink, missing_ok=True)
@@ -177,7 +188,7 @@ def reserved(path: Path, size: int) -> Iterator[Callable[[], None]]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed process left in `folder`; no other process may be writing there."""
-    if folder.is_dir():
+    if not isinstance(folder, RemotePath) and folder.is_dir():
         for path in folder.iterdir():
             if _TEMPORARY.fullmatch(path.name):
                 with contextlib.suppress(OSError):

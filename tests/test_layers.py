@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-BASICS = {"errors", "options", "devices", "files"}
+BASICS = {"errors", "options", "devices", "files", "remote"}
 BELOW_EDITOR = {
     *BASICS,
     "contracts",
@@ -28,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "devices": {"errors"},
-    "files": {"errors"},
+    "files": {"errors", "remote"},
+    "remote": {"errors"},
     "storage": {"errors"},
     "moved": set(),
     "former": {*BELOW_EDITOR, "editor", "jobs", "checkpoints"},

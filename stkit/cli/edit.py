@@ -19,7 +19,7 @@ COMMAND = "edit"
 FLAGS = {
     "source": Annotated[
         list[str],
-        typer.Argument(help="A photo, a video, or latents that stkit wrote; or folders, patterns, ZIP archives."),
+        typer.Argument(help="A photo, a video, or latents that stkit wrote; or folders, patterns, archives, URLs."),
     ],
     "method": Annotated[str | None, typer.Option("--method", help="How to edit; see `stkit methods`.")],
     "attribute": Annotated[str | None, typer.Option("--attribute", help="What to change.")],

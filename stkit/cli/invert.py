@@ -24,7 +24,7 @@ class LatentFiles(str, enum.Enum):
 
 
 FLAGS = {
-    "photo": Annotated[list[str], typer.Argument(help="A photo; or folders, patterns like '*.jpg', ZIP archives.")],
+    "photo": Annotated[list[str], typer.Argument(help="A photo; or folders, patterns like '*.jpg', archives, URLs.")],
     **{name: flag for name, flag in SHARED.items() if name not in ("overwrite", "device", *MANY)},
     "out": OutFlag,
     "overwrite": SHARED["overwrite"],

@@ -22,6 +22,7 @@ from stkit.measure.paired import picture_errors
 from stkit.photo.images import Photo, load_photo, picture_part, save_image, to_image
 from stkit.photo.paste import Blend, paste_back
 from stkit.photo.writeback import encode_marked, encode_photo, photo_suffix, save_photo
+from stkit.remote import as_path, is_store
 
 logger = logging.getLogger("stkit")
 
@@ -169,7 +170,7 @@ def find_photo(latents: Latents) -> Photo | None:
     rows = latents.provenance
     reason = _why_not(rows)
     if reason is None:
-        path = Path(str(rows[0].photo))
+        path = as_path(str(rows[0].photo))
         try:
             photo = load_photo(path)
         except PhotoError as error:
@@ -187,6 +188,8 @@ def _why_not(rows: tuple[Provenance, ...]) -> str | None:
         return "the latents do not say which photo they came from"
     if len({row.photo_sha256 for row in rows}) > 1:
         return "the latents are of several photos"
+    if not is_store(str(rows[0].photo)):
+        return f"the latents come from {rows[0].photo}, which is not fetched because a file says so"
     return None
 
 

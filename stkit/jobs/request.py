@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stkit.errors import UsageError
 from stkit.options import comma_list
+from stkit.remote import as_path
 
 if TYPE_CHECKING:
     from stkit.editor.steps import EditStep
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Request:
     """What inverting and editing share.
 
-    `sources` are photos, folders, patterns like "*.jpg", ZIP archives, or latent files. `weights` (name or folder)
+    `sources` are photos, folders, patterns like "*.jpg", archives, lists of photos, URLs, or latent files. `weights` (name or folder)
     are by default those of `domain`, and `domain` is by default what the weights are for, else faces. `options` are
     the inverter's, or the editing method's in an `EditRequest`. `refine` names refinements ("optimize:100") in the
     place of those of `quality`, which is by default "fast", or for edits what the weights' inverter needs
@@ -59,7 +60,7 @@ class Request:
         object.__setattr__(self, "face", str(self.face))
         for name in ("out", "landmarks"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+                object.__setattr__(self, name, as_path(getattr(self, name)))
         if not self.sources:
             raise UsageError("there is nothing to work on; name a photo or a folder")
         if self.batch_size < 1:

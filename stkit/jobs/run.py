@@ -28,6 +28,7 @@ from stkit.latents.latents import Latents, join_latents
 from stkit.options import LayerRange, build_options
 from stkit.photo.paste import parse_blend
 from stkit.plugins import load_plugins
+from stkit.remote import RemotePath
 from stkit.weights import weights_names
 
 logger = logging.getLogger("stkit")
@@ -47,6 +48,8 @@ def run(request: Request, on_progress: Progress | None = None) -> Report:
     came.
     """
     tell = on_progress or _ignore
+    if isinstance(request.out, RemotePath) and (request.sheet or getattr(request, "latents", "each") == "one"):
+        raise UsageError("--sheet and --latents one read results again: name a folder of this machine with --out")
     if isinstance(request, EditRequest):
         return _edit(request, tell)
     if isinstance(request, InvertRequest):

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError, reason_of
-from stkit.files import remove_leftovers
+from stkit.files import remove_leftovers, write_all
 from stkit.jobs.report import REPORT, Row, write_report
 from stkit.jobs.sources import LOCK, Item
 from stkit.photo.room import turn
+from stkit.remote import RemotePath
 
 PreparedT = TypeVar("PreparedT")
 ResultT = TypeVar("ResultT")
@@ -198,8 +199,14 @@ def _filtered(note_filter: _NoteFilter) -> Iterator[None]:
 def locked(out: Path) -> Iterator[None]:
     """The folder `out`, made where it is missing, for this process alone; a killed process leaves no lock behind.
 
+    A folder on another machine (`RemotePath`) is marked as one of results, and not locked.
+
     Raises OutputError when another process holds it or nothing can be written there.
     """
+    if isinstance(out, RemotePath):
+        write_all({out / LOCK: b""}, overwrite=True)  # nothing can be held there; it says what the folder is
+        yield
+        return
     import filelock
 
     try:

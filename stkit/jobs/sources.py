@@ -1,4 +1,4 @@
-"""From what people name (photos, folders, patterns, ZIP archives, latents) to photos with names for their results."""
+"""From what people name (photos, folders, patterns, archives, URLs, latents) to photos with names for their results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from stkit.checkpoints.suffixes import ARRAY_SUFFIXES
-from stkit.errors import LatentsError, PhotoError, UsageError
+from stkit.errors import LatentsError, PhotoError, UsageError, reason_of
 from stkit.files import marked_name, name_key, safe_name
-from stkit.photo.archives import open_archive
+from stkit.photo.archives import ARCHIVE_SUFFIXES, open_archive
 from stkit.photo.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from stkit.remote import RemotePath, as_path, is_remote
 
 if TYPE_CHECKING:
     from stkit.latents.latents import Latents
@@ -58,24 +60,30 @@ class Listing:
     alone: bool = False
 
 
+LIST_SUFFIX = ".txt"
+"""That of a list of photos, one a line: paths or URLs."""
 LATENT_SUFFIX = ".safetensors"
 """That of stkit's own latent files; codes of other programs have one of `stkit.checkpoints.suffixes.ARRAY_SUFFIXES`."""
 
 
 def is_batch(sources: Sequence[str]) -> bool:
-    """Whether `sources` are a folder, a pattern, a ZIP archive or several things, and not one file."""
+    """Whether `sources` are a folder, a pattern, an archive, a list of URLs or several things, and not one file."""
     if len(sources) != 1:
         return True
-    path = Path(sources[0])
+    path = as_path(sources[0])
+    if isinstance(path, RemotePath):
+        return path.suffix.lower() not in IMAGE_SUFFIXES or glob.has_magic(sources[0])
     if path.is_dir():
         return True
-    return path.suffix.lower() == ".zip" or (glob.has_magic(sources[0]) and not os.path.lexists(path))
+    is_many = path.suffix.lower() in (*ARCHIVE_SUFFIXES, LIST_SUFFIX)
+    return is_many or (glob.has_magic(sources[0]) and not os.path.lexists(path))
 
 
 def is_clip(sources: Sequence[str]) -> bool:
     """Whether `sources` are one video."""
     path = Path(sources[0])
-    return len(sources) == 1 and path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+    is_video = len(sources) == 1 and path.suffix.lower() in VIDEO_SUFFIXES
+    return is_video and not is_remote(sources[0]) and not path.is_dir()
 
 
 def is_latents(source: str) -> bool:
@@ -115,7 +123,7 @@ def list_sources(sources: Sequence[str], out: Path, load: Load | None) -> Listin
     """
     if is_batch(sources):
         return list_photos(sources, out, load)
-    path = Path(sources[0])
+    path = as_path(sources[0])
     if load is not None and is_latents(sources[0]):
         listing = list_photos(sources, Path(), load)
         if len(listing.items) > 1:
@@ -195,8 +203,12 @@ def _entries(
     source: str, out: Path, problems: list[tuple[str, str]], visited: set[tuple[int, int]]
 ) -> Iterator[tuple[Path, PurePosixPath | None]]:
     """Files of one source with their path inside it; None for a hidden folder."""
-    path = Path(source)
-    if os.path.lexists(path):
+    path = as_path(source)
+    if path.suffix.lower() == LIST_SUFFIX:
+        yield from _listed(path, problems)
+    elif isinstance(path, RemotePath):
+        yield from _remote_entries(path, out, problems)
+    elif os.path.lexists(path):
         if path.is_dir() and out.exists() and out.samefile(path):
             raise UsageError(f"--out is the folder of the photos, {path}; choose another one for the results")
         yield from _expand(path, PurePosixPath(), out, problems, visited)
@@ -226,7 +238,7 @@ def _expand(
 ) -> Iterator[tuple[Path, PurePosixPath | None]]:
     if path.is_dir():
         yield from _walk(path, parent, out, problems, visited)
-    elif path.suffix.lower() == ".zip":
+    elif path.suffix.lower() in ARCHIVE_SUFFIXES:
         try:
             archive = open_archive(path)
         except PhotoError as error:
@@ -239,6 +251,50 @@ def _expand(
             problems.append((str(path / member), "is in the archive more than once; only the last one can be read"))
     else:
         yield path, parent / path.name
+
+
+def _remote_entries(
+    path: RemotePath, out: Path, problems: list[tuple[str, str]]
+) -> Iterator[tuple[Path, PurePosixPath | None]]:
+    """`_entries` of a URL: a file; or all below it, or that match its pattern, but for results."""
+    if path == out:
+        raise UsageError(f"--out is the folder of the photos, {path}; choose another one for the results")
+    try:
+        alone = not glob.has_magic(str(path)) and path.suffix and path.is_file()
+        files = [path] if alone else path.find()
+    except OSError as error:
+        problems.append((str(path), f"cannot read {path}: {reason_of(error)}; check the name, and who may read it"))
+        return
+    if not files:
+        problems.append((str(path), f"there is nothing at {path}; check the name"))
+    fixed = 0 if alone else next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
+    results = {file.parent for file in files if file.name == LOCK} | {out}
+    for file in files:
+        if results.isdisjoint(file.parents):
+            inside = PurePosixPath(*file.parts[fixed:]) if fixed else PurePosixPath(file.name)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            expanded = _expand(file, inside.parent, out, problems, set())
+            yield from ((found, None if hidden else within) for found, within in expanded)
+
+
+def _listed(path: Path, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath | None]]:
+    """The photos of a list, which has one a line; relative ones are in the folder of the list."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        problems.append((str(path), f"cannot read {path} as a list of photos: {reason_of(error)}"))
+        return
+    for line in filter(None, map(str.strip, lines)):
+        try:
+            found = as_path(line) if is_remote(line) else path.parent / as_path(line)
+        except UsageError as error:
+            problems.append((line, str(error)))
+            continue
+        name = PurePosixPath(found.name)
+        if isinstance(found, RemotePath):  # like https://host/photo?id=3
+            name = PurePosixPath(PurePosixPath(urlsplit(str(found)).path).name or "photo")
+            name = name if name.suffix.lower() in IMAGE_SUFFIXES else name.with_name(f"{name.name}.jpg")
+        yield found, name
 
 
 def _walk(

@@ -26,6 +26,7 @@ from stkit.errors import OutputError, PhotoError, UsageError, reason_of
 from stkit.files import atomic_path
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
+from stkit.remote import RemotePath, as_path
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ def load_photo(path: Path | str) -> Photo:
     from the smallest of 0-1, 0-255 and 0-65535 that holds them. Of an animation the first picture
     is taken, which is logged. Raises PhotoError.
     """
-    path = Path(path)
+    path = as_path(path)
     return decode_photo(read_photo(path), path)
 
 
@@ -231,7 +232,9 @@ def _font_size(width: int) -> int:
 
 
 def read_photo(path: Path) -> bytes:
-    """The bytes of a photo's file, which may lie in a ZIP archive (`album.zip/x.jpg`). Raises PhotoError."""
+    """The bytes of a photo's file, which may lie in an archive (`album.zip/x.jpg`) or be a URL. Raises PhotoError."""
+    if isinstance(path, RemotePath):
+        return _fetch(path)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -249,6 +252,18 @@ def read_photo(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise PhotoError(f"cannot read {path!s}: {reason_of(error)}; copy it to another place") from error
     return data
+
+
+def _fetch(path: RemotePath) -> bytes:
+    zipped = split_zip(path)
+    if zipped is not None:
+        return read_member(*zipped)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise PhotoError(f"there is no file {path}; check the name") from error
+    except OSError as error:
+        raise PhotoError(f"cannot read {path}: {reason_of(error)}; try again") from error
 
 
 def _is_visible(path: Path) -> bool:
