@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class Request:
     """What inverting and editing share.
 
-    `sources` are photos, folders, patterns like "*.jpg", archives, lists of photos, URLs, or latent files. `weights` (name or folder)
-    are by default those of `domain`, and `domain` is by default what the weights are for, else faces. `options` are
-    the inverter's, or the editing method's in an `EditRequest`. `refine` names refinements ("optimize:100") in the
-    place of those of `quality`, which is by default "fast", or for edits what the weights' inverter needs
-    (`stkit.editor.refinement.edit_quality`). `face` is "largest", "all", a number, or for one photo a place "x,y";
-    `landmarks` (a JSON file) and `box` ("x,y,w,h") say in one photo where the subject is. What is there already with
-    other content is kept unless `overwrite`. Of many photos `batch_size` go through together, and `sheet` puts them
-    on contact sheets. An `engine` spreads them over processes and machines: see `stkit.contracts.engines.Spread` for
-    `address`, `workers` and `gpus_per_worker`.
+    `sources` are photos, folders, patterns like "*.jpg", archives, lists of photos, URLs, or latent files.
+    `weights` (name or folder) are by default those of `domain`, and `domain` is by default what the weights are
+    for, else faces. `options` are the inverter's, or the editing method's in an `EditRequest`. `refine` names
+    refinements ("optimize:100") in the place of those of `quality`, which is by default "fast", or for edits what
+    the weights' inverter needs (`stkit.editor.refinement.edit_quality`). `face` is "largest", "all", a number, or
+    for one photo a place "x,y"; `landmarks` (a JSON file) and `box` ("x,y,w,h") say in one photo where the subject
+    is. What is there already with other content is kept unless `overwrite`. Of many photos `batch_size` go through
+    together, and `sheet` puts them on contact sheets. An `engine` spreads them over processes and machines: see
+    `stkit.contracts.engines.Spread` for `address`, `workers` and `gpus_per_worker`.
     """
 
     sources: str | Path | Sequence[str | Path]
