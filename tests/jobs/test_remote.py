@@ -79,9 +79,9 @@ def test_a_bucket_is_a_folder_like_any_other(memory: Any, weights: str, tmp_path
     assert ours == theirs and len(ours) == 6
     known = json.loads(as_path(f"{url}/out/a/a.json").read_text())
     assert known["photo"] == f"{url}/a.png"
-    again = run(InvertRequest(f"{url}/", f"{url}/out", weights=weights))
+    again = run(InvertRequest(f"{url}/", as_path(f"{url}/out"), weights=weights))
     assert [row.status for row in again.rows] == ["kept", "failed", "kept"]
-    edited = run(EditRequest(f"{url}/*.png", f"{url}/out", edits=["sefa:eig1=1"], weights=weights))
+    edited = run(EditRequest(f"{url}/*.png", as_path(f"{url}/out"), edits=["sefa:eig1=1"], weights=weights))
     assert [row.status for row in edited.rows] == ["ok", "failed"], edited.rows
     (edit,) = edited.rows[0].results
     assert edit.files[0].parent == as_path(f"{url}/out/a") and load_photo(edit.files[0]).image.size == (32, 32)
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_said(memory: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--out is the folder of the photos"):
         list_photos(["memory://bucket/photos/"], as_path("memory://bucket/photos"))
     with pytest.raises(UsageError, match="--sheet and --latents one"):
-        run(InvertRequest("memory://bucket/photos/", "memory://bucket/out", sheet=True))
+        run(InvertRequest("memory://bucket/photos/", Path("memory://bucket/out"), sheet=True))
     with pytest.raises(UsageError, match="names no file here"):
         as_path("s3://bucket//x.jpg")
     assert as_path("file:///a%20b/x.jpg") == Path("/a b/x.jpg") and not is_remote("C:/x.jpg")
@@ -202,7 +202,7 @@ def test_s3(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         for name, data in PHOTOS.items():
             system.pipe_file(f"bucket/photos/{name}", data)
         for status in ("ok", "kept"):
-            report = run(InvertRequest("s3://bucket/photos/", "s3://bucket/out/", weights=weights))
+            report = run(InvertRequest("s3://bucket/photos/", Path("s3://bucket/out/"), weights=weights))
             assert [row.status for row in report.rows] == [status, "failed", status]
         assert system.exists("bucket/out/trip/b/b.latents.safetensors")
         with pytest.raises(PhotoError, match="(cannot read|nothing at) s3://none"):
