@@ -5,6 +5,8 @@ BIN := .venv/bin
 TORCH ?= torch==2.13.0
 
 SECONDS ?= 600
+# Processes that share the tests, file by file; each takes about 2 GB.
+JOBS ?= 2
 
 .PHONY: fuzz setup demo test test-all check docs docs-reference benchmark clean
 
@@ -38,10 +40,10 @@ check: setup
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist loadfile --durations 15
 
 test-all: check
-	$(BIN)/pytest
+	$(BIN)/pytest --durations 15
 
 fuzz: setup  ## damaged files for SECONDS, by a new SEED each day; what fails is kept in out/fuzz
 	$(BIN)/python -W ignore -m tests.fuzz $(SECONDS) $(or $(SEED),$(shell date +%j))

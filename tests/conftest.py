@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
+from filelock import FileLock
 
 from stkit.files import file_sha256
 from stkit.testing import make_tiny_weights
@@ -44,7 +46,8 @@ def stkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This checkout's wheel, built without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True, timeout=300)
+    with FileLock(Path(tempfile.gettempdir()) / "stkit-wheel.lock"):  # pip builds in the checkout
+        subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True, timeout=300)
     (wheel,) = folder.glob("stkit-*.whl")
     return wheel
 
