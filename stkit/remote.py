@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PosixPath, WindowsPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from stkit.errors import MissingPackageError, UsageError
@@ -67,11 +67,11 @@ class RemotePath(_Path):
     def is_symlink(self) -> bool:
         return False
 
-    def open_random(self) -> IO[bytes]:
+    def open(self, mode: str = "rb", *_: Any, **__: Any) -> Any:
         """The file, to be read here and there."""
         with _as_oserror(self):
             system, name = _system(self)
-            return system.open(name, "rb", block_size=2**18)
+            return system.open(name, mode, block_size=2**18)
 
     def read_bytes(self) -> bytes:
         with _as_oserror(self):
@@ -94,6 +94,10 @@ class RemotePath(_Path):
 
     def mkdir(self, *_: Any, **__: Any) -> None:
         """Nothing: buckets have no folders."""
+
+    def glob(self, pattern: str, **_: Any) -> Iterator[RemotePath]:  # type: ignore[override]
+        with contextlib.suppress(FileNotFoundError):
+            yield from (self / pattern).find()
 
     def find(self) -> list[RemotePath]:
         """All files below it, or that match its wildcards, in order."""

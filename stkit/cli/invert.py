@@ -16,6 +16,13 @@ from stkit.jobs.request import InvertRequest
 COMMAND = "invert"
 
 
+class Format(str, enum.Enum):
+    """What a folder of photos leaves."""
+
+    FOLDER = "folder"
+    PARQUET = "parquet"
+
+
 class LatentFiles(str, enum.Enum):
     """How the codes of a folder are kept."""
 
@@ -32,11 +39,15 @@ FLAGS = {
     "latents": Annotated[
         LatentFiles, typer.Option("--latents", help="For a folder: a latent file for each photo, or one for all.")
     ],
+    "format": Annotated[
+        Format,
+        typer.Option("--format", help="For a folder: files of each photo, or codes and measures alone, as Parquet."),
+    ],
     **{name: SHARED[name] for name in MANY},
 }
 
 
-@takes(InvertRequest, FLAGS, {"photo": "sources"}, out=Path("out"), latents=LatentFiles.EACH)
+@takes(InvertRequest, FLAGS, {"photo": "sources"}, out=Path("out"), latents=LatentFiles.EACH, format=Format.FOLDER)
 def run(request: InvertRequest) -> None:
     """Find the subject, invert it, and write crop, reconstruction, latents and a report to OUT/PHOTO/.
 
@@ -49,4 +60,4 @@ def run(request: InvertRequest) -> None:
     end(report)
 
 
-__all__ = ["COMMAND", "LatentFiles", "run"]
+__all__ = ["COMMAND", "Format", "LatentFiles", "run"]

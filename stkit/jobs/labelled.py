@@ -22,6 +22,7 @@ from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path, safe_name
 from stkit.jobs.request import LabelledRequest
+from stkit.jobs.sources import is_latents, list_photos
 from stkit.latents.latents import Latents
 from stkit.models.registry import load_generator, sample_codes
 from stkit.options import Options, build_options
@@ -84,6 +85,8 @@ def labelled_photos(
 ) -> LabelledCodes:
     """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
 
+    `images` may be latent files as well (a pattern too), which say what photos their codes are of.
+
     `aligned`: the images are crops framed as the weights' own training data; otherwise the largest subject of each
     is found and framed by the domain. With a column `split`, rows of "train" are for fitting and those of "val" (or
     else "test") are held out; without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts
@@ -93,8 +96,12 @@ def labelled_photos(
     first = labels.column(attributes[0].column, attributes[0].positive)
     for spec in attributes[1:]:
         labels.column(spec.column, spec.positive)  # said now and not after an hour of inverting
-    with ImageFiles(images) as files:
-        names = files.names
+    given = _codes_by_photo(editor, images) if is_latents(str(images)) else None
+    if given is not None:
+        names = list(given)
+    else:
+        with ImageFiles(images) as files:
+            names = files.names
     photos = match_photos(labels, names)
     _tell(len(labels) - len(photos), f"rows of {labels.path.name} have no photo in {images.name}")
     _tell(len(names) - len(photos), f"photos of {images.name} have no row in {labels.path.name}")
@@ -106,6 +113,15 @@ def labelled_photos(
         rows, held_out = rows[chosen], held_out[chosen]
     where = f"{labels.path} ({int(held_out.sum())} rows held out)"
     require_classes(first[rows[~held_out]], attributes[0].column, where, share)
+    if given is not None:
+        values = [labels.column(spec.column, spec.positive)[rows] for spec in attributes]
+        return LabelledCodes(
+            tuple(photos[row] for row in rows),
+            tuple(spec.column for spec in attributes),
+            torch.stack([given[photos[row]] for row in rows]),
+            torch.from_numpy(np.stack(values, axis=1)).float(),
+            torch.from_numpy(held_out),
+        )
     cells = {spec.column: [labels.cells[spec.column][row] for row in rows] for spec in attributes}
     chosen_rows = Labels(labels.path, [labels.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
     return labelled_codes(
@@ -118,6 +134,18 @@ def labelled_photos(
         on_progress,
         None if aligned else editor.domain,
     )
+
+
+def _codes_by_photo(editor: Editor, files: Path) -> dict[str, Tensor]:
+    """w_plus [num_ws, w_dim] of the first subject of each photo in latent files. Raises LatentsError, PhotoError."""
+    found: dict[str, Tensor] = {}
+    for item in list_photos([str(files)], Path()).items:
+        assert item.latents is not None  # the name is that of latents
+        item.latents.require_generator(editor.weights.space, editor.weights.name)
+        latents = item.latents.broadcast(editor.weights.num_ws)
+        name = latents.provenance[0].photo if latents.provenance else None
+        found[name or str(item.name)] = latents.codes[0]
+    return found
 
 
 def labelled_samples(

@@ -16,6 +16,8 @@ from stkit.files import parse_json, printable, write_all
 if TYPE_CHECKING:
     from PIL import Image
 
+    from stkit.latents.latents import Latents
+
 logger = logging.getLogger("stkit")
 
 REPORT = "report.csv"
@@ -46,7 +48,8 @@ class Row:
 
     `status` is "ok", "kept" (done by an earlier run), "failed" or "not reached"; `reason` says why it failed, `notes`
     what was remarkable, `folder` where the results are, `detector` what found the (first) subject; `mse` (images in
-    [-1, 1]) and `lpips`, where that is installed, are of the reconstruction, means over the subjects.
+    [-1, 1]) and `lpips`, where that is installed, are of the reconstruction, means over the subjects. `latents` are
+    codes on their way to where they are kept; no report has them.
     """
 
     photo: str
@@ -60,6 +63,7 @@ class Row:
     sha256: str = ""
     notes: str = ""
     results: tuple[Result, ...] = ()
+    latents: Latents | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,19 @@ class Request:
 class InvertRequest(Request):
     """Invert the subjects of photos into OUT/PHOTO/ (out/PHOTO/ by default).
 
-    `latents` says how the codes of a folder are kept: "each" photo's in a file, or all in "one".
+    `latents` says how the codes of a folder are kept: "each" photo's in a file, or all in "one". With `format`
+    "parquet" codes and measures alone are kept, a thousand photos in a file (`stkit.latents.table`).
     """
 
     latents: Literal["each", "one"] = "each"
+    format: Literal["folder", "parquet"] = "folder"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.format not in ("folder", "parquet"):
+            raise UsageError(f"format '{self.format}' is not folder or parquet")
+        if self.format == "parquet" and (self.sheet or self.latents == "one"):
+            raise UsageError("--format parquet has codes alone; leave out --sheet and --latents")
         if self.latents not in ("each", "one"):
             raise UsageError(f"latents '{self.latents}' is not each or one")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from stkit.editor.steps import EditStep
 from stkit.errors import UsageError
 from stkit.files import reserved
 from stkit.jobs.clip import ClipJob
+from stkit.jobs.codes import CodesJob, earlier_rows, keep_codes
 from stkit.jobs.edit import EditJob
 from stkit.jobs.invert import InversionJob, find_place, join_folder
 from stkit.jobs.previews import contact_sheets, parse_sweep
@@ -65,8 +68,10 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
         raise UsageError("--sheet is for many photos; one has its side-by-side picture")
     if not listing.alone:
         find_place("largest", request.landmarks, request.box, alone=False)
-        if request.latents == "one":
+        if request.latents == "one" or request.format == "parquet":
             _require_untuned(request.inverter, refine)
+    elif request.format == "parquet":
+        raise UsageError("--format parquet is for many photos; name a folder, or leave it out")
     editor = open_editor(request.domain, request.weights, request.device)
     inverter = editor.registry.inverter_for(editor.weights, request.inverter)
     given = build_options(inverter.Options, dict(request.options)).model_dump(exclude_unset=True)
@@ -75,10 +80,18 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
 
     settings: dict[str, Any] = {"out": out, "inverter": request.inverter, "options": given}
     settings |= _shared(request, refine, listing, tell)
-    job = partial(InversionJob, editor=editor, **settings)
-    spread = _spread_rows(request, partial(_remote_job, InversionJob, request, settings), refine)
+    kind = CodesJob if request.format == "parquet" else InversionJob
+    job = partial(kind, editor=editor, **settings)
+    spread = _spread_rows(request, partial(_remote_job, kind, request, settings), refine)
     finish = join_folder if request.latents == "one" else None
-    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish, spread)
+    keep: Callable[[Iterator[Row]], Generator[Row]] | None = None
+    if request.format == "parquet":
+        facts: dict[str, Any] = {"generator": editor.weights.space, "space": "w_plus", "settings": dict(job().settings)}
+        earlier = {} if request.overwrite else earlier_rows(out, facts["settings"])
+        items = [dataclasses.replace(item, earlier=earlier.get(str(item.path))) for item in listing.items]
+        listing = dataclasses.replace(listing, items=tuple(items))
+        keep = partial(keep_codes, out=out, facts=facts)
+    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish, spread, keep)
 
 
 def _edit(request: EditRequest, tell: Progress) -> Report:
@@ -174,10 +187,11 @@ def _run_job(
     tell: Progress,
     finish: Callable[[Any, list[Item]], Path] | None = None,
     spread: Callable[[Sequence[Item]], Iterator[Row]] | None = None,
+    keep: Callable[[Iterator[Row]], Generator[Row]] | None = None,
 ) -> Report:
     """Run the job on all that is listed, and write the report: of many however it ends, of one when it is done.
 
-    `spread` runs it on many by an engine.
+    `spread` runs it on many by an engine; `keep` keeps what rows have on them, and gives them on.
     """
     if listing.alone:
         if spread is not None:
@@ -195,9 +209,10 @@ def _run_job(
         try:
             tell("photos", 0, len(done))
             rows = spread(listing.items) if spread else run_batch(listing.items, job, batch_size)
-            for count, row in enumerate(rows, 1):
-                done[row.photo] = row
-                tell("photos", count, len(done))
+            with contextlib.closing((keep or _as_they_are)(rows)) as kept:
+                for count, row in enumerate(kept, 1):
+                    done[row.photo] = row
+                    tell("photos", count, len(done))
             items = [item for item in listing.items if done[str(item.path)].status in ("ok", "kept")]
             made = [finish(job, items)] if finish and items else []
             if request.sheet:
@@ -294,6 +309,10 @@ def _require_untuned(inverter: str | None, refine: Sequence[str]) -> None:
         if name in known and known[name].tunes:
             hint = "which one latent file cannot hold; leave out --latents"
             raise UsageError(f"{name} tunes a generator for each photo, {hint}")
+
+
+def _as_they_are(rows: Iterator[Row]) -> Generator[Row]:
+    yield from rows
 
 
 def _ignore(what: str, done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from stkit.photo.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from stkit.remote import RemotePath, as_path, is_remote
 
 if TYPE_CHECKING:
+    from stkit.jobs.report import Row
     from stkit.latents.latents import Latents
 
 LOCK = ".stkit.lock"
@@ -34,13 +35,14 @@ class Item:
     """One photo of a batch: where it is, and its results' folder and first part of their names below the output.
 
     With `latents`, the codes of one photo's subjects, which stand for it; `path` then says where they are. The results
-    of a `beside` item have no folder of their own.
+    of a `beside` item have no folder of their own. `earlier` is what another run found of it.
     """
 
     path: Path
     name: PurePosixPath
     latents: Latents | None = None
     beside: bool = False
+    earlier: Row | None = None
 
     def base(self, out: Path) -> Path:
         """The beginning of the paths of all results below `out`."""
@@ -62,6 +64,8 @@ class Listing:
 
 LIST_SUFFIX = ".txt"
 """That of a list of photos, one a line: paths or URLs."""
+TABLE_SUFFIX = ".latents.parquet"
+"""That of the codes of many photos, see `stkit.latents.table`."""
 LATENT_SUFFIX = ".safetensors"
 """That of stkit's own latent files; codes of other programs have one of `stkit.checkpoints.suffixes.ARRAY_SUFFIXES`."""
 
@@ -88,7 +92,7 @@ def is_clip(sources: Sequence[str]) -> bool:
 
 def is_latents(source: str) -> bool:
     """Whether a name is that of latents, stkit's own or other programs' codes."""
-    return source.endswith((LATENT_SUFFIX, *ARRAY_SUFFIXES))
+    return source.endswith((LATENT_SUFFIX, TABLE_SUFFIX, *ARRAY_SUFFIXES))
 
 
 def open_latents(path: Path, domain: str | None = None, weights: str | None = None) -> Latents:
@@ -169,10 +173,15 @@ def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterat
     """Path, name and codes of each photo in the latent files of one source; several of a file as FILE/PHOTO."""
     from stkit.latents.latents import join_latents
 
-    matches = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))
+    given = as_path(source)
+    matches: list[Path] = [given]
+    if isinstance(given, RemotePath):
+        matches = list(given.parent.glob(given.name))
+    elif not os.path.lexists(given):
+        matches = sorted(map(Path, glob.glob(source, recursive=True)))
     if not matches:
         problems.append((source, f"there is no file {source}; check the name"))
-    for path in map(Path, matches):
+    for path in matches:
         if path.name.startswith("tuning-"):
             continue  # what PTI leaves beside latents
         try:

@@ -14,10 +14,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from stkit.errors import LatentsError, UsageError
+from stkit.errors import LatentsError, UsageError, reason_of
 from stkit.files import atomic_path, parse_json
+from stkit.latents.table import load_table
 from stkit.latents.tuning import Tuning, load_tuning, save_tuning
 from stkit.options import LatentSpace, LayerRange, first_fault
+from stkit.remote import as_path
 from stkit.weights import read_metadata
 
 _FORMAT = "stkit-latents-1"
@@ -291,8 +293,13 @@ def _sorted_header(data: bytes) -> bytes:
 
 
 def load_latents(path: Path | str) -> Latents:
-    """Read a file written by `save_latents`. Raises LatentsError when it is anything else."""
-    path = Path(path)
+    """Read a file written by `save_latents`, or by `stkit invert --format parquet`.
+
+    Raises LatentsError when it is anything else, MissingPackageError without pyarrow.
+    """
+    path = as_path(path)
+    if path.name.endswith(".parquet"):
+        return _of_table(path)
     if not path.name.endswith(".safetensors"):
         raise LatentsError(
             f"{path} is no latent file; `stkit invert PHOTO` writes PHOTO.latents.safetensors, and "
@@ -330,6 +337,16 @@ def load_latents(path: Path | str) -> Latents:
         ) from error
     except (OSError, safetensors.SafetensorError, ValueError, RuntimeError) as error:
         raise LatentsError(f"cannot read latents from {path}: {error}; invert the photo again") from error
+
+
+def _of_table(path: Path) -> Latents:
+    facts, parts = load_table(path)
+    try:
+        codes = torch.cat([torch.from_numpy(part.codes) for part in parts])
+        rows = tuple(provenance_of(row) for part in parts for row in part.provenance)
+        return Latents(codes, str(facts["generator"]), LatentSpace(facts["space"]), rows)
+    except (LatentsError, RuntimeError, ValueError) as error:
+        raise LatentsError(f"cannot read codes from {path}: {reason_of(error)}; invert the photos again") from error
 
 
 class _Header(pydantic.BaseModel):

@@ -57,7 +57,7 @@ def open_archive(path: Path) -> Archive:
 @functools.lru_cache(maxsize=2)
 def _open(path: Path, version: Any, size: int) -> Archive:
     """The archive that has this `version` and `size` (bytes)."""
-    file = path.open_random() if isinstance(path, RemotePath) else path.open("rb")
+    file = path.open("rb")
     try:
         if path.suffix.lower() == ".parquet":
             images = ParquetImages(file)

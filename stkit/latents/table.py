@@ -1,0 +1,131 @@
+"""Codes of many photos as Parquet files: one row a photo, what failed among them, for other programs and for stkit."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stkit.errors import LatentsError, MissingPackageError, StkitError, reason_of
+from stkit.files import parse_json
+
+_FORMAT = "stkit-codes-1"
+_MOST = 2**31  # bytes of codes in one file
+_FACTS = ("generator", "space", "settings")
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The codes of one photo, float32 [subjects, num_ws, w_dim], and where each came from, JSON-ready."""
+
+    codes: np.ndarray
+    provenance: Sequence[Mapping[str, Any]]
+
+
+def encode_table(rows: Sequence[Mapping[str, Any]], codes: Sequence[Codes | None], facts: Mapping[str, Any]) -> bytes:
+    """A Parquet file of `rows`, which have the same keys, and of the `codes` of each, None where there are none.
+
+    It has the columns of the rows and `codes` (float32, flat), their `shape` and `provenance` (JSON); `facts`
+    (`generator`, `space`, `settings`), JSON-ready, stand in its schema.
+    """
+    pa, pq = _pyarrow()
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+    kinds = {name: _kind(values) for name, values in columns.items()}
+    columns["codes"] = [None if one is None else one.codes.ravel() for one in codes]
+    columns["shape"] = [None if one is None else list(one.codes.shape) for one in codes]
+    columns["provenance"] = [None if one is None else json.dumps(list(one.provenance)) for one in codes]
+    kinds |= {"codes": pa.list_(pa.float32()), "shape": pa.list_(pa.int32()), "provenance": pa.string()}
+    said = {b"stkit": json.dumps({"format": _FORMAT, **{name: facts[name] for name in _FACTS}}).encode()}
+    data = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=pa.schema(list(kinds.items()), metadata=said)), data)
+    return data.getvalue()
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts that a file of `encode_table` was made with. Raises LatentsError, MissingPackageError."""
+    with _opened(path) as file:
+        return _facts(file)
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """These columns of each row. Raises LatentsError, MissingPackageError."""
+    with _opened(path) as file:
+        _facts(file)
+        return file.read(columns=list(columns)).to_pylist()
+
+
+def drop_rows(path: Path, kept: Sequence[bool]) -> bytes:
+    """The file with the rows that are `kept` alone. Raises LatentsError, MissingPackageError."""
+    pa, pq = _pyarrow()
+    data = io.BytesIO()
+    with _opened(path) as file:
+        pq.write_table(file.read().filter(pa.array(list(kept))), data)
+    return data.getvalue()
+
+
+def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
+    """The facts of a file of `encode_table`, and the codes of all photos that have some, finite ones.
+
+    Raises LatentsError, MissingPackageError.
+    """
+    with _opened(path) as file:
+        facts = _facts(file)
+        if sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)) > _MOST:
+            raise LatentsError(f"{path} holds more than 2 GiB of codes; split it")
+        parts = []
+        for row in file.read(columns=["codes", "shape", "provenance"]).to_pylist():
+            if row["codes"] is not None:
+                codes = np.array(row["codes"], np.float32).reshape(row["shape"])
+                if not np.isfinite(codes).all():
+                    raise ValueError("codes that are not finite")
+                parts.append(Codes(codes, list(parse_json(row["provenance"]))))
+        if not parts:
+            raise LatentsError(f"{path} holds no codes: all its photos failed")
+        return facts, parts
+
+
+def _kind(values: Sequence[Any]) -> Any:
+    """The Arrow type of a column of text, or of numbers."""
+    pa, _ = _pyarrow()
+    kinds = {type(value) for value in values} - {type(None)}
+    return {frozenset({int}): pa.int32(), frozenset({float}): pa.float64()}.get(frozenset(kinds), pa.string())
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    found = parse_json((file.schema_arrow.metadata or {}).get(b"stkit", b"{}"))
+    if not isinstance(found, dict) or found.get("format") != _FORMAT or not set(_FACTS) <= found.keys():
+        raise ValueError("it is not of stkit")
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The Parquet file, and what goes wrong in reading it as LatentsError."""
+    _, pq = _pyarrow()
+    try:
+        with path.open("rb") as file, pq.ParquetFile(file) as opened:
+            yield opened
+    except FileNotFoundError as error:
+        raise LatentsError(f"there is no file {path}; check the name") from error
+    except StkitError:
+        raise
+    except Exception as error:  # pyarrow has errors of its own
+        raise LatentsError(f"cannot read codes from {path}: {reason_of(error)}; invert the photos again") from error
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingPackageError("Parquet files need pyarrow: pip install pyarrow") from error
+    return pa, pq
+
+
+__all__ = ["Codes", "drop_rows", "encode_table", "load_table", "read_facts", "read_rows"]
