@@ -27,10 +27,10 @@ from stkit_faces.domain import FacesDomain
 from torch import Tensor
 
 import stkit
-from benchmarks.editing_report import draw_grid, print_report
+from benchmarks.editing_report import Faces, Job, draw_grid, print_report
 from benchmarks.judges import JUDGED, Judge, fit_judge, require_framing, validity
 from stkit.cli.common import print_error, progress_bar
-from stkit.contracts.editing import EditContext, EditingMethod
+from stkit.contracts.editing import EditContext
 from stkit.datasets.images import ImageSet, load_image_set
 from stkit.datasets.labels import labels_beside
 from stkit.editor.editor import Editor
@@ -45,19 +45,6 @@ from stkit.photo.images import save_image, to_image
 _BATCH = 16
 _CALIBRATION = 100  # faces of the split val that the judges are calibrated on at least
 _GRID_FACES = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Faces:
-    """Faces as the generator shows them: codes, images [N, 3, R, R], and the judges' scores [N, 4] of the images.
-
-    `photos` are the first of them, for the grid.
-    """
-
-    photos: Tensor
-    latents: Latents
-    images: Tensor
-    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,15 +70,6 @@ class Row:
     def dependency(self) -> float:
         """Attribute dependency (Wu et al., StyleSpace, CVPR 2021): the mean of `spread` over the other attributes."""
         return float(np.mean([value for name, value in self.spread.items() if name != self.attribute]))
-
-
-@dataclass(frozen=True)
-class Job:
-    """One edit of all faces."""
-
-    method: EditingMethod
-    attribute: str
-    strength: float
 
 
 def find_jobs(

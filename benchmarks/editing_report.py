@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from benchmarks.judges import JUDGED, UNITS
+from stkit.contracts.editing import EditingMethod
+from stkit.latents.latents import Latents
 from stkit.photo.images import image_grid, to_image
-
-if TYPE_CHECKING:
-    from benchmarks.editing import Faces, Job
 
 COSTS = ("identity", "distance", "lpips")
 """What an edit changes beside its attribute: cosine and distance of dlib's descriptors, and LPIPS."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces as the generator shows them: codes, images [N, 3, R, R], and the judges' scores [N, 4] of the images.
+
+    `photos` are the first of them, for the grid.
+    """
+
+    photos: Tensor
+    latents: Latents
+    images: Tensor
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Job:
+    """One edit of all faces."""
+
+    method: EditingMethod
+    attribute: str
+    strength: float
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:

@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from stkit.contracts.editing import Attribute, EditContext, EditingMethod, find_attribute
     from stkit.contracts.engines import Engine, Spread
     from stkit.contracts.framing import AlignmentTemplate
-    from stkit.contracts.generators import Architecture, shape_values
-    from stkit.contracts.generators import Shape as GeneratorShape
+    from stkit.contracts.generators import Architecture
     from stkit.contracts.inversion import InversionContext, Inverter, ignore_latents, ignore_progress
     from stkit.contracts.metrics import Metric
     from stkit.contracts.scoring import Scorer
+    from stkit.contracts.shapes import Shape as GeneratorShape
+    from stkit.contracts.shapes import shape_values
     from stkit.contracts.training import SILENT, Trainer, Voice, argument, flag, setting
     from stkit.datasets.codes import LabelledCodes
     from stkit.datasets.images import batch_indices, frame_largest
@@ -174,7 +175,8 @@ _HOMES = {
     "contracts.domains": "Domain Subject",
     "contracts.editing": "Attribute EditContext EditingMethod find_attribute",
     "contracts.framing": "AlignmentTemplate",
-    "contracts.generators": "Architecture GeneratorShape=Shape shape_values",
+    "contracts.generators": "Architecture",
+    "contracts.shapes": "GeneratorShape=Shape shape_values",
     "contracts.inversion": "InversionContext Inverter ignore_latents ignore_progress",
     "contracts.metrics": "Metric",
     "contracts.scoring": "Scorer",

@@ -21,8 +21,8 @@ from PIL import Image
 
 from stkit.contracts.editing import EditContext
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.contracts.generators import shape_values
 from stkit.contracts.inversion import InversionContext
+from stkit.contracts.shapes import shape_values
 from stkit.errors import StkitError, UsageError
 from stkit.latents.latents import Latents, Provenance
 from stkit.options import LatentSpace, LayerRange, Options, build_options

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from stkit.models.generators import Generator
-    from stkit.models.style_transformer import StyleTransformer
-
     ModuleT = TypeVar("ModuleT", bound=nn.Module)
     T = TypeVar("T")
 
@@ -140,11 +137,11 @@ class Weights:
             self._kept[key] = make()
         return cast("T", self._kept[key])
 
-    def generator(self, device: torch.device | str = "cpu") -> Generator:
+    def generator(self, device: torch.device | str = "cpu") -> nn.Module:
         """Deprecated: `stkit.models.registry.load_generator` does it."""
         return _moved("stkit.models.registry", "load_generator")(self, device)
 
-    def style_transformer(self, device: torch.device | str = "cpu") -> StyleTransformer:
+    def style_transformer(self, device: torch.device | str = "cpu") -> nn.Module:
         """Deprecated: `stkit.models.style_transformer.load_style_transformer` does it."""
         return _moved("stkit.models.style_transformer", "load_style_transformer")(self, device)
 

@@ -19,7 +19,7 @@ from stkit.checkpoints.reading import Checkpoint, refuse_hostile
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.contracts.domains import DEFAULT_DOMAIN
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.contracts.generators import shape_values
+from stkit.contracts.shapes import shape_values
 from stkit.errors import OutputError, UsageError, WeightsError
 from stkit.files import remove_leftovers
 from stkit.models.registry import read_config

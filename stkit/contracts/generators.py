@@ -4,43 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stkit.contracts.shapes import Shape, shape_values
 
 if TYPE_CHECKING:
     from stkit.checkpoints.layout import Recognised
     from stkit.checkpoints.reading import Checkpoint
     from stkit.models.generators import Generator
-
-
-class Shape(Protocol):
-    """What the configuration of any generator, a frozen dataclass, says."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def z_dim(self) -> int:
-        """Width of z."""
-
-    @property
-    def w_dim(self) -> int:
-        """Width of w."""
-
-    @property
-    def num_ws(self) -> int:
-        """Rows of w_plus: the vectors that steer the synthesis."""
-
-    @property
-    def img_resolution(self) -> int:
-        """Side of the images in pixels."""
-
-    @property
-    def mapping_layers(self) -> int:
-        """Layers of the mapping network."""
-
-
-def shape_values(shape: Shape) -> dict[str, int]:
-    """What the header of a generator's weights says of its shape, so that it can be read without the architecture."""
-    return {name: getattr(shape, name) for name in ("z_dim", "w_dim", "num_ws", "img_resolution")}
 
 
 class Architecture(ABC):

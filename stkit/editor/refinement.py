@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stkit.contracts.inversion import InversionContext, ignore_latents, ignore_progress
+from stkit.editor.results import Gain
 from stkit.errors import UsageError
 from stkit.options import build_options
 from stkit.plugins import load_plugins
@@ -18,7 +18,6 @@ from stkit.weights import load_header
 if TYPE_CHECKING:
     import torch
 
-    from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
     from stkit.plugins import Registry
     from stkit.weights import Weights
@@ -29,32 +28,6 @@ EDIT_QUALITY = "edit_quality"
 
 QUALITIES = ("fast", "balanced", "best")
 """What `--quality` can be: the first refines nothing, the others what inverters say (`Inverter.qualities`)."""
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What one refinement did: `errors_before` and `errors_after` are means of `Editor.errors`."""
-
-    refinement: str
-    steps: int
-    seconds: float
-    errors_before: Mapping[str, float]
-    errors_after: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready form, rounded, without the time: the same command writes the same report."""
-        data = asdict(self)
-        for key in ("errors_before", "errors_after"):
-            data[key] = {name: round(value, 6) for name, value in data[key].items()}
-        del data["seconds"]
-        return data
-
-    def __str__(self) -> str:
-        errors = ", ".join(
-            f"{name.upper()} {before:.4f} -> {self.errors_after[name]:.4f}"
-            for name, before in self.errors_before.items()
-        )
-        return f"{self.refinement}: {errors} in {self.steps} steps, {self.seconds:.1f} s"
 
 
 def quality_refinements(quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
@@ -88,8 +61,22 @@ def edit_quality(weights: Weights) -> str:
     return noted if noted in QUALITIES else QUALITIES[0]
 
 
+class Measuring(Protocol):
+    """What a refinement needs of an `Editor`, which needs the refinement."""
+
+    weights: Weights
+    registry: Registry
+    device: torch.device
+
+    def generate(self, latents: Latents) -> torch.Tensor:
+        """Images [B, 3, R, R]."""
+
+    def errors(self, images: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Errors [B] by their names."""
+
+
 def refine_latents(
-    editor: Editor,
+    editor: Measuring,
     latents: Latents,
     crops: torch.Tensor,
     refinements: Sequence[str],
@@ -147,7 +134,7 @@ def _parse(registry: Registry, text: str) -> tuple[str, dict[str, Any]]:
     return name, values
 
 
-def _errors(editor: Editor, latents: Latents, crops: torch.Tensor) -> dict[str, float]:
+def _errors(editor: Measuring, latents: Latents, crops: torch.Tensor) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in editor.errors(editor.generate(latents), crops).items()}
 
 
@@ -155,6 +142,7 @@ __all__ = [
     "EDIT_QUALITY",
     "QUALITIES",
     "Gain",
+    "Measuring",
     "edit_quality",
     "parse_refinements",
     "quality_refinements",

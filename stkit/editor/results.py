@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from stkit.contracts.domains import Subject
-from stkit.editor.refinement import Gain
 from stkit.errors import PhotoError, UsageError
 from stkit.files import atomic_path
 from stkit.latents.latents import Latents, Provenance
@@ -25,6 +24,32 @@ from stkit.photo.writeback import encode_marked, encode_photo, photo_suffix, sav
 from stkit.remote import as_path, is_store
 
 logger = logging.getLogger("stkit")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one refinement did: `errors_before` and `errors_after` are means of `Editor.errors`."""
+
+    refinement: str
+    steps: int
+    seconds: float
+    errors_before: Mapping[str, float]
+    errors_after: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready form, rounded, without the time: the same command writes the same report."""
+        data = asdict(self)
+        for key in ("errors_before", "errors_after"):
+            data[key] = {name: round(value, 6) for name, value in data[key].items()}
+        del data["seconds"]
+        return data
+
+    def __str__(self) -> str:
+        errors = ", ".join(
+            f"{name.upper()} {before:.4f} -> {self.errors_after[name]:.4f}"
+            for name, before in self.errors_before.items()
+        )
+        return f"{self.refinement}: {errors} in {self.steps} steps, {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,4 +218,4 @@ def _why_not(rows: tuple[Provenance, ...]) -> str | None:
     return None
 
 
-__all__ = ["Edit", "Framed", "Inversion", "Inverted", "find_photo"]
+__all__ = ["Edit", "Framed", "Gain", "Inversion", "Inverted", "find_photo"]

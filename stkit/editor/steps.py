@@ -21,7 +21,6 @@ from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
     from stkit.plugins import Registry
     from stkit.weights import Weights
@@ -101,12 +100,12 @@ def parse_step(
     raise UsageError(_unknown(name, known))
 
 
-def files_of(steps: Sequence[EditStep], editor: Editor) -> list[Path]:
+def files_of(steps: Sequence[EditStep], registry: Registry, weights: Weights, device: torch.device) -> list[Path]:
     """The files, besides the generator, that decide what `steps` do: directions, a classifier, ..."""
     files = []
     for step in steps:
-        context = EditContext(editor.weights, editor.device, step.attribute)
-        files += [path for path in editor.registry.editing_method(step.method).files(context) if path.exists()]
+        context = EditContext(weights, device, step.attribute)
+        files += [path for path in registry.editing_method(step.method).files(context) if path.exists()]
     return files
 
 

@@ -274,11 +274,12 @@ def inverter_name(editor: Editor, inverter: str | None) -> str | None:
 
 def edit_settings(editor: Editor, steps: Sequence[EditStep], references: Latents | None, seed: int) -> dict[str, Any]:
     """What decides the outcome of edits besides the codes, JSON-ready."""
+    files = files_of(steps, editor.registry, editor.weights, editor.device)
     return {
         "edits": [
             {**dataclasses.asdict(step), "layers": str(step.layers), "options": _texts(step.options)} for step in steps
         ],
-        "files": [load_header(path).fingerprint for path in files_of(steps, editor)],
+        "files": [load_header(path).fingerprint for path in files],
         "references": references and hashlib.sha256(references.codes.cpu().numpy().tobytes()).hexdigest(),
         "seed": seed,
     }

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from stkit.contracts.generators import Shape
+from stkit.contracts.shapes import Shape
 from stkit.errors import LatentsError
 from stkit.models.mapping import MappingNetwork
 

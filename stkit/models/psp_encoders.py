@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.contracts.generators import Shape
+from stkit.contracts.shapes import Shape
 from stkit.errors import UsageError
 from stkit.models.generators import Generator
 from stkit.models.irse import IRSEBackbone, stage_ends, staged

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stkit.contracts.generators import Architecture, Shape
+from stkit.contracts.generators import Architecture
+from stkit.contracts.shapes import Shape
 from stkit.errors import UsageError, WeightsError
 from stkit.models.generators import Generator
 from stkit.plugins import load_plugins

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stkit.contracts.generators import Shape
+from stkit.contracts.shapes import Shape
 from stkit.errors import UsageError
 from stkit.measure.efficientnet import TAP_CHANNELS, Lite0Trunk
 from stkit.models.irse import IRSEBackbone

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.contracts.generators import shape_values
+from stkit.contracts.shapes import shape_values
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
 from stkit.measure.lpips import load_lpips

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from stkit.contracts.domains import Domain
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.contracts.generators import Shape
+from stkit.contracts.shapes import Shape
 from stkit.datasets.images import ImageSet, batch_indices, flip_some
 from stkit.errors import UsageError
 from stkit.measure.efficientnet import INPUT_WIDTH, load_lite0

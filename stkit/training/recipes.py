@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from stkit.contracts.generators import Shape
+from stkit.contracts.shapes import Shape
 from stkit.contracts.training import SILENT, Voice
 from stkit.devices import resolve_device
 from stkit.errors import MissingPackageError, StkitError, UsageError

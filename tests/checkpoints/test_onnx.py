@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stkit.checkpoints.exporting import export_weights
-from stkit.contracts.generators import shape_values
+from stkit.contracts.shapes import shape_values
 from stkit.errors import MissingPackageError, UsageError
 from stkit.models.mobile_stylegan import MobileStyleGAN
 from stkit.models.psp_encoders import load_psp_encoder

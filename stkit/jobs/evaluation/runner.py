@@ -72,7 +72,9 @@ def _facts(plan: Plan, system: System) -> dict[str, Any]:
         "inverter": [system.inverter, json.loads(json.dumps(system.options, default=str)), *system.refine],
     }
     for edit in plan.edits_of(system):
-        facts[f"edit {edit.label}"] = sorted(file_sha256(path) for path in files_of([edit.step], edit.editor))
+        own = edit.editor
+        files = files_of([edit.step], own.registry, own.weights, own.device)
+        facts[f"edit {edit.label}"] = sorted(file_sha256(path) for path in files)
     return facts
 
 
