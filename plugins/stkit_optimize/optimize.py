@@ -82,11 +82,13 @@ def _optimize_w_plus(
     from stkit_optimize.start import w_spread
 
     _, std = w_spread(generator)
+    from_mean = bool((start == generator.w_avg).all())
+    pull = options.pull(generator.config.img_resolution, from_mean)
     offset = torch.zeros_like(start).requires_grad_()  # in standard deviations of w
 
     def loss_at(step: int) -> torch.Tensor:
         image = generator.synthesize(start + std * offset, dtype=objective.dtype, resolution=objective.crop.shape[-1])
-        return objective(image) + options.proximity * offset.square().mean()
+        return objective(image) + pull * offset.square().mean()
 
     def codes() -> torch.Tensor:
         return (start + std * offset).detach()

@@ -19,8 +19,11 @@ class OptimizeOptions(Options):
     lpips: float | None = pydantic.Field(
         default=None, ge=0, description="weight of LPIPS-Alex; by default 0.8, and 2 from 512 px on"
     )
-    proximity: float = pydantic.Field(
-        default=0.02, ge=0, description="w_plus: weight of the squared way from the start"
+    proximity: float | None = pydantic.Field(
+        default=None,
+        ge=0,
+        description="w_plus: weight of the squared way from the start; by default 0.02, and from 512 px on 0.5 if an "
+        "encoder gave it",
     )
     noise: float = pydantic.Field(default=1e5, ge=0, description="w: weight of the noise regularisation")
     patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
@@ -32,6 +35,12 @@ class OptimizeOptions(Options):
     def lpips_weight(self, resolution: int) -> float:
         """The weight of LPIPS for a generator of that resolution."""
         return (2.0 if self._is_far(resolution) else 0.8) if self.lpips is None else self.lpips
+
+    def pull(self, resolution: int, from_mean: bool) -> float:
+        """The weight of the way from the start, which may be the mean w, for a generator of that resolution."""
+        # Codes near the encoder's are edited as far as those; what they lack of the photo, tuning gives.
+        usual = 0.5 if self._is_far(resolution) and not from_mean else 0.02
+        return usual if self.proximity is None else self.proximity
 
     def _is_far(self, resolution: int) -> bool:
         # A face of 1024 px has far to go in W+: with the small generators' values 60 steps leave twice the LPIPS.

@@ -95,6 +95,12 @@ def test_proximity_holds_the_codes_near_their_start(tiny_weights: Weights) -> No
     assert 0 < ways[1] < 0.7 * ways[0]
 
 
+def test_large_portraits_are_held_nearer_to_the_codes_of_their_encoder() -> None:
+    assert OptimizeOptions().pull(1024, from_mean=False) > OptimizeOptions().pull(1024, from_mean=True)
+    assert OptimizeOptions().pull(128, from_mean=False) == OptimizeOptions().pull(1024, from_mean=True)
+    assert OptimizeOptions(proximity=0.0).pull(1024, from_mean=False) == 0
+
+
 def test_w_gives_one_code_to_all_layers_and_lowers_the_error(editor: Editor, tiny_weights: Weights) -> None:
     crops = target(tiny_weights)
     context = InversionContext(tiny_weights, CPU)
