@@ -38,6 +38,7 @@ from stkit.weights import Weights
 
 _BATCH = 16
 _SWD_IMAGES = 512
+_TILE = 256  # pixels at most of a picture in the grid
 
 
 def evaluate_quickly(request: QuickRequest, voice: Voice = SILENT) -> dict[str, Any]:
@@ -237,6 +238,8 @@ def reconstruction_grid(
 ) -> Image.Image:
     """Photos over their reconstructions, in four rows: as many random ones as there are in `worst`, then those.
 
+    Each is at most 256 px wide and high.
+
     `worst` are names in `image_set`, as `evaluate_reconstruction` finds them. Raises like it.
     """
     _require_size(weights, image_set)
@@ -245,8 +248,14 @@ def reconstruction_grid(
     for indices in (random, torch.tensor([image_set.names.index(name) for name in worst])):
         images = image_set.batch(indices, device)
         outputs = torch.cat([reconstruct(weights, part) for part in batches(images, _BATCH)])
-        tiles += [to_image(picture_part(image, image_set.output_crop)) for image in [*images, *outputs]]
+        tiles += [_tile(picture_part(image, image_set.output_crop)) for image in [*images, *outputs]]
     return image_grid(tiles, columns=len(random))
+
+
+def _tile(image: Tensor) -> Image.Image:
+    tile = to_image(image)
+    tile.thumbnail((_TILE, _TILE), Image.Resampling.LANCZOS)
+    return tile
 
 
 def _require_size(weights: Weights, image_set: ImageSet) -> None:
