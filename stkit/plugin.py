@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from stkit.jobs.previews import encode_gif
     from stkit.jobs.report import Row
     from stkit.jobs.request import LabelledRequest
-    from stkit.jobs.runner import run_batch
+    from stkit.jobs.runner import PreparedJob, prepare_batch, run_batch
     from stkit.jobs.sources import Item
     from stkit.latents.directions import KIND as DIRECTION_KIND
     from stkit.latents.directions import (
@@ -254,7 +254,7 @@ _HOMES = {
     "training.mapping": "fit_mapping",
     "jobs.report": "Row",
     "jobs.request": "LabelledRequest",
-    "jobs.runner": "run_batch",
+    "jobs.runner": "PreparedJob prepare_batch run_batch",
     "jobs.sources": "Item",
     "contracts.engines": "Engine Spread",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import functools
 import logging
 import os
 import pickle
@@ -10,7 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from stkit.plugin import Engine, Item, MissingPackageError, Row, Spread, UsageError, run_batch
+from stkit.plugin import (
+    Engine,
+    Item,
+    MissingPackageError,
+    PreparedJob,
+    Row,
+    Spread,
+    UsageError,
+    prepare_batch,
+    run_batch,
+)
 
 _TOO_LONG = 1800
 """Seconds after which a worker that has not finished its photos is taken for dead."""
@@ -22,7 +34,9 @@ class RayEngine(Engine):
     """Ray Data (https://docs.ray.io/en/latest/data/data.html).
 
     Photos go out in small blocks, to no more workers than have room, so memory stays the same for any number of them.
-    A block whose worker dies is given to another, then its photos to one each.
+    A block whose worker dies is given to another, then its photos to one each. Where workers have GPUs, photos are read
+    and their subjects found by tasks on processors, and the workers do the rest; on processors alone a worker does
+    both, in threads, which costs no copies.
     """
 
     name = "ray"
@@ -53,28 +67,77 @@ class Attempts:
         return self._begun[block]
 
 
+def prepare(block: dict[str, Any], make_job: bytes, attempts: Any, folder: str) -> dict[str, Any]:
+    """A task: the first step of a block of items, which a `Worker` goes on with; None of each that killed a task."""
+    _go_to(folder)
+    items = _items(block)
+    outcomes: list[Any] = [None for _ in items]
+    if _may_begin("prepare", items, attempts):
+        with _ended():
+            try:
+                outcomes = prepare_batch(items, _job(make_job))
+            except Exception as error:
+                outcomes = [error, *outcomes[1:]]
+    return {"item": block["item"], "prepared": [pickle.dumps(outcome) for outcome in outcomes]}
+
+
 class Worker:
     """An actor: one job, with its networks, for all blocks that come."""
 
-    def __init__(self, make_job: Callable[[], Any], attempts: Any) -> None:
+    def __init__(self, make_job: Callable[[], Any], attempts: Any, folder: str) -> None:
+        _go_to(folder)
         self._job = make_job()
         self._attempts = attempts
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         """What became of a block of items: rows, or nothing; an error that would be the same for all is among them."""
-        import ray
-
-        items = [pickle.loads(item) for item in block["item"]]  # the driver's own
-        if ray.get(self._attempts.begin.remote("|".join(str(item.path) for item in items))) > _ATTEMPTS:
-            return {"row": [pickle.dumps(None) for _ in items]}
-        faulthandler.dump_traceback_later(_TOO_LONG, exit=True)
-        try:
-            rows: list[Any] = list(run_batch(items, self._job, len(items), workers=2))
-        except Exception as error:
-            rows = [error, *[None] * (len(items) - 1)]
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        items = _items(block)
+        prepared = [pickle.loads(outcome) for outcome in block.get("prepared", ())]
+        rows: list[Any] = [None for _ in items]
+        if any(outcome is None or isinstance(outcome, Exception) for outcome in prepared):
+            rows[0] = prepared[0]
+        elif _may_begin("", items, self._attempts):
+            job = PreparedJob(self._job, items, prepared) if prepared else self._job
+            with _ended():
+                try:
+                    rows = list(run_batch(items, job, len(items), workers=2))
+                except Exception as error:
+                    rows[0] = error
         return {"row": [pickle.dumps(row) for row in rows]}
+
+
+def _go_to(folder: str) -> None:
+    """Relative names mean the driver's; a machine that does not have its folder has only absolute ones."""
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+
+
+def _items(block: dict[str, Any]) -> list[Item]:
+    return [pickle.loads(item) for item in block["item"]]  # the driver's own
+
+
+def _may_begin(step: str, items: Sequence[Item], attempts: Any) -> bool:
+    """Whether a step of these items has not killed too many processes."""
+    import ray
+
+    name = "|".join([step, *(str(item.path) for item in items)])
+    return bool(ray.get(attempts.begin.remote(name)) <= _ATTEMPTS)
+
+
+@contextlib.contextmanager
+def _ended() -> Iterator[None]:
+    """The process ends when this takes too long."""
+    faulthandler.dump_traceback_later(_TOO_LONG, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@functools.lru_cache(maxsize=1)
+def _job(make_job: bytes) -> Any:
+    """The job of the tasks of this process."""
+    return pickle.loads(make_job)()
 
 
 def _pass(
@@ -82,18 +145,23 @@ def _pass(
 ) -> Iterator[Row]:
     """The rows of one pass over `items` in blocks of `together`; none for those that no worker survived."""
     import ray.data
+    from ray import cloudpickle
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     attempts = ray.remote(Attempts).options(num_cpus=0).remote()
     blocks = -(-len(items) // together)
-    table = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
+    table: Any = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
+    gpus = spread.gpus_per_worker
+    if gpus:
+        given = {"make_job": cloudpickle.dumps(make_job), "attempts": attempts, "folder": os.getcwd()}
+        table = table.map_batches(prepare, batch_size=together, fn_kwargs=given, num_cpus=1)
     done = table.map_batches(
         Worker,
         batch_size=together,
-        fn_constructor_args=(make_job, attempts),
+        fn_constructor_args=(make_job, attempts, os.getcwd()),
         concurrency=min(workers, blocks),
-        num_cpus=1,
-        num_gpus=spread.gpus_per_worker or None,
+        num_cpus=0 if gpus else 1,
+        num_gpus=gpus or None,
     )
     for one in done.iter_rows():
         row = pickle.loads(one["row"])
@@ -122,10 +190,9 @@ def _connect(spread: Spread) -> int:
     there = ray.cluster_resources()
     if spread.gpus_per_worker and there.get("GPU", 0) < spread.gpus_per_worker:
         raise UsageError(f"--gpus-per-worker {spread.gpus_per_worker:g}, and the cluster has {there.get('GPU', 0):g}")
-    room = int(there.get("CPU", 1))
-    if spread.gpus_per_worker:
-        room = min(room, int(there["GPU"] / spread.gpus_per_worker))
+    gpus = spread.gpus_per_worker
+    room = int(there["GPU"] / gpus) if gpus else int(there.get("CPU", 1))
     return min(spread.workers or room, room)
 
 
-__all__ = ["Attempts", "RayEngine", "Worker"]
+__all__ = ["Attempts", "RayEngine", "Worker", "prepare"]

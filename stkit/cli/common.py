@@ -208,6 +208,19 @@ AlignedFlag = Annotated[
 LimitFlag = Annotated[int | None, typer.Option("--limit", min=1, help="Use this many photos, chosen at random.")]
 ReplaceFlag = Annotated[bool, typer.Option("--replace", help="Replace what has this name already.")]
 
+ENGINE: Mapping[str, Any] = {
+    "engine": Annotated[
+        str | None, typer.Option("--engine", help="For many photos: spread them over processes or machines, by ray.")
+    ],
+    "address": Annotated[
+        str | None,
+        typer.Option("--address", help="Its cluster: auto, HOST:PORT, ray://...; by default this machine."),
+    ],
+    "workers": Annotated[int | None, typer.Option("--workers", min=1, help="The engine's, at most.")],
+    "gpus_per_worker": Annotated[float, typer.Option("--gpus-per-worker", min=0.0, help="A share of 1 is enough.")],
+}
+"""The flags of the fields of `stkit.jobs.request.Spreading`."""
+
 FIT: Mapping[str, Any] = {
     "aligned": AlignedFlag,
     "limit": LimitFlag,
@@ -217,6 +230,7 @@ FIT: Mapping[str, Any] = {
     "out": Annotated[Path | None, typer.Option("--out", help="Another folder than that of your own directions.")],
     "replace": ReplaceFlag,
     "device": DeviceFlag,
+    **ENGINE,
 }
 """The flags that fits to labelled codes end with."""
 LABELLED: Mapping[str, Any] = {
@@ -256,6 +270,7 @@ OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace files 
 
 __all__ = [
     "EDIT",
+    "ENGINE",
     "FIT",
     "LABELLED",
     "LOOK",

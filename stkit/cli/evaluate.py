@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag, WeightsFlag, console, print_table, progress_bar
+from stkit.cli.common import ENGINE, DeviceFlag, DomainFlag, WeightsFlag, console, print_table, progress_bar
 from stkit.cli.flags import takes
 from stkit.contracts.training import Voice
 from stkit.errors import UsageError
@@ -68,6 +68,7 @@ FLAGS = {
     "limit": Annotated[int | None, typer.Option("--limit", min=1, help="Measure so many photos, chosen at random.")],
     "seed": Annotated[int, typer.Option("--seed", help="Which photos --limit chooses.")],
     "costs": Annotated[bool, typer.Option("--costs/--no-costs", help="Measure time, multiply-adds and memory.")],
+    **ENGINE,
     "quick": Annotated[
         bool, typer.Option("--quick", help="Print MSE, LPIPS and identity, beside the mean image's; no report.")
     ],
@@ -104,6 +105,8 @@ def run(
     is there already in --out is not computed again. With --quick a few figures of one set of weights.
     """
     if quick:
+        if request.engine:
+            raise UsageError("--quick is for this machine; leave out --engine, or --quick")
         if len(request.weights) > 1 or request.inverters or request.edits or request.limit:
             raise UsageError("--quick is for one set of weights with its own inverter; leave out the rest, or --quick")
         chosen = () if request.metrics == ("all",) else request.metrics

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from stkit.cli.common import (
+    ENGINE,
     BoxFlag,
     DeviceFlag,
     DomainFlag,
@@ -52,18 +53,10 @@ SHARED: Mapping[str, Any] = {
         int, typer.Option("--batch-size", min=1, help="Photos of a folder that go through together.")
     ],
     "sheet": Annotated[bool, typer.Option("--sheet", help="For many photos: all results as contact sheets.")],
-    "engine": Annotated[
-        str | None, typer.Option("--engine", help="For many photos: spread them over processes or machines, by ray.")
-    ],
-    "address": Annotated[
-        str | None,
-        typer.Option("--address", help="Its cluster: auto, HOST:PORT, ray://...; by default this machine."),
-    ],
-    "workers": Annotated[int | None, typer.Option("--workers", min=1, help="The engine's, at most.")],
-    "gpus_per_worker": Annotated[float, typer.Option("--gpus-per-worker", min=0.0, help="A share of 1 is enough.")],
+    **ENGINE,
 }
 """The flags of the fields of `stkit.jobs.request.Request`."""
-MANY = ("batch_size", "sheet", "engine", "address", "workers", "gpus_per_worker")
+MANY = ("batch_size", "sheet", *ENGINE)
 """Those that are for many photos."""
 
 

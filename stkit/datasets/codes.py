@@ -110,18 +110,14 @@ def invert_files(
     or show no subject, which are logged and have no row. Raises StkitError when none is left, WeightsError
     without an inverter.
     """
-    cache = _Cache(weights, inverter, domain)
-    output_crop = load_plugins().domain(weights.domain).output_crop
+    cache = CodesCache(weights, inverter, domain)
     keys: list[str] = []
     broken: set[str] = set()
     waiting: list[tuple[str, Tensor]] = []
 
     def invert_waiting() -> None:
-        crops = torch.stack([crop for _, crop in waiting]).to(device).float().div(127.5).sub(1)
-        latents = inverter.invert(crops, inverter.Options(), InversionContext(weights, device))
-        if latents.space is not LatentSpace.W_PLUS:
-            raise StkitError(f"inverter '{inverter.name}' gives {latents.space} codes; choose one that gives w_plus")
-        for (key, _), row in zip(waiting, latents.codes.cpu(), strict=True):
+        codes = invert_crops(weights, [crop for _, crop in waiting], inverter, device)
+        for (key, _), row in zip(waiting, codes, strict=True):
             cache.add(key, row)
         waiting.clear()
 
@@ -131,13 +127,7 @@ def invert_files(
                 data = files.read(name)
                 key = hashlib.sha256(data).hexdigest()
                 if key not in cache and key not in (other for other, _ in waiting):
-                    if domain:
-                        photo = decode_photo(data, Path(name)).image
-                        framed = frame_largest(photo, domain, weights.alignment, weights.resolution)
-                        pixels = np.asarray(framed)
-                    else:
-                        pixels = decode_image(data, name, weights.resolution, output_crop)
-                    waiting.append((key, torch.tensor(pixels).permute(2, 0, 1)))
+                    waiting.append((key, frame_pixels(weights, data, name, domain)))
                 keys.append(key)
             except (PhotoError, SubjectError) as error:
                 logger.warning("skipped %s: %s", name, without_name(error, name))
@@ -152,7 +142,30 @@ def invert_files(
     return torch.stack([cache[key] for key in keys]), frozenset(broken)
 
 
-class _Cache:
+def frame_pixels(weights: Weights, data: bytes, name: str, domain: Domain | None) -> Tensor:
+    """A photo's bytes as uint8 [3, R, R]; as it is, or its largest subject that `domain` finds.
+
+    Raises PhotoError, SubjectError.
+    """
+    if domain:
+        photo = decode_photo(data, Path(name)).image
+        pixels = np.asarray(frame_largest(photo, domain, weights.alignment, weights.resolution))
+    else:
+        output_crop = load_plugins().domain(weights.domain).output_crop
+        pixels = decode_image(data, name, weights.resolution, output_crop)
+    return torch.tensor(pixels).permute(2, 0, 1)
+
+
+def invert_crops(weights: Weights, crops: Sequence[Tensor], inverter: Inverter, device: torch.device) -> Tensor:
+    """w_plus codes [N, num_ws, w_dim], on the CPU, of crops uint8 [3, R, R]. Raises StkitError for other codes."""
+    pixels = torch.stack(list(crops)).to(device).float().div(127.5).sub(1)
+    latents = inverter.invert(pixels, inverter.Options(), InversionContext(weights, device))
+    if latents.space is not LatentSpace.W_PLUS:
+        raise StkitError(f"inverter '{inverter.name}' gives {latents.space} codes; choose one that gives w_plus")
+    return latents.codes.cpu()
+
+
+class CodesCache:
     """Codes by the sha256 of their photo's file, for one inverter of one generator and one way of framing."""
 
     def __init__(self, weights: Weights, inverter: Inverter[Options], domain: Domain | None) -> None:
@@ -211,4 +224,4 @@ class _Cache:
         self.fresh.clear()
 
 
-__all__ = ["LabelledCodes", "invert_files", "labelled_codes"]
+__all__ = ["CodesCache", "LabelledCodes", "frame_pixels", "invert_crops", "invert_files", "labelled_codes"]

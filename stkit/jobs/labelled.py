@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stkit.datasets.labels import AttributeSpec, Labels, match_photos
 from stkit.editor.editor import Editor
 from stkit.errors import LabelsError, OutputError, UnknownNameError, UsageError
 from stkit.files import atomic_path, safe_name
+from stkit.jobs.cached_codes import fill_cache
 from stkit.jobs.request import LabelledRequest
 from stkit.jobs.sources import is_latents, list_photos
 from stkit.latents.latents import Latents
@@ -56,7 +58,8 @@ def labelled_rows(
     if table is not None and request.images:
         inverter = editor.registry.inverter_for(editor.weights, request.inverter).name
         photos = table, request.images, specs, inverter, request.aligned, request.limit
-        data = labelled_photos(editor, *photos, seed, on_progress, share)
+        spread = partial(fill_cache, editor, request, on_progress=on_progress) if request.engine else None
+        data = labelled_photos(editor, *photos, seed, on_progress, share, spread)
         origin = {"labels": table.path.name, "images": request.images.name, "inverter": inverter}
         origin["photos"] = len(data.names)
     else:
@@ -82,13 +85,15 @@ def labelled_photos(
     seed: int = 0,
     on_progress: Progress = ignore_progress,
     share: float = 0.25,
+    spread: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
 ) -> LabelledCodes:
     """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
 
     `images` may be latent files as well (a pattern too), which say what photos their codes are of.
 
     `aligned`: the images are crops framed as the weights' own training data; otherwise the largest subject of each
-    is found and framed by the domain. With a column `split`, rows of "train" are for fitting and those of "val" (or
+    is found and framed by the domain. `spread` inverts photos elsewhere, by their names, into the cache, and says which
+    it cannot, and why. With a column `split`, rows of "train" are for fitting and those of "val" (or
     else "test") are held out; without one a fifth is, by `seed`. `limit` takes that many photos at random. Counts
     of what is left out are logged, and `share` is that of `two_classes`, which must find enough. Raises LabelsError,
     UnknownNameError, UsageError, PhotoError, StkitError.
@@ -97,6 +102,8 @@ def labelled_photos(
     for spec in attributes[1:]:
         labels.column(spec.column, spec.positive)  # said now and not after an hour of inverting
     given = _codes_by_photo(editor, images) if is_latents(str(images)) else None
+    if given is not None and spread is not None:
+        raise UsageError(f"{images} has codes already; leave out --engine")
     if given is not None:
         names = list(given)
     else:
@@ -122,6 +129,12 @@ def labelled_photos(
             torch.from_numpy(np.stack(values, axis=1)).float(),
             torch.from_numpy(held_out),
         )
+    if spread is not None:
+        failed = spread([photos[row] for row in rows])
+        for name, reason in failed.items():
+            logger.warning("skipped %s: %s", name, reason)
+        kept = np.array([photos[row] not in failed for row in rows])
+        rows, held_out = rows[kept], held_out[kept]
     cells = {spec.column: [labels.cells[spec.column][row] for row in rows] for spec in attributes}
     chosen_rows = Labels(labels.path, [labels.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
     return labelled_codes(

@@ -20,8 +20,22 @@ if TYPE_CHECKING:
     from stkit.editor.steps import EditStep
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spreading:
+    """How photos are spread over processes and machines by an `engine`; see `stkit.contracts.engines.Spread`."""
+
+    engine: str | None = None
+    address: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.engine is None and (self.address or self.workers or self.gpus_per_worker):
+            raise UsageError("--address, --workers and --gpus-per-worker are for an --engine; give --engine ray")
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(Spreading):
     """What inverting and editing share.
 
     `sources` are photos, folders, patterns like "*.jpg", archives, lists of photos, URLs, or latent files.
@@ -50,12 +64,9 @@ class Request:
     device: str = "auto"
     batch_size: int = 8
     sheet: bool = False
-    engine: str | None = None
-    address: str | None = None
-    workers: int | None = None
-    gpus_per_worker: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "sources", tuple(self.names))
         object.__setattr__(self, "face", str(self.face))
         for name in ("out", "landmarks"):
@@ -65,8 +76,6 @@ class Request:
             raise UsageError("there is nothing to work on; name a photo or a folder")
         if self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size} is none; give 1 or more")
-        if self.engine is None and (self.address or self.workers or self.gpus_per_worker):
-            raise UsageError("--address, --workers and --gpus-per-worker are for an --engine; give --engine ray")
 
     @property
     def names(self) -> list[str]:
@@ -124,7 +133,7 @@ class EditRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledRequest:
+class LabelledRequest(Spreading):
     """What fits to labelled codes share; see `stkit.jobs.labelled.labelled_rows` and `two_classes`.
 
     The codes are those of labelled photos (`labels`, `images`), or of `samples` of the generator, which one `scorer`
@@ -149,13 +158,16 @@ class LabelledRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         photos, samples = (self.labels, self.images), (self.samples, self.scorer)
         if sorted(sum(part is not None for part in pair) for pair in (photos, samples)) != [0, 2]:
             raise UsageError("give --labels and --images, or --samples and --scorer")
+        if self.engine and self.samples is not None:
+            raise UsageError("--engine is for photos; samples are made on this machine")
 
 
 @dataclass(frozen=True)
-class EvaluateRequest:
+class EvaluateRequest(Spreading):
     """Compare inverters, and edits of what they give, on photos that no training saw, in a report.
 
     `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it).
@@ -184,6 +196,7 @@ class EvaluateRequest:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("weights", "inverters", "edits", "metrics"):
             given = getattr(self, name)
             texts = [given] if isinstance(given, str) else given
@@ -218,4 +231,4 @@ class QuickRequest:
             raise UsageError("options are those of one metric; name just one")
 
 
-__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "LabelledRequest", "QuickRequest", "Request"]
+__all__ = ["EditRequest", "EvaluateRequest", "InvertRequest", "LabelledRequest", "QuickRequest", "Request", "Spreading"]

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stkit.contracts.engines import Spread
 from stkit.editor.editor import Editor
 from stkit.editor.opening import open_editor
 from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, refinements_of
@@ -26,6 +25,7 @@ from stkit.jobs.report import REPORT, Report, Row, add_to_report, write_report
 from stkit.jobs.request import EditRequest, InvertRequest, Request
 from stkit.jobs.runner import locked, run_batch, run_one
 from stkit.jobs.sources import Item, Listing, is_clip, is_latents, list_sources, open_latents
+from stkit.jobs.spreading import spread_rows
 from stkit.jobs.video import VideoEdit
 from stkit.latents.latents import Latents, join_latents
 from stkit.options import LayerRange, build_options
@@ -51,8 +51,6 @@ def run(request: Request, on_progress: Progress | None = None) -> Report:
     came.
     """
     tell = on_progress or _ignore
-    if isinstance(request.out, RemotePath) and (request.sheet or getattr(request, "latents", "each") == "one"):
-        raise UsageError("--sheet and --latents one read results again: name a folder of this machine with --out")
     if isinstance(request, EditRequest):
         return _edit(request, tell)
     if isinstance(request, InvertRequest):
@@ -62,6 +60,8 @@ def run(request: Request, on_progress: Progress | None = None) -> Report:
 
 def _invert(request: InvertRequest, tell: Progress) -> Report:
     out = request.out or Path("out")
+    if isinstance(out, RemotePath) and request.latents == "one":
+        raise UsageError("--latents one reads results again; name a folder of this machine with --out")
     refine = _refinements(request)
     listing = list_sources(request.names, out, load=None)
     if listing.alone and request.sheet:
@@ -82,7 +82,8 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
     settings |= _shared(request, refine, listing, tell)
     kind = CodesJob if request.format == "parquet" else InversionJob
     job = partial(kind, editor=editor, **settings)
-    spread = _spread_rows(request, partial(_remote_job, kind, request, settings), refine)
+    together = 1 if refine else request.batch_size
+    spread = spread_rows(request, partial(_remote_job, kind, request, settings), together)
     finish = join_folder if request.latents == "one" else None
     keep: Callable[[Iterator[Row]], Generator[Row]] | None = None
     if request.format == "parquet":
@@ -91,7 +92,7 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
         items = [dataclasses.replace(item, earlier=earlier.get(str(item.path))) for item in listing.items]
         listing = dataclasses.replace(listing, items=tuple(items))
         keep = partial(keep_codes, out=out, facts=facts)
-    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, finish, spread, keep)
+    return _run_job(request, listing, out, job, together, tell, finish, spread, keep)
 
 
 def _edit(request: EditRequest, tell: Progress) -> Report:
@@ -129,8 +130,9 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     settings["asked"] = bool(request.quality or request.refine or request.inverter)
     settings |= _shared(request, refine, listing, tell)
     job = partial(EditJob, editor=editor, **settings)
-    spread = _spread_rows(request, partial(_remote_job, EditJob, request, settings), refine)
-    return _run_job(request, listing, out, job, 1 if refine else request.batch_size, tell, spread=spread)
+    together = 1 if refine else request.batch_size
+    spread = spread_rows(request, partial(_remote_job, EditJob, request, settings), together)
+    return _run_job(request, listing, out, job, together, tell, spread=spread)
 
 
 def _refinements(request: Request) -> tuple[str, ...]:
@@ -199,6 +201,8 @@ def _run_job(
         row = run_one(listing.items[0], make_job(), tell)
         add_to_report([row], out / REPORT)
         return Report((row,), out, alone=True)
+    if isinstance(out, RemotePath) and request.sheet:
+        raise UsageError("--sheet reads results again; name a folder of this machine with --out")
     problems = [Row(path, "failed", reason) for path, reason in listing.problems]
     done = {str(item.path): Row(str(item.path), "not reached") for item in listing.items}
     room = _BYTES_A_ROW * (len(done) + len(problems) + 4)
@@ -226,18 +230,6 @@ def _run_job(
             free_room()
             write_report([*done.values(), *problems], out / REPORT)
     return Report((*problems, *done.values()), out, tuple(made), listing.ignored)
-
-
-def _spread_rows(
-    request: Request, make_job: Callable[[], Any], refine: Sequence[str]
-) -> Callable[[Sequence[Item]], Iterator[Row]] | None:
-    """What an engine makes of items, None without one."""
-    if request.engine is None:
-        return None
-    engine = load_plugins().engine(request.engine)
-    together = 1 if refine else request.batch_size
-    spread = Spread(request.address, request.workers, request.gpus_per_worker, together)
-    return lambda items: engine.rows(items, make_job, spread)
 
 
 def _remote_job(kind: type, request: Request, settings: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError, reason_of
 from stkit.files import remove_leftovers, write_all
@@ -74,6 +74,31 @@ def run_one(item: Item, job: Job[PreparedT, ResultT], tell: Callable[[str, int, 
         return _noted(job.finish(item, result), notes)
 
 
+def prepare_batch(items: Iterable[Item], job: Job[PreparedT, ResultT], workers: int = 2) -> list[Any]:
+    """The first step of each item's job, in threads; `PreparedJob` goes on with what comes out, which can be pickled.
+
+    Raises what would be the same for all photos.
+    """
+    with _filtered(_NoteFilter()), ThreadPoolExecutor(workers, thread_name_prefix="stkit-prepare") as pool:
+        futures = [pool.submit(_attempt, item, job.prepare, item) for item in items]
+        return [future.result() for future in futures]
+
+
+class PreparedJob:
+    """The other steps of a `Job`, for items that `prepare_batch` has prepared, maybe in another process."""
+
+    def __init__(self, job: Job[PreparedT, ResultT], items: Iterable[Item], outcomes: Iterable[Any]) -> None:
+        self._outcomes = {str(item.path): outcome for item, outcome in zip(items, outcomes, strict=True)}
+        self.compute, self.finish = job.compute, job.finish
+
+    def prepare(self, item: Item) -> Any:
+        """What was prepared; what was noted then is noted now."""
+        outcome, notes = self._outcomes.pop(str(item.path))
+        for note in notes:
+            logging.getLogger("stkit").warning("%s", note)
+        return outcome
+
+
 def run_batch(
     items: Iterable[Item], job: Job[PreparedT, ResultT], batch_size: int = 8, workers: int | None = None
 ) -> Iterator[Row]:
@@ -81,8 +106,10 @@ def run_batch(
 
     `workers` is the number of threads beside the caller's, by default one a processor and 8 at most. Raises what would
     be the same for all photos (UsageError, WeightsError, a full disk, ...); then, and when the caller stops early,
-    photos on their way are finished or left undone, never half-written.
+    photos on their way are finished or left undone, never half-written. Batches that memory does not hold are halved,
+    and so are the later ones.
     """
+    most = batch_size
     workers = workers or min(os.cpu_count() or 1, 8)
     queue = iter(items)
     preparing: deque[tuple[Item, Future[_Outcome]]] = deque()
@@ -93,7 +120,7 @@ def run_batch(
     try:
         while True:
             batch: list[tuple[Item, PreparedT, list[str]]] = []
-            while len(batch) < batch_size:
+            while len(batch) < most:
                 for item in itertools.islice(queue, 2 * batch_size + workers - len(preparing)):
                     preparing.append((item, pool.submit(_attempt, item, job.prepare, item)))
                 if not preparing:
@@ -106,7 +133,8 @@ def run_batch(
                     batch.append((item, outcome, notes))
             if not batch:
                 break
-            for item, result, notes in _compute(job, batch):
+            outcomes, most = _compute(job, batch, most)
+            for item, result, notes in outcomes:
                 if isinstance(result, Row):
                     yield _noted(result, notes)
                 else:
@@ -123,8 +151,13 @@ def run_batch(
 _Outcome = tuple  # (result or Row, notes)
 
 
-def _compute(job: Job[PreparedT, ResultT], batch: list[tuple[Item, PreparedT, list[str]]]) -> list[_Outcome]:
-    """(item, result or failed Row, notes) of a batch; when it fails as a whole, each photo gets a try of its own."""
+def _compute(
+    job: Job[PreparedT, ResultT], batch: list[tuple[Item, PreparedT, list[str]]], most: int
+) -> tuple[list[_Outcome], int]:
+    """(item, result or failed Row, notes) of a batch, and how many go together from now on, `most` or fewer.
+
+    When it fails as a whole, each photo gets a try of its own; each half, when memory does not hold it.
+    """
     common: list[str] = []
     try:
         with _noting(common):
@@ -134,9 +167,17 @@ def _compute(job: Job[PreparedT, ResultT], batch: list[tuple[Item, PreparedT, li
     except Exception as error:
         if len(batch) == 1:
             item, _, notes = batch[0]
-            return [(item, _failed(item, error), notes)]
-        return [outcome for single in batch for outcome in _compute(job, [single])]
-    return [(item, result, [*notes, *common]) for (item, _, notes), result in zip(batch, results, strict=True)]
+            return [(item, _failed(item, error), notes)], most
+        size = 1
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # torch has several of them
+            size = len(batch) // 2
+            most = min(most, max(size, 1))
+        outcomes = []
+        for start in range(0, len(batch), size):
+            part, most = _compute(job, batch[start : start + size], most)
+            outcomes += part
+        return outcomes, most
+    return [(item, result, [*notes, *common]) for (item, _, notes), result in zip(batch, results, strict=True)], most
 
 
 def _attempt(item: Item, step: Callable, *arguments: object, notes: Iterable[str] = ()) -> _Outcome:
@@ -226,4 +267,15 @@ def locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-__all__ = ["REPORT", "FolderJob", "Job", "Row", "locked", "run_batch", "run_one", "write_report"]
+__all__ = [
+    "REPORT",
+    "FolderJob",
+    "Job",
+    "PreparedJob",
+    "Row",
+    "locked",
+    "prepare_batch",
+    "run_batch",
+    "run_one",
+    "write_report",
+]

@@ -102,8 +102,8 @@ def test_what_cannot_be_read_is_said(memory: Any, tmp_path: Path) -> None:
         list_photos(["memory://bucket/none/"], tmp_path)
     with pytest.raises(UsageError, match="--out is the folder of the photos"):
         list_photos(["memory://bucket/photos/"], as_path("memory://bucket/photos"))
-    with pytest.raises(UsageError, match="--sheet and --latents one"):
-        run(InvertRequest("memory://bucket/photos/", Path("memory://bucket/out"), sheet=True))
+    with pytest.raises(UsageError, match="--latents one reads results again"):
+        run(InvertRequest("memory://bucket/photos/", Path("memory://bucket/out"), latents="one"))
     with pytest.raises(UsageError, match="names no file here"):
         as_path("s3://bucket//x.jpg")
     assert as_path("file:///a%20b/x.jpg") == Path("/a b/x.jpg") and not is_remote("C:/x.jpg")

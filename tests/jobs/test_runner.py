@@ -7,6 +7,7 @@ import errno
 import logging
 import multiprocessing
 import multiprocessing.synchronize
+import pickle
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from stkit.errors import OutputError, PhotoError, WeightsError
-from stkit.jobs.runner import Row, locked, run_batch, write_report
+from stkit.jobs.runner import PreparedJob, Row, locked, prepare_batch, run_batch, write_report
 from stkit.jobs.sources import Item
 
 ITEMS = [Item(Path(f"{number:03}.jpg"), PurePosixPath(f"{number:03}")) for number in range(40)]
@@ -168,3 +169,29 @@ def test_the_report_holds_names_that_are_no_text(tmp_path: Path) -> None:
         read = list(csv.DictReader(file))
     assert [row["photo"] for row in read] == ["a,b.jpg", "bad\\udcff.jpg", "日本.jpg"]
     assert read[0]["mse"] == "0.250000" and read[0]["subjects_found"] == "2" and read[1]["reason"] == "no \\udcff"
+
+
+class Narrow(Counting):
+    """Memory for so many at once."""
+
+    def compute(self, prepared: Sequence[int]) -> Sequence[int]:
+        self.sizes.append(len(prepared))
+        if len(prepared) > 3:
+            raise MemoryError("CUDA out of memory")
+        return [number * 10 for number in prepared]
+
+
+def test_batches_that_memory_does_not_hold_are_halved_and_stay_so() -> None:
+    job = Narrow()
+    rows = list(run_batch(ITEMS, job, batch_size=8, workers=2))
+    assert [row.status for row in rows] == ["ok"] * len(ITEMS)
+    assert job.sizes == [8, 4, 2, 2, 4, 2, 2, *[2] * 16]
+
+
+def test_photos_that_are_prepared_elsewhere_give_the_same_rows() -> None:
+    bad = {3: "prepare", 5: "kept", 7: "compute", 9: "finish"}
+    job = Counting(bad)
+    outcomes = pickle.loads(pickle.dumps(prepare_batch(ITEMS, job)))
+    found = list(run_batch(ITEMS, PreparedJob(job, ITEMS, outcomes), batch_size=4))
+    assert found == list(run_batch(ITEMS, Counting(bad), batch_size=4))
+    assert {row.photo: row.notes for row in found}["000.jpg"] == "seen 0"

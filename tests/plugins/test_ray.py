@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,10 +19,11 @@ import torch
 from stkit.contracts.engines import Spread
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UsageError
-from stkit.jobs.report import Row
+from stkit.jobs.report import Report, Row, read_report
 from stkit.jobs.request import EditRequest, InvertRequest, Request
 from stkit.jobs.run import run
 from stkit.jobs.sources import Item
+from stkit.latents.latents import load_latents
 from stkit.photo.images import to_image
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights
@@ -29,16 +31,16 @@ from stkit.testing import make_tiny_weights
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'stkit[ray]'")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, of itself
-COUNT, BROKEN = 24, 3
+COUNT, BROKEN = 285, 15
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of two nodes with a processor each."""
+    """The address of two nodes with a processor each, and a GPU that is none."""
     from ray.cluster_utils import Cluster
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1, num_gpus=1)
     yield nodes.address
     import ray
 
@@ -58,57 +60,119 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     coarse = torch.rand(COUNT, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for i, image in enumerate(torch.nn.functional.interpolate(coarse, size=64, mode="bilinear")):
-        to_image(image).save(folder / f"{i:02}.png")
+        to_image(image).save(folder / f"{i:03}.png")
     for i in range(BROKEN):
-        (folder / f"broken-{i}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(50 * i))
+        (folder / f"broken-{i:02}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(50 * i))
     return folder
 
 
-def _files(out: Path) -> dict[str, Path]:
+def few(photos: Path) -> list[str]:
+    """Twenty of them, ten of which are broken."""
+    return [f"{photos}/01*.png", f"{photos}/broken-0*.jpg"]
+
+
+def ask(kind: str, sources: Any, out: Path, weights: str, **more: Any) -> Request:
+    shared: dict[str, Any] = {"weights": weights, "device": "cpu", "batch_size": 4, **more}
+    if kind == "invert":
+        return InvertRequest(sources, out, **shared)
+    return EditRequest(sources, out, edits=["sefa:eig1=1"], **shared)
+
+
+def files_in(out: Path) -> dict[str, Path]:
     return {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file() and path.parent != out}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["invert", "edit"])
-def test_it_gives_what_one_machine_gives(cluster: str, weights: str, photos: Path, tmp_path: Path, kind: str) -> None:
-    def request(out: str, **more: Any) -> Request:
-        shared: dict[str, Any] = {"weights": weights, "device": "cpu", "batch_size": 4, **more}
-        if kind == "invert":
-            return InvertRequest(photos, tmp_path / out, **shared)
-        return EditRequest(photos, tmp_path / out, edits=["sefa:eig1=1"], **shared)
-
-    alone = run(request("alone"))
-    spread = run(request("spread", engine="ray", address=cluster))
-    assert len(spread.failed) == BROKEN
-    assert [(row.photo, row.status, row.reason, row.mse, row.sha256) for row in spread.rows] == [
-        (row.photo, row.status, row.reason, row.mse, row.sha256) for row in alone.rows
+def require_same(spread: Report, alone: Report) -> None:
+    """The same rows; pictures byte for byte, and codes within 1e-5."""
+    same = [
+        (row.photo, row.reason, row.mse, row.lpips, row.sha256, row.notes, row.subjects_found) for row in alone.rows
     ]
-    ours, made = _files(alone.out), _files(spread.out)
+    assert same == [
+        (row.photo, row.reason, row.mse, row.lpips, row.sha256, row.notes, row.subjects_found) for row in spread.rows
+    ]
+    assert [row.photo for row in spread.failed] == [row.photo for row in alone.failed]
+    ours, made = files_in(alone.out), files_in(spread.out)
     assert ours.keys() == made.keys()
-    same = [name for name in ours if not name.endswith((".json", ".safetensors"))]  # those name the folder and the time
-    assert same and not [name for name in same if not filecmp.cmp(ours[name], made[name], shallow=False)]
-    again = run(request("spread", engine="ray", address=cluster))
-    assert [row.status for row in again.rows].count("kept") == COUNT
+    codes = [name for name in ours if name.endswith(".safetensors")]
+    pictures = [name for name in ours if not name.endswith((".safetensors", ".json"))]
+    assert pictures and not [name for name in pictures if not filecmp.cmp(ours[name], made[name], shallow=False)]
+    assert codes
+    for name in codes:
+        assert torch.allclose(load_latents(ours[name]).codes, load_latents(made[name]).codes, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_photos_of_a_worker_that_is_killed_go_to_another(
-    cluster: str, weights: str, photos: Path, tmp_path: Path
-) -> None:
+def kill_one(after: int) -> tuple[list[int], Any]:
+    """The number of a worker that is killed when so many photos are done, and what does it."""
     killed: list[int] = []
 
-    def kill_one(what: str, done: int, total: int) -> None:
-        if what == "photos" and done >= 3 and not killed:
+    def tell(what: str, done: int, total: int) -> None:
+        if what == "photos" and done >= after and not killed:
             found = subprocess.run(["pgrep", "-f", "ray::.*MapWorker"], capture_output=True, text=True, check=False)
             killed.append(int(found.stdout.split()[0]))
             os.kill(killed[0], signal.SIGKILL)
 
-    asked = InvertRequest(photos, tmp_path / "out", weights=weights, batch_size=2, engine="ray", address=cluster)
-    report = run(asked, kill_one)
-    assert killed
-    statuses = [row.status for row in report.rows]
-    assert len(statuses) == COUNT + BROKEN and statuses.count("failed") == BROKEN
-    assert statuses.count("ok") + statuses.count("kept") == COUNT
+    return killed, tell
+
+
+@pytest.mark.slow
+def test_three_hundred_photos_of_which_some_are_broken_and_a_worker_is_killed(
+    cluster: str, weights: str, photos: Path, tmp_path: Path
+) -> None:
+    alone = run(ask("invert", photos, tmp_path / "alone", weights))
+    killed, tell = kill_one(after=100)
+    spread = run(ask("invert", photos, tmp_path / "spread", weights, engine="ray", address=cluster), tell)
+    assert killed and len(spread.rows) == COUNT + BROKEN and len(spread.failed) == BROKEN
+    require_same(spread, alone)
+    again = run(ask("invert", photos, tmp_path / "spread", weights, engine="ray", address=cluster))
+    assert [row.status for row in again.rows].count("kept") == COUNT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, more", [("edit", {}), ("invert", {"gpus_per_worker": 1.0})])
+def test_it_gives_what_one_machine_gives(
+    cluster: str, weights: str, photos: Path, tmp_path: Path, kind: str, more: dict[str, Any]
+) -> None:
+    alone = run(ask(kind, few(photos), tmp_path / "alone", weights))
+    spread = run(ask(kind, few(photos), tmp_path / "spread", weights, engine="ray", address=cluster, **more))
+    assert len(spread.failed) == 10
+    require_same(spread, alone)
+
+
+@pytest.mark.slow
+def test_codes_in_parquet(cluster: str, weights: str, photos: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"weights": weights, "batch_size": 4, "format": "parquet"}
+    reports = [
+        run(InvertRequest(few(photos), tmp_path / "alone", **asked)),
+        run(InvertRequest(few(photos), tmp_path / "spread", engine="ray", address=cluster, **asked)),
+    ]
+    alone, spread = ([(row.photo, row.status, row.mse) for row in report.rows] for report in reports)
+    assert alone == spread
+    tables = [load_latents(next(report.out.glob("*.parquet"))) for report in reports]
+    ours, made = ({one.photo: row for one, row in zip(t.provenance, t.codes, strict=True)} for t in tables)
+    assert ours.keys() == made.keys() and len(ours) == 10
+    assert all(torch.allclose(ours[photo], made[photo], rtol=0, atol=1e-5) for photo in ours)
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on_when_it_is_started_again(
+    cluster: str, weights: str, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    sources = [f"{photos}/0*.png", f"{photos}/broken-00.jpg"]
+    flags = ["--out", str(out), "--weights", weights, "--engine", "ray", "--address", cluster, "--batch-size", "2"]
+    command = [sys.executable, "-m", "stkit", "invert", *sources, *flags]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(out.glob("*/*.json"))) < 10:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    rows = read_report(out / "report.json") or []
+    statuses = [row.status for row in rows]
+    assert len(rows) == 101 and statuses.count("failed") == 1 and statuses.count("kept") >= 10
+    assert statuses.count("kept") + statuses.count("ok") == 100
 
 
 class Deadly:
@@ -142,7 +206,7 @@ def test_a_photo_that_no_worker_survives_is_told(cluster: str) -> None:
 
 
 def test_what_cannot_be_spread_is_said_at_the_start(weights: str, photos: Path, tmp_path: Path) -> None:
-    one = photos / "00.png"
+    one = photos / "000.png"
     with pytest.raises(UsageError, match="--engine is for many photos"):
         run(InvertRequest(one, tmp_path, weights=weights, engine="ray"))
     with pytest.raises(UsageError, match="are for an --engine"):

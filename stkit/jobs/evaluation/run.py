@@ -14,7 +14,8 @@ from stkit.jobs.evaluation.figures import make_figures
 from stkit.jobs.evaluation.plan import Plan, make_plan
 from stkit.jobs.evaluation.plots import draw_all
 from stkit.jobs.evaluation.report import write_report
-from stkit.jobs.evaluation.runner import run_plan, stores_in
+from stkit.jobs.evaluation.runner import claim_stores, run_plan, stores_in
+from stkit.jobs.evaluation.spread import by_engine
 from stkit.jobs.request import EvaluateRequest
 from stkit.jobs.runner import locked
 
@@ -26,8 +27,10 @@ def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
         voice.say(f"note: {note}")
     voice.say(f"{len(plan.photos)} photos of the split '{plan.photos.split}', {len(plan.systems)} inverters")
     with locked(request.out):
+        claim_stores(plan, stores_in(request.out, plan))
+        plan, lost = by_engine(request, plan, voice)
         stores = stores_in(request.out, plan)
-        failures = run_plan(plan, stores, voice)
+        failures = [*lost, *run_plan(plan, stores, voice)]
         for failure in failures:
             voice.say(f"note: {failure}")
         costs = _costs(plan, request.out / "work" / "costs.json", voice) if plan.costs else {}

@@ -25,19 +25,24 @@ KEPT = ("identity", "lpips")
 """Metrics that edits are compared by with the reconstruction that they start from."""
 
 
-def stores_in(out: Path, plan: Plan) -> dict[str, Store]:
-    """Where in the folder `out` the results of each system are, by its label."""
-    return {system.label: FolderStore(out / "work" / system.name) for system in plan.systems}
+def stores_in(out: Path, plan: Plan, writer: str = "") -> dict[str, Store]:
+    """Where in the folder `out` the results of each system are, by its label; `writer` names one of several."""
+    return {system.label: FolderStore(out / "work" / system.name, writer) for system in plan.systems}
 
 
-def run_plan(plan: Plan, stores: Mapping[str, Store], voice: Voice = SILENT) -> list[str]:
-    """Compute all that is missing in `stores`, by the labels of the systems; what could not be done.
-
-    What fails for one photo is left out, and tried again the next time. Raises UsageError, OutputError.
-    """
-    failures: list[str] = []
+def claim_stores(plan: Plan, stores: Mapping[str, Store]) -> None:
+    """Note what the results in `stores` are of. Raises UsageError where there are others."""
     for system in plan.systems:
         stores[system.label].claim(_facts(plan, system))
+
+
+def run_plan(plan: Plan, stores: Mapping[str, Store], voice: Voice = SILENT, sets: bool = True) -> list[str]:
+    """Compute all that is missing in `stores`, by the labels of the systems; what could not be done.
+
+    What fails for one photo is left out, and tried again the next time. `sets`: of all photos together, too.
+    Raises UsageError, OutputError.
+    """
+    failures: list[str] = []
     for number, system in enumerate(plan.systems, 1):
         store, photos = stores[system.label], plan.photos.names
         missing = [photo for photo in photos if not store.has_picture(RECONSTRUCTION, photo)]
@@ -50,8 +55,9 @@ def run_plan(plan: Plan, stores: Mapping[str, Store], voice: Voice = SILENT) -> 
         for edit in plan.edits_of(system):
             with voice.bar(f"{prefix} {edit.label}") as tell:
                 _edit(plan, system, store, edit, tell)
-        with voice.bar(f"{prefix} sets") as tell:
-            _compare_sets(plan, system, store, tell)
+        if sets:
+            with voice.bar(f"{prefix} sets") as tell:
+                _compare_sets(plan, system, store, tell)
         voice.say(f"{prefix} {len(inverted(plan, store))} photos")
     return failures
 
@@ -195,4 +201,4 @@ def _parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield names[start : start + size]
 
 
-__all__ = ["KEPT", "inverted", "run_plan", "stores_in"]
+__all__ = ["KEPT", "claim_stores", "inverted", "run_plan", "stores_in"]

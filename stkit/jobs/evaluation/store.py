@@ -74,14 +74,16 @@ class Store:
 class FolderStore(Store):
     """The results of one system in a folder.
 
-    Lines are added to `values.jsonl` photo by photo; one that was cut short is dropped. A picture is there when its
-    file is.
+    Lines are added to `values.jsonl` photo by photo, or to a file of its own by each writer that has a name; one that
+    was cut short is dropped. A picture is there when its file is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, writer: str = "") -> None:
         super().__init__()
         self.folder = folder
-        self._read()
+        self.writer = writer
+        for path in sorted(folder.glob("values*.jsonl")):
+            self._read(path)
 
     def claim(self, facts: Mapping[str, Any]) -> None:
         path = self.folder / "of.json"
@@ -132,7 +134,7 @@ class FolderStore(Store):
 
     @property
     def _path(self) -> Path:
-        return self.folder / "values.jsonl"
+        return self.folder / f"values{self.writer and f'-{self.writer}'}.jsonl"
 
     def _picture(self, what: str, photo: str) -> Path:
         return self.folder / safe_name(what) / f"{safe_name(photo)}.png"
@@ -140,17 +142,15 @@ class FolderStore(Store):
     def _codes(self, photo: str) -> Path:
         return self.folder / "codes" / f"{safe_name(photo)}.safetensors"
 
-    def _read(self) -> None:
-        if not self._path.exists():
-            return
-        with left_by_a_run(self._path):
-            lines = self._path.read_text(encoding="utf-8").split("\n")
+    def _read(self, path: Path) -> None:
+        with left_by_a_run(path):
+            lines = path.read_text(encoding="utf-8").split("\n")
             for line in lines[:-1]:
                 row = parse_json(line)
                 values = {str(name): float(value) for name, value in row["values"].items()}
                 self._values.setdefault((str(row["what"]), str(row["photo"])), {}).update(values)
-        if lines[-1]:
-            write_text(self._path, "".join(line + "\n" for line in lines[:-1]))
+        if lines[-1] and not self.writer:  # others may be writing
+            write_text(path, "".join(line + "\n" for line in lines[:-1]))
 
 
 __all__ = ["RECONSTRUCTION", "FolderStore", "Store"]
