@@ -105,6 +105,15 @@ def test_loading_is_strict(folder: Path) -> None:
         load_generator(find_weights(str(folder)))
 
 
+def test_a_config_of_other_entries_is_told_in_words(folder: Path) -> None:
+    path = folder / "generator.safetensors"
+    header, tensors = load_tensors(path)
+    save_tensors(path, tensors, dataclasses.replace(header, config={**header.config, "colour": 1}, generator=""))
+    with pytest.raises(WeightsError, match=r"entries of its config \(.*colour.*\) are missing, unknown") as caught:
+        load_generator(find_weights(str(folder)))
+    assert "__init__" not in str(caught.value)
+
+
 def test_missing_parts_and_wrong_architectures_are_named(folder: Path) -> None:
     weights = find_weights(str(folder))
     with pytest.raises(WeightsError, match=r"have no classifier; they have: generator, inverter"):

@@ -48,7 +48,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         raise WeightsError(f"cannot use {checkpoint.path}: its keys are those of no real model ({error})") from None
     refuse_hostile(checkpoint)
     raise WeightsError(
-        f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.content)}); known are StyleGAN2 "
+        f"{checkpoint.path} is no checkpoint that stkit knows ({_outline(checkpoint.objects)}); known are StyleGAN2 "
         "generators of rosinality and NVIDIA, MobileStyleGAN as OpenVINO IR, pSp, e4e, ReStyle, the Style Transformer "
         "and stkit's own files"
     )

@@ -38,7 +38,11 @@ def read_config(architecture: Architecture, values: Mapping[str, Any], source: P
     """The configuration that `values` of the header of `source` stand for. Raises WeightsError."""
     try:
         return architecture.config(values)
-    except (AttributeError, LookupError, TypeError, ValueError, UsageError) as error:
+    except TypeError:
+        entries = ", ".join(map(str, values))[:200]
+        reason = f"entries of its config ({entries}) are missing, unknown or of another type"
+        raise WeightsError(f"{source} does not describe a {architecture.name}: {reason}") from None
+    except (AttributeError, LookupError, ValueError, UsageError) as error:
         raise WeightsError(f"{source} does not describe a {architecture.name}: {error}") from None
 
 

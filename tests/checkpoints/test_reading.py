@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -203,6 +204,12 @@ def test_other_files_are_named_for_what_they_are(data: bytes, reason: str, tmp_p
     with pytest.raises(WeightsError, match=reason) as caught:
         open_checkpoint(path)
     assert str(path) in str(caught.value)
+
+
+def test_the_keys_of_safetensors_that_nobody_knows_are_told(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"voice.weight": X}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"its keys: voice\.weight"):
+        open_checkpoint(tmp_path / "a.safetensors")
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

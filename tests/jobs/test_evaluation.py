@@ -21,6 +21,7 @@ from stkit.contracts.training import Voice
 from stkit.editor.editor import Editor, load
 from stkit.errors import OutputError, StkitError, UsageError
 from stkit.jobs.evaluation import plan as planning
+from stkit.jobs.evaluation import report
 from stkit.jobs.evaluation.costs import measure_costs
 from stkit.jobs.evaluation.photos import find_photos
 from stkit.jobs.evaluation.run import evaluate
@@ -274,12 +275,17 @@ def test_what_an_inverter_gives_can_be_refined(request_: EvaluateRequest, weight
     assert refined["refine"] == ["optimize:8", "pti:2"] and refined["edits"]
 
 
+def test_names_in_tables_steer_no_terminal() -> None:
+    assert report._csv(["photo"], [["a\x1b[2J,\u202eb"]]) == 'photo\n"a\\x1b[2J,\\u202eb"\n'
+
+
 def test_nothing_left_is_an_error(request_: EvaluateRequest, tmp_path: Path) -> None:
     for changes, says in (
         ({"weights": ["nobody"]}, "no weights named 'nobody'"),
         ({"inverters": ["nothing"]}, "no inverter is left to measure"),
         ({"metrics": ["nothing"]}, "no metric is left"),
         ({"data": tmp_path / "none"}, "no training data at"),
+        ({"labels": tmp_path / "none.csv"}, "cannot read labels"),
         ({"options": {"steps": 3}}, "option 'steps' is not like optimize.steps"),
         ({"options": {"pti.steps": 3}}, "options of 'pti', which is none of what is measured"),
     ):

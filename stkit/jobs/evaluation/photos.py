@@ -71,12 +71,17 @@ def compared(images: Tensor, domain: Domain) -> Tensor:
 
 
 def find_photos(request: EvaluateRequest, domain: Domain, template: AlignmentTemplate, notes: list[str]) -> Photos:
-    """The photos of the request's split; `notes` get what is wrong with them. Raises StkitError when there are none."""
+    """The photos of the request's split; `notes` get what is wrong with them.
+
+    Raises StkitError when there are none, or its --labels tell none.
+    """
     found, split = None, request.split
     if request.labels is not None or labels_beside(request.data).exists():
         try:
             found = load_image_set(request.data, 32, split, request.labels)
         except StkitError as error:
+            if request.labels is not None:
+                raise
             notes.append(f"{error}; all photos are measured, those of the training too")
     elif request.data.exists():
         notes.append(f"no CSV of splits beside {request.data.name}: all photos are measured, those of the training too")

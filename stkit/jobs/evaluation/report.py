@@ -189,7 +189,7 @@ def _csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)
     writer.writerows(rows)
-    return text.getvalue()
+    return printable(text.getvalue())
 
 
 def _page(figures: Mapping[str, Any], out: Path, pictures: Mapping[str, str]) -> bytes:
