@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +23,9 @@ _NAME_BYTES = 100
 """Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
 
 _DEEPEST = 20
+_MOST_JSON = 32 * 2**20  # letters; Python takes twenty times as much memory
+MOST_LINES = 2**28
+"""Bytes of what runs write line by line."""
 
 _TURNING = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # writing, or a line
 _UNSAFE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}<>:\"/\\|?*]")
@@ -71,9 +76,33 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def parse_json(text: str | bytes, most: int = 32 * 2**20) -> Any:
+def require_file(path: Path, most: int | None = None) -> None:
+    """Raise OSError for pipes and devices, which may never end, and for files of more than `most` bytes."""
+    if isinstance(path, RemotePath):
+        size = path.described().get("size") or 0
+    else:
+        state = path.stat()
+        size = state.st_size
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device and no file", str(path))
+    if most is not None and size > most:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than any file of its kind", str(path))
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file that may come from anywhere. Raises OSError, also as `require_file` does."""
+    require_file(path, most)
+    return path.read_bytes()
+
+
+def read_text(path: Path, most: int = _MOST_JSON, encoding: str = "utf-8") -> str:
+    """The text of a file that may come from anywhere. Raises OSError as `read_bytes`, and ValueError for no text."""
+    return read_bytes(path, most).decode(encoding)
+
+
+def parse_json(text: str | bytes, most: int = _MOST_JSON) -> Any:
     """JSON out of a file that may come from anywhere. Raises ValueError for what is none, is huge or nested deeply."""
-    if len(text) > most:  # Python takes twenty times as much memory
+    if len(text) > most:
         raise ValueError(f"JSON of more than {most:,} letters")
     try:
         data = json.loads(text)
@@ -92,14 +121,14 @@ def left_by_a_run(path: Path) -> Iterator[None]:
     """Raise OutputError for what goes wrong in reading `path`, which an earlier run has left."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise OutputError(f"{path} is damaged ({reason_of(error)}); delete it and start again") from error
 
 
 def read_left(path: Path) -> dict[str, Any]:
     """The JSON object that an earlier run has left. Raises OutputError where it is damaged."""
     with left_by_a_run(path):
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
         if not isinstance(found, dict):
             raise ValueError("no dict")
     return found
@@ -108,10 +137,15 @@ def read_left(path: Path) -> dict[str, Any]:
 def read_left_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects, one a line, that an earlier run has left. Raises OutputError where one is damaged."""
     with left_by_a_run(path):
-        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [parse_json(line) for line in read_lines(path)]
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line that is no object")
     return rows
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that an earlier run has left. Raises OSError, ValueError."""
+    return read_text(path, MOST_LINES).splitlines()
 
 
 def _children(value: Any) -> Iterable[Any]:
@@ -217,7 +251,7 @@ def write_all(contents: Mapping[Path, bytes], overwrite: bool = False) -> None:
 
 def _differs(path: Path, data: bytes) -> bool:
     try:
-        return path.exists() and path.read_bytes() != data
+        return path.exists() and read_bytes(path, len(data)) != data
     except OSError:  # what cannot be read would be lost too
         return True
 
@@ -249,6 +283,7 @@ def read_packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file in hexadecimal, read in pieces. Raises OSError."""
+    require_file(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -257,6 +292,7 @@ def file_sha256(path: Path) -> str:
 
 
 __all__ = [
+    "MOST_LINES",
     "atomic_path",
     "file_sha256",
     "left_by_a_run",
@@ -265,11 +301,15 @@ __all__ = [
     "one_line",
     "parse_json",
     "printable",
+    "read_bytes",
     "read_left",
     "read_left_lines",
+    "read_lines",
     "read_packed",
+    "read_text",
     "remove_leftovers",
     "require_apart",
+    "require_file",
     "reserved",
     "safe_name",
     "write_all",

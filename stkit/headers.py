@@ -15,8 +15,8 @@ import pydantic
 import safetensors
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import WeightsError
-from stkit.files import parse_json, safe_name
+from stkit.errors import WeightsError, reason_of
+from stkit.files import parse_json, require_file, safe_name
 from stkit.options import first_fault
 
 _FORMAT = "stkit-weights-1"
@@ -121,6 +121,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     Raises OSError, ValueError or SafetensorError for a file that is damaged, or none.
     """
+    require_file(path)
     with path.open("rb") as file:
         start = file.read(8)
     if len(start) < 8 or struct.unpack("<Q", start)[0] > _MAX_HEADER:
@@ -145,7 +146,7 @@ def load_header(path: Path) -> Header:
     except pydantic.ValidationError as error:
         raise WeightsError(f"cannot read weights from {path}: of its header, {first_fault(error)}") from error
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {error}") from error
+        raise WeightsError(f"cannot read weights from {path}: {reason_of(error)}") from error
 
 
 def note_number(notes: Mapping[str, Any], *keys: str) -> float | None:

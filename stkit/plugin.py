@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from stkit.files import safe_name
+    from stkit.files import parse_json, safe_name
     from stkit.hookspecs import hookimpl
     from stkit.jobs.labelled import labelled_photos, labelled_rows, labelled_samples, require_classes, two_classes
     from stkit.jobs.previews import encode_gif
@@ -187,7 +187,7 @@ _HOMES = {
         "UnknownNameError UsageError WeightsError"
     ),
     "devices": "fast_dtype resolve_device",
-    "files": "safe_name",
+    "files": "parse_json safe_name",
     "plugins": "load_plugins",
     "weights": (
         "Header Weights cache_folder find_weights load_header load_tensors note_number require_names "

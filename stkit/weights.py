@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 import platformdirs
 
 from stkit.contracts.framing import AlignmentTemplate
-from stkit.errors import UnknownNameError, UsageError, WeightsError
-from stkit.files import atomic_path, file_sha256
+from stkit.errors import UnknownNameError, UsageError, WeightsError, reason_of
+from stkit.files import atomic_path, file_sha256, read_text
 from stkit.headers import Header, header_metadata, load_header, note_number, read_metadata
 from stkit.storage import as_float32
 
@@ -390,7 +390,8 @@ def weights_names() -> dict[str, Path]:
     """Name and folder of all weights that can be found; a user's own go before shipped ones."""
     folders: dict[str, Path] = {}
     for root in (shipped_folder(), user_folder()):
-        for path in sorted(root.glob("[!.]*/generator.safetensors")):  # others are not finished
+        files = (path for path in root.glob("[!.]*/generator.safetensors") if path.is_file())  # others are not finished
+        for path in sorted(files):
             folders[path.parent.name] = path.parent
     return folders
 
@@ -425,7 +426,7 @@ def find_weights(name: str | Path) -> Weights:
 def verify_weights(weights: Weights) -> dict[str, str]:
     """For each file "ok", or what is wrong: hash against the manifest where it is listed, fingerprint in any case."""
     listed = {folder / name: sha256 for folder in weights.folders for name, sha256 in _listed(folder).items()}
-    there = {path for folder in weights.folders for path in folder.glob("[!.]*.safetensors")}
+    there = {path for folder in weights.folders for path in folder.glob("[!.]*.safetensors") if path.is_file()}
     report = {}
     for path in sorted({*listed, *there}):
         if path.parent != weights.folder and weights.own_path(path.stem).exists():
@@ -467,9 +468,9 @@ def _listed(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        return dict(tomllib.loads(path.read_text(encoding="utf-8")).get(folder.name, {}))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}") from error
+        return dict(tomllib.loads(read_text(path)).get(folder.name, {}))
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"cannot read {path}: {reason_of(error)}") from error
 
 
 __all__ = [

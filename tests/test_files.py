@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
 import signal
@@ -8,6 +9,7 @@ import stat
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -23,10 +25,14 @@ from stkit.files import (
     name_key,
     parse_json,
     printable,
+    read_bytes,
+    read_lines,
     read_packed,
+    read_text,
     require_apart,
     reserved,
     safe_name,
+    write_all,
     write_text,
 )
 from stkit.jobs.evaluation.store import FolderStore
@@ -70,6 +76,22 @@ def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     write_text(target, "größer")
     assert target.read_text(encoding="utf-8") == "größer"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_pipes_devices_and_files_that_claim_terabytes_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**42)
+    small = tmp_path / "small"
+    small.write_text("x\ny")
+    for path, reason in ((tmp_path / "pipe", "a pipe or a device"), (Path("/dev/zero"), "a pipe"),
+                         (tmp_path / "sparse", "more than any file of its kind")):  # fmt: skip
+        for read in (read_text, read_lines, partial(read_bytes, most=10)):
+            with pytest.raises(OSError, match=reason):
+                read(path)
+        with pytest.raises(OutputError, match="is there already, with other content"):
+            write_all({path: b"x"})
+    assert (read_text(small), read_bytes(small, 3), read_lines(small)) == ("x\ny", b"x\ny", ["x", "y"])
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:

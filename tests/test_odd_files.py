@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,15 +12,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from stkit.checkpoints.arrays import read_arrays
+from stkit.checkpoints.reading import read_checkpoint
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.contracts.editing import EditContext
 from stkit.contracts.inversion import InversionContext
+from stkit.datasets.images import ImageFiles
+from stkit.datasets.labels import load_labels
 from stkit.errors import StkitError
+from stkit.headers import load_header
 from stkit.latents.latents import load_latents, save_latents
 from stkit.models.registry import load_generator
+from stkit.photo.archives import open_archive
+from stkit.photo.images import load_photo
+from stkit.photo.subjects import read_landmarks
 from stkit.plugins import load_plugins
 from stkit.testing import random_latents
-from stkit.weights import Weights, find_weights
+from stkit.weights import Weights, find_weights, weights_names
 from tests.odd import odd_headers, odd_tensors
 
 CPU = torch.device("cpu")
@@ -90,3 +99,41 @@ def test_latents_that_hold_something_else(tiny_weights: Weights, tmp_path: Path)
             assert "\n" not in str(error) and len(str(error)) < 1000, what
         except Exception as error:
             pytest.fail(f"{what}: {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "read"),
+    [
+        ("x.pt", b"PK\3\4", read_checkpoint),
+        ("x.pkl", b"\x80\4", read_checkpoint),
+        ("x.safetensors", b"\xff" * 7 + b"\x0f{", load_header),
+        ("x.latents.safetensors", b"\xff" * 7 + b"\x0f{", load_latents),
+        ("x.npy", b"\x93NUMPY\1\0", read_arrays),
+        ("x.csv", b"file,smile\n", load_labels),
+        ("x.json", b"[", load_labels),
+        ("points.json", b"[", read_landmarks),
+        ("x.jpg", b"\xff\xd8\xff\xe0", load_photo),
+        ("x.zip", b"PK\3\4", open_archive),
+        ("y.zip", b"PK\3\4", ImageFiles),
+    ],
+)
+def test_pipes_devices_and_terabytes(name: str, start: bytes, read: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "sparse").mkdir()
+    sparse, device, pipe = (tmp_path / kind / name for kind in ("sparse", "device", "pipe"))
+    sparse.write_bytes(start)
+    os.truncate(sparse, 2**43)
+    for path, make in ((device, lambda path: path.symlink_to("/dev/zero")), (pipe, os.mkfifo)):
+        path.parent.mkdir()
+        make(path)
+    for path in (sparse, device, pipe):
+        with pytest.raises(StkitError) as caught:
+            read(path)
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_pipe_among_the_weights_stops_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path))
+    before = weights_names()
+    (tmp_path / "weights" / "pipe").mkdir(parents=True)
+    os.mkfifo(tmp_path / "weights" / "pipe" / "generator.safetensors")
+    assert weights_names() == before

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from stkit.plugin import parse_json
+
 COOKIE = "stkit_web"
 OWNER = b"x-stkit-owner"
 """The header in which Gradio's side sees whose request it is."""
@@ -118,8 +120,8 @@ class Guard:
 
     def _note_uploads(self, owner: str, body: bytes) -> None:
         try:
-            paths = json.loads(body)
-        except (ValueError, RecursionError):  # a refusal in words
+            paths = parse_json(body)
+        except ValueError:  # a refusal in words
             return
         for path in paths if isinstance(paths, list) else []:
             self.owners.give(str(path), owner)

@@ -21,7 +21,7 @@ from stkit.checkpoints.reading import read_checkpoint, read_pickles, refuse_host
 from stkit.checkpoints.stored import StoredTensor
 from stkit.checkpoints.unpickle import Name, Record
 from stkit.errors import WeightsError, reason_of
-from stkit.files import read_packed
+from stkit.files import read_packed, require_file
 
 _MAX_BYTES = 2**28  # of one file
 _DEEPEST = 4
@@ -57,6 +57,7 @@ def _shape(value: Any) -> str:
 
 
 def _read(path: Path) -> Any:
+    require_file(path)
     with path.open("rb") as file:
         start = file.read(6)
         if start == npy.MAGIC_PREFIX:

@@ -26,7 +26,7 @@ from stkit.checkpoints.records import Storages, plain
 from stkit.checkpoints.stored import ITEM_SIZES, Read, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, read_pickle
 from stkit.errors import WeightsError
-from stkit.files import file_sha256, parse_json
+from stkit.files import file_sha256, parse_json, require_file
 
 OPENVINO = "OpenVINO IR"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -65,6 +65,7 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint without running anything in it. Raises WeightsError."""
     try:
+        require_file(path)
         if is_openvino(path):
             files = source_files(path)
             return Checkpoint(path, OPENVINO, read_openvino(path), files=() if files == [path] else tuple(files))

@@ -19,10 +19,10 @@ from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.labels import labels_beside, load_labels
 from stkit.errors import LabelsError, PhotoError, StkitError, SubjectError, reason_of
-from stkit.files import require_apart
+from stkit.files import read_bytes, require_apart, require_file
 from stkit.photo.alignment import frame_photo
 from stkit.photo.archives import unpack
-from stkit.photo.images import decode_photo
+from stkit.photo.images import MOST_BYTES, decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")
@@ -186,6 +186,7 @@ class ImageFiles:
         if not source.exists():
             raise PhotoError(f"there is no folder or zip {source}; check the path")
         try:
+            require_file(source)
             self.zip = zipfile.ZipFile(source)
             require_apart(self.zip, source.stat().st_size)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -200,7 +201,7 @@ class ImageFiles:
         if self.zip:
             return unpack(self.zip, self.zip.getinfo(name), self.source / name)
         try:
-            return (self.source / name).read_bytes()
+            return read_bytes(self.source / name, MOST_BYTES)
         except OSError as error:
             raise PhotoError(f"{name} cannot be read: {reason_of(error)}; copy or download it again") from error
 

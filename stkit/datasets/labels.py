@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stkit.errors import LabelsError, PhotoError, UnknownNameError, UsageError, reason_of
-from stkit.files import parse_json
+from stkit.files import parse_json, read_bytes, require_file
 from stkit.photo.archives import open_archive, read_member, split_zip
 
 _log = logging.getLogger("stkit")
@@ -23,7 +23,7 @@ _log = logging.getLogger("stkit")
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_path", "img", "path", "photo")
 _USUAL_NAMES = ("dataset.json", "list_attr_celeba.txt")
 _DIGITS = 12  # of a number of rows
-_MAX_JSON = 2**28  # letters
+_MAX_JSON = 2**28  # letters, or bytes of a table
 _MISSING = {"", "nan", "na", "n/a", "none", "null"}
 
 
@@ -120,12 +120,12 @@ def load_labels(path: Path) -> Labels:
     path = label_file(Path(path))
     try:
         zipped = split_zip(path)
-        data = path.read_bytes() if zipped is None else read_member(*zipped)
+        data = read_bytes(path, _MAX_JSON) if zipped is None else read_member(*zipped)
         text = data.decode("utf-8-sig")
     except PhotoError as error:
         raise LabelsError(f"cannot read labels: {error}") from error
     except OSError as error:
-        raise LabelsError(f"cannot read labels {path}: {error.strerror}; check the path") from error
+        raise LabelsError(f"cannot read labels {path}: {reason_of(error)}; check the path") from error
     except UnicodeDecodeError:
         raise LabelsError(f"labels {path} are not UTF-8 text; save them as a UTF-8 CSV") from None
     lines = text.splitlines()
@@ -148,14 +148,18 @@ def label_file(source: Path) -> Path:
     That is NVIDIA's dataset.json, CelebA's list_attr_celeba.txt, or the only CSV or TSV at the top. Raises LabelsError.
     """
     try:
+        if source.exists():
+            require_file(source)
         if source.is_dir():
             inside = [PurePosixPath(path.name) for path in sorted(source.iterdir()) if path.is_file()]
         elif zipfile.is_zipfile(source):
             inside = list(open_archive(source).members)
         else:
             return source
-    except (OSError, PhotoError) as error:
-        raise LabelsError(f"cannot read labels: {reason_of(error)}") from error
+    except OSError as error:
+        raise LabelsError(f"cannot read labels {source}: {reason_of(error)}; check the path") from error
+    except PhotoError as error:
+        raise LabelsError(f"cannot read labels: {error}") from error
     for name in _USUAL_NAMES:
         found = sorted((path for path in inside if path.name == name), key=lambda path: len(path.parts))
         if found:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stkit.errors import OutputError, WeightsError
-from stkit.files import parse_json, safe_name, write_all
+from stkit.files import parse_json, read_text, safe_name, write_all
 
 if TYPE_CHECKING:
     from stkit.editor.editor import Editor
@@ -149,7 +149,7 @@ def discard(paths: Sequence[Path]) -> None:
 def read_description(path: Path) -> dict[str, Any] | None:
     """The description at `path`, None when there is none; of a damaged one nothing is known ({})."""
     try:
-        known = parse_json(path.read_text(encoding="utf-8"))
+        known = parse_json(read_text(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from stkit.files import parse_json, printable, write_all
+from stkit.files import parse_json, printable, read_text, write_all
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -172,7 +172,7 @@ def _as_row(row: Mapping[str, Any]) -> Row:
 def _read(path: Path) -> list[dict[str, Any]] | None:
     """The rows of a report.json; None where there is none, or something else."""
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path))
         if data["format"] != _FORMAT:
             return None
         return [{**{name: None for name in COLUMNS}, **row, "photo": str(row["photo"])} for row in data["photos"]]

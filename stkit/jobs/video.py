@@ -25,7 +25,7 @@ from stkit.contracts.domains import Subject
 from stkit.editor.editor import Editor
 from stkit.editor.steps import EditStep
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
-from stkit.files import atomic_path
+from stkit.files import atomic_path, require_file
 from stkit.jobs.animation import add_video_stream, import_av
 from stkit.jobs.colours import Colours, colours_of, tag_stream, to_sdr
 from stkit.latents.latents import Latents, Provenance
@@ -282,6 +282,7 @@ def _transcode(container: Any, output: Any, first: Any, draw: Callable[[int, Ima
 def _opened(source: Path) -> Iterator[Any]:
     av = import_av()
     try:
+        require_file(source)
         container = av.open(str(source))
     except (av.error.FFmpegError, OSError) as error:
         raise PhotoError(f"cannot read {source} as a video: {error}; copy or convert it again") from error

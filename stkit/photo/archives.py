@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from stkit.errors import PhotoError, StkitError, reason_of
-from stkit.files import marked_name, read_packed, require_apart, safe_name
+from stkit.files import marked_name, read_packed, require_apart, require_file, safe_name
 from stkit.photo.parquet import ParquetImages
 from stkit.remote import RemotePath
 
@@ -42,6 +42,7 @@ def open_archive(path: Path) -> Archive:
         if isinstance(path, RemotePath):
             known = path.described()
             return _open(path, repr(sorted(known.items(), key=str)), known.get("size") or 0)
+        require_file(path)
         state = path.stat()
         return _open(path, state.st_mtime_ns, state.st_size)
     except FileNotFoundError as error:

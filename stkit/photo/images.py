@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
 from stkit.contracts.framing import picture_box
 from stkit.errors import OutputError, PhotoError, UsageError, reason_of
-from stkit.files import atomic_path
+from stkit.files import atomic_path, read_bytes
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
 from stkit.remote import RemotePath, as_path
@@ -38,6 +38,8 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 _stderr_lock = threading.Lock()
 
 _MAX_PIXELS = 160_000_000
+MOST_BYTES = 2**31
+"""Of a photo's file: as many pixels as are read take that, uncompressed with twelve bytes each."""
 _BYTES_A_PIXEL = 9  # at the most: 4 as decoded, 1 in grey, 4 in RGB
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ARRAYS = (b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -241,7 +243,7 @@ def read_photo(path: Path) -> bytes:
             raise PhotoError(f"{path} is a folder; name a photo in it")
         if not stat.S_ISREG(mode):
             raise PhotoError(f"{path} is not a file; save the photo to a file first")
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         zipped = split_zip(path)
         if zipped is None:
@@ -259,7 +261,7 @@ def _fetch(path: RemotePath) -> bytes:
     if zipped is not None:
         return read_member(*zipped)
     try:
-        return path.read_bytes()
+        return read_bytes(path, MOST_BYTES)
     except FileNotFoundError as error:
         raise PhotoError(f"there is no file {path}; check the name") from error
     except OSError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stkit.errors import SubjectError, UsageError
-from stkit.files import parse_json
+from stkit.files import parse_json, read_text
 
 if TYPE_CHECKING:
     from stkit.contracts.domains import Domain, Subject
@@ -81,7 +81,7 @@ def read_landmarks(path: Path) -> np.ndarray:
     Raises UsageError.
     """
     try:
-        data = parse_json(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(read_text(path, encoding="utf-8-sig"))
         points = np.asarray(data["landmarks"] if isinstance(data, dict) else data, float)
     except OSError as error:
         raise UsageError(f"cannot read landmarks from {path}: {error.strerror}; check the path") from error

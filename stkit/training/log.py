@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from stkit.errors import OutputError
-from stkit.files import parse_json, read_left_lines, write_text
+from stkit.files import left_by_a_run, parse_json, read_left_lines, read_lines, write_text
 from stkit.photo.images import image_grid, picture_part, save_image, to_image
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class RunLog:
 
     def __init__(self, out: Path, done: int) -> None:
         self.path = out / "log.jsonl"
-        lines = self.path.read_text().splitlines() if done and self.path.exists() else []
+        with left_by_a_run(self.path):
+            lines = read_lines(self.path) if done and self.path.exists() else []
         write_text(self.path, "".join(line + "\n" for line in lines if _logged_step(line) <= done))
         self._board = _board(out / "tensorboard", done)
 

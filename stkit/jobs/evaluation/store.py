@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from stkit.errors import OutputError, UsageError
-from stkit.files import left_by_a_run, parse_json, read_left, safe_name, write_text
+from stkit.files import MOST_LINES, left_by_a_run, parse_json, read_left, read_text, safe_name, write_text
 from stkit.latents.latents import Latents, load_latents, save_latents
 from stkit.photo.images import load_photo, save_image, to_image, to_tensor
 
@@ -144,7 +144,7 @@ class FolderStore(Store):
 
     def _read(self, path: Path) -> None:
         with left_by_a_run(path):
-            lines = path.read_text(encoding="utf-8").split("\n")
+            lines = read_text(path, MOST_LINES).split("\n")
             for line in lines[:-1]:
                 row = parse_json(line)
                 values = {str(name): float(value) for name, value in row["values"].items()}
