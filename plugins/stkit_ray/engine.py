@@ -27,6 +27,8 @@ from stkit.plugin import (
 _TOO_LONG = 1800
 """Seconds after which a worker that has not finished its photos is taken for dead."""
 _ATTEMPTS = 2
+_AT_ONCE = 20_000
+"""Photos whose blocks Ray keeps count of; the next ones wait."""
 _DIED = "no worker survived it (out of memory, killed, or half an hour without an end); try it alone"
 
 
@@ -45,14 +47,8 @@ class RayEngine(Engine):
     def rows(self, items: Sequence[Item], make_job: Callable[[], Any], spread: Spread) -> Iterator[Row]:
         """See `Engine.rows`. Raises MissingPackageError, UsageError when the cluster cannot be reached."""
         workers = _connect(spread)
-        missing = {str(item.path): item for item in items}
-        for together in dict.fromkeys((spread.together, 1)):  # which photo of a block it was is found out one by one
-            for row in _pass(list(missing.values()), make_job, spread, together, workers):
-                del missing[row.photo]
-                yield row
-            if not missing:
-                return
-        yield from (Row(photo, "failed", _DIED) for photo in missing)
+        for start in range(0, len(items), _AT_ONCE):
+            yield from _rows(items[start : start + _AT_ONCE], make_job, spread, workers)
 
 
 class Attempts:
@@ -138,6 +134,17 @@ def _ended() -> Iterator[None]:
 def _job(make_job: bytes) -> Any:
     """The job of the tasks of this process."""
     return pickle.loads(make_job)()
+
+
+def _rows(items: Sequence[Item], make_job: Callable[[], Any], spread: Spread, workers: int) -> Iterator[Row]:
+    missing = {str(item.path): item for item in items}
+    for together in dict.fromkeys((spread.together, 1)):  # which photo of a block it was is found out one by one
+        for row in _pass(list(missing.values()), make_job, spread, together, workers):
+            del missing[row.photo]
+            yield row
+        if not missing:
+            return
+    yield from (Row(photo, "failed", _DIED) for photo in missing)
 
 
 def _pass(

@@ -9,6 +9,7 @@ import math
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -196,7 +197,10 @@ def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag; a second signal acts as usual."""
+    """Turn SIGINT and SIGTERM into a flag; a second signal acts as usual.
+
+    Beside the main thread, as in the workers of Ray Train, signals are another's business.
+    """
     received: list[int] = []
     previous: dict[int, Any] = {}
 
@@ -205,7 +209,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         for key, handler in previous.items():
             signal.signal(key, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    is_main = threading.current_thread() is threading.main_thread()
+    for number in (signal.SIGINT, signal.SIGTERM) if is_main else ():
         previous[number] = signal.signal(number, note)
     try:
         yield lambda: parallel.any_process(bool(received))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import filecmp
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,15 +20,20 @@ import torch
 
 from stkit.contracts.engines import Spread
 from stkit.contracts.framing import AlignmentTemplate
+from stkit.datasets.labels import AttributeSpec, load_labels
+from stkit.editor.opening import open_editor
 from stkit.errors import UsageError
+from stkit.jobs.evaluation.run import evaluate
+from stkit.jobs.labelled import labelled_rows
 from stkit.jobs.report import Report, Row, read_report
-from stkit.jobs.request import EditRequest, InvertRequest, Request
+from stkit.jobs.request import EditRequest, EvaluateRequest, InvertRequest, LabelledRequest, Request
 from stkit.jobs.run import run
 from stkit.jobs.sources import Item
 from stkit.latents.latents import load_latents
 from stkit.photo.images import to_image
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights
+from stkit.weights import cache_folder
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'stkit[ray]'")
 
@@ -173,6 +180,27 @@ def test_a_driver_that_is_killed_goes_on_when_it_is_started_again(
     statuses = [row.status for row in rows]
     assert len(rows) == 101 and statuses.count("failed") == 1 and statuses.count("kept") >= 10
     assert statuses.count("kept") + statuses.count("ok") == 100
+
+
+@pytest.mark.slow
+def test_evaluations_and_labelled_codes(cluster: str, weights: str, photos: Path, tmp_path: Path) -> None:
+    data, labels = tmp_path / "data", tmp_path / "labels.csv"
+    data.mkdir()
+    for i in range(30):
+        shutil.copy(photos / f"{i:03}.png", data)
+    labels.write_text("file,red\n" + "".join(f"{i:03}.png,{i % 2}\n" for i in range(30)))
+    ray: dict[str, Any] = {"engine": "ray", "address": cluster}
+    asked = EvaluateRequest(data, tmp_path / "alone", weights=weights, metrics="mse", limit=10, costs=False)
+    alone, spread = evaluate(asked), evaluate(dataclasses.replace(asked, out=tmp_path / "spread", **ray))
+    for ours, theirs in zip(alone["systems"], spread["systems"], strict=True):
+        assert ours["means"]["mse"]["mean"] == pytest.approx(theirs["means"]["mse"]["mean"], rel=1e-5)
+    editor, specs = open_editor(None, weights, "cpu"), [AttributeSpec("red", None)]
+    fit = LabelledRequest(labels=labels, images=data, weights=weights, device="cpu")
+    theirs, _ = labelled_rows(editor, dataclasses.replace(fit, **ray), load_labels(labels), specs)
+    shutil.rmtree(cache_folder() / "codes")
+    ours, _ = labelled_rows(editor, fit, load_labels(labels), specs)
+    assert ours.names == theirs.names and len(ours.names) == 30
+    assert torch.allclose(ours.codes, theirs.codes, rtol=0, atol=1e-5)
 
 
 class Deadly:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,11 @@ def test_an_interrupted_run_ends_well(tmp_path: Path, capsys: pytest.CaptureFixt
     assert torch.load(toy.loop.checkpoint, weights_only=True)["step"] == 3
     assert "stopped at step 3 of 10; go on with --resume" in " ".join(capsys.readouterr().out.split())
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_run_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(Toy(tmp_path, 2).train).result() == 2
 
 
 def test_a_second_interrupt_acts_at_once(tmp_path: Path) -> None:
