@@ -109,13 +109,12 @@ def add_to_report(rows: Sequence[Row], path: Path) -> None:
 
     What is called so and is no report of stkit stays as it is. Raises OutputError.
     """
-    earlier = _read(path.with_suffix(".json"))
+    earlier = read_report(path.with_suffix(".json"))
     if earlier is None and path.exists():
         logger.info("%s is there already and no report of this version; it stays as it is", path)
         return
-    own = [_as_dict(row) for row in rows]
-    photos = {one["photo"] for one in own}
-    _write([one for one in earlier or [] if one["photo"] not in photos] + own, path)
+    photos = {printable(row.photo) for row in rows}
+    _write([_as_dict(row) for row in [*(row for row in earlier or () if row.photo not in photos), *rows]], path)
 
 
 def _as_dict(row: Row) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def read_report(path: Path) -> list[Row] | None:
     rows = _read(path)
     try:
         return None if rows is None else [_as_row(row) for row in rows]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -166,7 +165,7 @@ def _as_row(row: Mapping[str, Any]) -> Row:
     }
     values |= {name: None if row[name] is None else float(row[name]) for name in ("mse", "lpips")}
     found = None if row["subjects_found"] is None else int(row["subjects_found"])
-    return Row(row["photo"], row["status"], subjects_found=found, results=results, **values)
+    return Row(printable(row["photo"]), row["status"], subjects_found=found, results=results, **values)
 
 
 def _read(path: Path) -> list[dict[str, Any]] | None:

@@ -60,8 +60,9 @@ class RunLog:
 
 def seconds_logged(out: Path) -> float:
     """The wall time in seconds that the run in `out` has trained for, over all times that it was started."""
-    lines = read_left_lines(out / "log.jsonl")
-    clock = [line["seconds"] for line in lines if "seconds" in line]
+    path = out / "log.jsonl"
+    with left_by_a_run(path):
+        clock = [float(line["seconds"]) for line in read_left_lines(path) if "seconds" in line]
     # The clock begins anew whenever the run goes on.
     return sum(now for now, later in zip(clock, [*clock[1:], -math.inf], strict=False) if later < now)
 
@@ -120,9 +121,10 @@ def _board(folder: Path, done: int) -> Any:
 
 
 def _logged_step(line: str) -> float:
+    """The step of a line of numbers; infinity for any other."""
     try:
-        return float(parse_json(line)["step"])
-    except (ValueError, LookupError, TypeError):
+        return {name: float(value) for name, value in parse_json(line).items()}["step"]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return math.inf
 
 

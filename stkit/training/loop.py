@@ -6,7 +6,6 @@ import dataclasses
 import io
 import logging
 import math
-import pickle
 import signal
 import sys
 import threading
@@ -22,7 +21,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from stkit.errors import StkitError, UsageError, reason_of
+from stkit.checkpoints.saved import read_saved
+from stkit.errors import StkitError, UsageError, WeightsError, reason_of
 from stkit.files import atomic_path
 from stkit.training import parallel
 from stkit.training.log import RunLog
@@ -177,22 +177,42 @@ def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
     if not path.exists():
         return 0
     try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise StkitError(f"{path} is damaged or no checkpoint; start again in another --out") from error
+        saved = read_saved(path)
+    except WeightsError as error:
+        raise StkitError(f"{path} is damaged or no checkpoint ({error}); start again in another --out") from error
     try:
+        done = int(saved["step"])
         for name, item in state.items():
-            item.load_state_dict(saved[name])
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()
+            _load(item, saved[name])
+    except Exception as error:  # of a file that claims to be a checkpoint, torch raises what it likes
+        said = str(error).splitlines() or [type(error).__name__]
+        reason = f"it has no {error}" if isinstance(error, KeyError) else said[-1].strip()[:200]
         raise StkitError(
             f"{path} does not fit this configuration: {reason}; give the settings it was started with, "
             "or choose another --out"
         ) from error
-    done = int(saved["step"])
     if done > config.steps:
         raise UsageError(f"{config.out} is at step {done}, past --steps {config.steps}; --steps {done} ends it there")
     return done
+
+
+def _load(item: Stateful, saved: Any) -> None:
+    """Give `item` its saved state. Raises ValueError for settings and moments that an optimiser cannot use."""
+    settings = [dict(group) for group in item.param_groups] if isinstance(item, torch.optim.Optimizer) else []
+    item.load_state_dict(saved)
+    if not isinstance(item, torch.optim.Optimizer):
+        return
+    for was, group in zip(settings, item.param_groups, strict=True):
+        for name, value in was.items():
+            if type(group.get(name)) is not type(value):
+                raise ValueError(f"{name} of its optimiser is a {type(group.get(name)).__name__}")
+    for parameter, moments in item.state.items():
+        for name, value in moments.items():
+            if not isinstance(value, Tensor) or value.shape not in ((), parameter.shape):
+                raise ValueError(f"{name} of its optimiser does not fit a parameter of shape {tuple(parameter.shape)}")
+            if value.ndim:  # torch's fused steps take it to lie in memory as the parameter does
+                laid = torch.empty_strided(value.shape, parameter.stride(), dtype=value.dtype, device=value.device)
+                moments[name] = laid.copy_(value)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from PIL import Image
 
 from stkit.errors import OutputError, UsageError
 from stkit.jobs.outputs import BEFORE_AFTER_SUFFIX, PAIR_SUFFIX
-from stkit.jobs.report import REPORT, Result, Row, read_report, write_report
+from stkit.jobs.report import REPORT, Result, Row, add_to_report, read_report, write_report
 from stkit.jobs.report_page import write_report_page
 from stkit.photo.images import side_by_side
 
@@ -109,3 +109,19 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = [inversion(tmp_path, "a", 0.25, "noted"), Row("b", "failed", "lost")]
     write_report(rows, tmp_path / REPORT)
     assert read_report(tmp_path / "report.json") == rows
+
+
+def test_a_report_with_something_else_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+    """Numbers that are texts, too large or lone surrogates: a later edit does not fall over them."""
+    row = {"photo": "x.jpg", "status": "ok", **dict.fromkeys(("reason", "folder", "detector", "sha256", "notes"), "")}
+    for change in ({"mse": "x"}, {"mse": 10**400}, {"subjects_found": 1e400}, {"photo": 3, "results": 3}):
+        data = {**row, "mse": None, "lpips": None, "subjects_found": None, **change}
+        (tmp_path / "report.json").write_text(json.dumps({"format": "stkit-report-1", "photos": [data]}))
+        (tmp_path / "report.csv").write_text("mine")
+        add_to_report([Row("y.jpg", "ok")], tmp_path / "report.csv")
+        assert (tmp_path / "report.csv").read_text() == "mine"
+    (tmp_path / "report.json").write_text(
+        json.dumps({"format": "stkit-report-1", "photos": [{**row, "photo": "\ud800"}]})
+    )
+    add_to_report([Row("y.jpg", "ok")], tmp_path / "report.csv")
+    assert [one.photo for one in read_report(tmp_path / "report.json") or []] == ["\\ud800", "y.jpg"]

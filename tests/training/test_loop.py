@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -212,6 +214,60 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(StkitError, match="is damaged or no checkpoint"):
         Toy(tmp_path, 2, resume=True).train()
+
+
+def _circle(saved: dict[str, Any]) -> None:
+    saved["model"]["self"] = [saved]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda saved: saved.update(step="x"), "does not fit"),
+        (lambda saved: saved.update(step=float("inf")), "does not fit"),
+        (lambda saved: saved.update(model=[1]), "does not fit"),
+        (lambda saved: saved.update(optimizer={"state": 3}), "does not fit"),
+        (lambda saved: saved["optimizer"]["param_groups"][0].update(lr="x"), "lr of its optimiser is a str"),
+        (lambda saved: saved["optimizer"]["state"][0].update(exp_avg=torch.zeros(1, 1, 99)), "exp_avg of its optim"),
+        (lambda saved: saved["optimizer"]["state"][0].update(exp_avg="x"), "exp_avg of its optimiser does not fit"),
+        (_circle, "in a circle"),
+        (lambda saved: saved.update(model=argparse.Namespace()), "does not fit"),
+        (lambda saved: saved.update(model=StkitError("x")), "a Record where data belongs"),
+    ],
+)
+def test_hostile_and_foreign_checkpoints_are_one_line(change: Any, says: str, tmp_path: Path) -> None:
+    Toy(tmp_path, 2).train()
+    path = tmp_path / "checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    change(saved)
+    torch.save(saved, path)
+    with pytest.raises(StkitError, match=says) as caught:
+        Toy(tmp_path, 3, resume=True).train()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_nothing_of_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(_Touch(tmp_path / "ran")))
+    with pytest.raises(StkitError, match="is damaged or no checkpoint"):
+        Toy(tmp_path, 3, resume=True).train()
+    assert not (tmp_path / "ran").exists()
+
+
+class _Touch:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_lines_of_a_log_that_are_no_numbers_go(tmp_path: Path) -> None:
+    Toy(tmp_path, 2).train()
+    log = tmp_path / "log.jsonl"
+    good = log.read_text()
+    log.write_text(good + '{"step": 1, "loss": "x"}\n[1]\n{"step": 1, "loss": 1' + "0" * 400 + "}\n")
+    Toy(tmp_path, 3, resume=True).train()
+    assert log.read_text().startswith(good) and "x" not in log.read_text()
 
 
 def test_divergence_stops_before_the_checkpoint_is_replaced(tmp_path: Path) -> None:
