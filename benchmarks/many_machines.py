@@ -71,7 +71,9 @@ def main() -> None:
     load = os.getloadavg()[0]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
     for name in [*RUNS, *reversed(RUNS)]:
-        found[name].append(apart(args.photos, args.weights, RUNS[name], args.format))
+        one = apart(args.photos, args.weights, RUNS[name], args.format)
+        found[name].append(one)
+        print(f"{name}: {one['start']:.0f} s until the first block, then {one['rate']:.2f} photos/s", flush=True)
     table = Table("", "until the first block", "photos/s", "beside the folder run", "KB a photo")
     rates = {name: sum(one["rate"] for one in runs) / len(runs) for name, runs in found.items()}
     for name, runs in found.items():

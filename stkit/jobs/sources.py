@@ -172,6 +172,7 @@ def list_photos(sources: Sequence[str], out: Path, load: Load | None = None) -> 
 def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:
     """Path, name and codes of each photo in the latent files of one source; several of a file as FILE/PHOTO."""
     from stkit.latents.latents import join_latents
+    from stkit.latents.table import NoCodesError
 
     given = as_path(source)
     matches: list[Path] = [given]
@@ -186,6 +187,10 @@ def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterat
             continue  # what PTI leaves beside latents
         try:
             latents = load(path)
+        except NoCodesError as error:
+            if len(matches) == 1:
+                problems.append((str(path), str(error)))
+            continue
         except LatentsError as error:
             problems.append((str(path), str(error)))
             continue

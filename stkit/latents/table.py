@@ -20,6 +20,10 @@ _MOST = 2**31  # bytes of codes in one file
 _FACTS = ("generator", "space", "settings")
 
 
+class NoCodesError(LatentsError):
+    """All photos of a file failed, as may be those of one of many."""
+
+
 @dataclass(frozen=True, eq=False)
 class Codes:
     """The codes of one photo, float32 [subjects, num_ws, w_dim], and where each came from, JSON-ready."""
@@ -72,7 +76,7 @@ def drop_rows(path: Path, kept: Sequence[bool]) -> bytes:
 def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
     """The facts of a file of `encode_table`, and the codes of all photos that have some, finite ones.
 
-    Raises LatentsError, MissingPackageError.
+    Raises LatentsError, NoCodesError, MissingPackageError.
     """
     with _opened(path) as file:
         facts = _facts(file)
@@ -86,7 +90,7 @@ def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
                     raise ValueError("codes that are not finite")
                 parts.append(Codes(codes, list(parse_json(row["provenance"]))))
         if not parts:
-            raise LatentsError(f"{path} holds no codes: all its photos failed")
+            raise NoCodesError(f"{path} holds no codes: all its photos failed")
         return facts, parts
 
 
@@ -128,4 +132,4 @@ def _pyarrow() -> tuple[Any, Any]:
     return pa, pq
 
 
-__all__ = ["Codes", "drop_rows", "encode_table", "load_table", "read_facts", "read_rows"]
+__all__ = ["Codes", "NoCodesError", "drop_rows", "encode_table", "load_table", "read_facts", "read_rows"]

@@ -103,6 +103,9 @@ def test_what_is_done_when_a_run_is_stopped_is_kept(weights: str, photos: Path, 
 def test_other_commands_read_them(weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "codes"
     run(InvertRequest(photos, out, weights=weights, format="parquet"))
+    run(InvertRequest(photos, out, weights=weights, format="parquet"))  # the broken one gets a file of its own
+    with pytest.raises(LatentsError, match="holds no codes: all its photos failed"):
+        load_latents(out / "codes-00001.latents.parquet")
     latents = load_latents(out / "codes-00000.latents.parquet")
     assert len(latents) == COUNT and latents.provenance[0].photo == str(photos / "0.png")
     files = str(out / "*.latents.parquet")
