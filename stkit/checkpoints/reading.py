@@ -31,6 +31,7 @@ from stkit.files import file_sha256, parse_json, require_file
 OPENVINO = "OpenVINO IR"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_HEADER = 16 * 2**20  # bytes of a safetensors file's header
+_MAX_TENSORS = 50_000  # of a safetensors file
 _MAX_STRUCTURE = 256 * 2**20  # bytes of a zip's data.pkl: all but the numbers
 
 
@@ -268,6 +269,8 @@ def _read_safetensors(path: Path, names: set[Name]) -> Any:
             metadata = dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
+    if len(header) > _MAX_TENSORS:
+        raise WeightsError(f"{len(header):,} tensors, more than any checkpoint has")
     tensors: dict[str, StoredTensor] = {}
     for name, entry in header.items():
         if name == "__metadata__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +13,9 @@ from stkit.errors import MissingPackageError, PhotoError
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 _NAMES = ("__key__", "key", "file", "file_name", "filename", "image_path", "path", "name", "id")
-_MOST = 2**30  # bytes of the photos that are read together
+_MOST = 2**30  # bytes of the photos of a row group
+_MOST_NAMES = 2**26  # letters of all names
+_TOGETHER = 8  # rows: a few kilobytes can say the same photo, or a name of megabytes, a million times
 
 
 class ParquetImages:
@@ -32,7 +35,9 @@ class ParquetImages:
             raise MissingPackageError("Parquet files need pyarrow: pip install pyarrow") from error
         self._file = pq.ParquetFile(file)
         self._lock = threading.Lock()
-        self._last: tuple[int, Any] = (-1, None)
+        self._group = -1
+        self._parts: Iterator[tuple[int, Any]] = iter(())
+        self._kept: dict[int, Any] = {}
         binary = (pa.types.is_binary, pa.types.is_large_binary)
         column = named = None
         for field in self._file.schema_arrow:
@@ -50,9 +55,7 @@ class ParquetImages:
         rows = self._file.metadata.num_rows
         found = [str(row) for row in range(rows)]
         if named is not None:
-            values = self._file.read(columns=[named]).column(0).to_pylist()
-            given = [value.get("path") if isinstance(value, dict) else value for value in values]
-            found = [name or str(row) for row, name in enumerate(given)]
+            found = [name or str(row) for row, name in enumerate(self._texts(named))]
         self.names = [name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}.jpg" for name in found]
         groups = [self._file.metadata.row_group(i).num_rows for i in range(self._file.metadata.num_row_groups)]
         self._ends = list(accumulate(groups))
@@ -62,17 +65,36 @@ class ParquetImages:
         group = bisect_right(self._ends, row)
         first = self._ends[group - 1] if group else 0
         try:
-            with self._lock:  # photos come in order: the row group that one is in serves the next ones
-                if self._last[0] != group:
-                    self._require_room(group, where)
-                    self._last = (group, self._file.read_row_group(group, columns=[self._column]).column(0))
-                value = self._last[1][row - first].as_py()
-        except (OSError, ValueError) as error:
+            with self._lock:
+                value = self._value(group, row - first, where)
+        except (OSError, ValueError, IndexError, StopIteration) as error:
             raise PhotoError(f"{where} is damaged ({error}); copy or download the file again") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None:
             raise PhotoError(f"{where} holds no photo")
         return bytes(data)
+
+    def _texts(self, column: str) -> Iterator[str | None]:
+        letters = 0
+        for part in self._file.iter_batches(_TOGETHER, columns=[column]):
+            for value in part.column(0).to_pylist():
+                name = value.get("path") if isinstance(value, dict) else value
+                letters += len(name or "")
+                if letters > _MOST_NAMES:
+                    raise ValueError(f"the names in its {column} are longer than any")
+                yield name
+
+    def _value(self, group: int, row: int, where: Path) -> Any:
+        """That in a row of a row group. Photos come nearly in order: the rows around the last one are kept."""
+        place = row // _TOGETHER
+        if self._group != group or place < min(self._kept, default=0):
+            self._require_room(group, where)
+            parts = self._file.iter_batches(_TOGETHER, row_groups=[group], columns=[self._column])
+            self._group, self._parts, self._kept = group, iter(enumerate(parts)), {}
+        while place not in self._kept:
+            number, part = next(self._parts)
+            self._kept = {n: kept for n, kept in self._kept.items() if n > number - 3} | {number: part.column(0)}
+        return self._kept[place][row % _TOGETHER].as_py()
 
     def _require_room(self, group: int, where: Path) -> None:
         known = self._file.metadata.row_group(group)

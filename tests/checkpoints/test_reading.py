@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import random
 import struct
@@ -210,6 +211,13 @@ def test_the_keys_of_safetensors_that_nobody_knows_are_told(tmp_path: Path) -> N
     safetensors.torch.save_file({"voice.weight": X}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=r"its keys: voice\.weight"):
         open_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_more_tensors_than_any_checkpoint_has(tmp_path: Path) -> None:
+    header = json.dumps({f"k{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)})
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    with pytest.raises(WeightsError, match="50,001 tensors, more than any checkpoint has"):
+        read_checkpoint(tmp_path / "a.safetensors")
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

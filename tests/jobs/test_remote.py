@@ -22,6 +22,7 @@ from stkit.jobs.request import EditRequest, InvertRequest
 from stkit.jobs.run import run
 from stkit.jobs.sources import list_photos
 from stkit.photo.images import load_photo, to_image
+from stkit.photo.parquet import ParquetImages
 from stkit.remote import RemotePath, as_path, is_remote
 from stkit.testing import make_tiny_weights
 
@@ -151,6 +152,19 @@ def test_rows_of_parquet_without_names_and_files_without_photos(tmp_path: Path) 
         load_photo(listing.items[1].path)
     pq.write_table(pa.table({"label": ["x"]}), tmp_path / "y.parquet")
     with pytest.raises(PhotoError, match=r"y\.parquet as a parquet archive: it has no column of photos"):
+        list_photos([str(tmp_path / "y.parquet")], tmp_path / "out")
+
+
+def test_rows_of_parquet_in_any_order_and_repeated_names(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"jpg": [bytes([row]) for row in range(60)]}), tmp_path / "x.parquet", row_group_size=25)
+    images = ParquetImages((tmp_path / "x.parquet").open("rb"))
+    order = [*range(60), 3, 59, 24, 25, 26, 8, 7, 0]
+    assert [images.read(row, tmp_path) for row in order] == [bytes([row]) for row in order]
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array(["n" * 1_000_000]))
+    table = pa.table({"jpg": pa.array([b"x"] * 10_000), "name": repeated})
+    pq.write_table(table, tmp_path / "y.parquet", store_schema=False, compression="zstd")  # 10 GB of names
+    with pytest.raises(PhotoError, match="the names in its name are longer than any"):
         list_photos([str(tmp_path / "y.parquet")], tmp_path / "out")
 
 
