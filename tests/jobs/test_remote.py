@@ -158,9 +158,10 @@ def test_rows_of_parquet_without_names_and_files_without_photos(tmp_path: Path) 
 def test_rows_of_parquet_in_any_order_and_repeated_names(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table({"jpg": [bytes([row]) for row in range(60)]}), tmp_path / "x.parquet", row_group_size=25)
-    images = ParquetImages((tmp_path / "x.parquet").open("rb"))
     order = [*range(60), 3, 59, 24, 25, 26, 8, 7, 0]
-    assert [images.read(row, tmp_path) for row in order] == [bytes([row]) for row in order]
+    with (tmp_path / "x.parquet").open("rb") as file:
+        images = ParquetImages(file)
+        assert [images.read(row, tmp_path) for row in order] == [bytes([row]) for row in order]
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array(["n" * 1_000_000]))
     table = pa.table({"jpg": pa.array([b"x"] * 10_000), "name": repeated})
     pq.write_table(table, tmp_path / "y.parquet", store_schema=False, compression="zstd")  # 10 GB of names
