@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stkit.errors import WeightsError
@@ -26,16 +26,18 @@ def as_float16(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def as_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def as_int8(tensors: Mapping[str, Tensor], exact: Sequence[str] = ()) -> dict[str, Tensor]:
     """Matrices and kernels in int8 with a float32 scale for each row of their first axis, the rest in float16.
 
+    What begins with one of `exact` is among the rest.
     The scale of `NAME` is `NAME.scale` [rows]: a row's largest value becomes 127. Raises WeightsError as `as_float16`.
     """
     import torch
 
     stored = as_float16(tensors)
     for name, value in tensors.items():
-        if value.is_floating_point() and value.ndim > 1 and value.numel() >= _LEAST:
+        large = value.is_floating_point() and value.ndim > 1 and value.numel() >= _LEAST
+        if large and not name.startswith(tuple(exact)):
             rows = value.float().flatten(1)
             scale = rows.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
             stored[name] = (rows / scale[:, None]).round().to(torch.int8).view_as(value)

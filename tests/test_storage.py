@@ -54,3 +54,12 @@ def test_a_scale_that_does_not_fit_is_refused() -> None:
     stored = {**as_int8(state()), "kernel.scale": torch.ones(7)}
     with pytest.raises(WeightsError, match=r"kernel of shape \[32, .* has a scale of shape \[7\]"):
         as_float32(stored)
+
+
+def test_what_is_to_be_exact_stays_in_float16() -> None:
+    stored = as_int8({"trunk.a": torch.ones(64, 64), "head.trunk.a": torch.ones(64, 64)}, ["trunk."])
+    assert {name: value.dtype for name, value in stored.items()} == {
+        "trunk.a": torch.float16,
+        "head.trunk.a": torch.int8,
+        "head.trunk.a.scale": torch.float32,
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,13 +12,15 @@ from stkit.storage import as_float16, as_int8
 from stkit.weights import Header, save_tensors
 
 
-def save_module(folder: Path, module: nn.Module, header: Header, int8: bool = False) -> Header:
-    """Write the state of `module`, in float16 or in `int8`, to the file of the header's kind.
+def save_module(
+    folder: Path, module: nn.Module, header: Header, int8: bool = False, exact: Sequence[str] = ()
+) -> Header:
+    """Write the state of `module`, in float16 or in `int8` (but what begins with `exact`), to the file of its kind.
 
     Returns `header` with its fingerprint. Raises WeightsError when a value is not finite or too large for float16,
     OutputError.
     """
-    tensors = (as_int8 if int8 else as_float16)(module.state_dict())
+    tensors = as_int8(module.state_dict(), exact) if int8 else as_float16(module.state_dict())
     return save_tensors(Path(folder) / f"{header.kind}.safetensors", tensors, header)
 
 
