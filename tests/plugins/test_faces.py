@@ -98,6 +98,22 @@ def test_tilted_head_is_set_upright(portrait: Image.Image, face: Subject, degree
     assert landmark_error(subject.landmarks, wanted) < 0.08
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_photo_that_is_turned(
+    portrait: Image.Image, face: Subject, quarters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if quarters > 1:  # it takes seconds, and sees none of them
+        monkeypatch.setattr("stkit_faces.landmarks.detect_any", lambda photo: [])
+    small = portrait.resize((256, 300))
+    (subject,) = DOMAIN.locate(small.rotate(-90 * quarters, expand=True))
+    x, y = ((face.landmarks + 0.5) / 2 - 0.5).T
+    wanted = {1: (299 - y, x), 2: (255 - x, 299 - y), 3: (y, 255 - x)}[quarters]
+    assert landmark_error(subject.landmarks, np.stack(wanted, 1)) < 0.08
+    left, top, right, bottom = subject.box
+    assert (left < subject.landmarks[27:60, 0]).all() and (subject.landmarks[27:60, 0] < right).all()
+    assert (top < subject.landmarks[27:60, 1]).all() and (subject.landmarks[27:60, 1] < bottom).all()
+
+
 def test_grey_photo(portrait: Image.Image, face: Subject) -> None:
     (subject,) = DOMAIN.locate(ImageOps.grayscale(portrait).convert("RGB"))
     assert landmark_error(subject.landmarks, face.landmarks) < 0.05
