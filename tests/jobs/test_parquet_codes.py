@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.labels import AttributeSpec, load_labels
 from stkit.editor.opening import open_editor
 from stkit.errors import LatentsError, OutputError, UsageError
@@ -17,38 +17,25 @@ from stkit.jobs.labelled import labelled_photos
 from stkit.jobs.request import EditRequest, InvertRequest
 from stkit.jobs.run import run
 from stkit.latents.latents import load_latents
-from stkit.photo.images import to_image
-from stkit.testing import make_tiny_weights
 
 pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 COUNT = 5
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    make_tiny_weights(folder, "plain", alignment=AlignmentTemplate("box", 16, ((0, 0), (16, 16))))
-    return str(folder)
-
-
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(make_photos: Callable[[int], Path]) -> Path:
     """Photos, and a broken one."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    coarse = torch.rand(COUNT, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    for i, image in enumerate(torch.nn.functional.interpolate(coarse, size=32)):
-        to_image(image).save(folder / f"{i}.png")
+    folder = make_photos(COUNT)
     (folder / "broken.png").write_bytes(b"\x89PNG")
     return folder
 
 
 def test_a_row_a_photo_and_every_run_goes_on(
-    weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codes, "_ROWS", 4)
     out = tmp_path / "codes"
-    asked = InvertRequest(photos, out, weights=weights, format="parquet")
+    asked = InvertRequest(photos, out, weights=plain_weights, format="parquet")
     report = run(asked)
     assert [row.status for row in report.rows] == ["ok"] * COUNT + ["failed"]
     assert sorted(path.name for path in out.iterdir() if path.suffix not in (".csv", ".json", ".lock")) == [
@@ -57,7 +44,7 @@ def test_a_row_a_photo_and_every_run_goes_on(
     ]
     table = {row["photo"]: row for path in codes.shards_in(out) for row in pq.read_table(path).to_pylist()}
     assert len(table) == COUNT + 1
-    plain = run(InvertRequest(photos, tmp_path / "plain", weights=weights))
+    plain = run(InvertRequest(photos, tmp_path / "plain", weights=plain_weights))
     for ours, theirs in zip(report.rows, plain.rows, strict=True):
         row = table[ours.photo]
         assert (ours.status, ours.reason, ours.mse, ours.sha256) == (
@@ -83,13 +70,13 @@ def test_a_row_a_photo_and_every_run_goes_on(
     rows = [row["photo"] for path in codes.shards_in(out) for row in pq.read_table(path).to_pylist()]
     assert sorted(rows) == sorted(table)
     with pytest.raises(OutputError, match="made with another model or other options"):
-        run(InvertRequest(photos, out, weights=weights, inverter="e4e", format="parquet"))
+        run(InvertRequest(photos, out, weights=plain_weights, inverter="e4e", format="parquet"))
     with pytest.raises(UsageError, match="--format parquet is for many photos"):
-        run(InvertRequest(photos / "0.png", out, weights=weights, format="parquet"))
+        run(InvertRequest(photos / "0.png", out, weights=plain_weights, format="parquet"))
 
 
-def test_what_is_done_when_a_run_is_stopped_is_kept(weights: str, photos: Path, tmp_path: Path) -> None:
-    asked = InvertRequest(photos, tmp_path / "codes", weights=weights, format="parquet", batch_size=1)
+def test_what_is_done_when_a_run_is_stopped_is_kept(plain_weights: str, photos: Path, tmp_path: Path) -> None:
+    asked = InvertRequest(photos, tmp_path / "codes", weights=plain_weights, format="parquet", batch_size=1)
 
     def stop(what: str, done: int, total: int) -> None:
         if what == "photos" and done == 2:
@@ -100,19 +87,21 @@ def test_what_is_done_when_a_run_is_stopped_is_kept(weights: str, photos: Path, 
     assert [row.status for row in run(asked).rows].count("kept") == 2
 
 
-def test_other_commands_read_them(weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_commands_read_them(
+    plain_weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "codes"
-    run(InvertRequest(photos, out, weights=weights, format="parquet"))
-    run(InvertRequest(photos, out, weights=weights, format="parquet"))  # the broken one gets a file of its own
+    run(InvertRequest(photos, out, weights=plain_weights, format="parquet"))
+    run(InvertRequest(photos, out, weights=plain_weights, format="parquet"))  # the broken one gets a file of its own
     with pytest.raises(LatentsError, match="holds no codes: all its photos failed"):
         load_latents(out / "codes-00001.latents.parquet")
     latents = load_latents(out / "codes-00000.latents.parquet")
     assert len(latents) == COUNT and latents.provenance[0].photo == str(photos / "0.png")
     files = str(out / "*.latents.parquet")
-    edited = run(EditRequest(files, tmp_path / "edited", edits=["sefa:eig1=1"], weights=weights))
+    edited = run(EditRequest(files, tmp_path / "edited", edits=["sefa:eig1=1"], weights=plain_weights))
     assert [row.status for row in edited.rows] == ["ok"] * COUNT
     (tmp_path / "labels.csv").write_text("file,red\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(COUNT)))
-    editor = open_editor(None, weights, "cpu")
+    editor = open_editor(None, plain_weights, "cpu")
     labels, specs = load_labels(tmp_path / "labels.csv"), [AttributeSpec("red", None)]
     monkeypatch.setattr("stkit.jobs.labelled.MIN_OF_A_CLASS", 1)
     data = labelled_photos(editor, labels, Path(files), specs)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 
-from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import PhotoError, UsageError
 from stkit.jobs.report import Report
 from stkit.jobs.request import EditRequest, InvertRequest
@@ -24,16 +23,8 @@ from stkit.jobs.sources import list_photos
 from stkit.photo.images import load_photo, to_image
 from stkit.photo.parquet import ParquetImages
 from stkit.remote import RemotePath, as_path, is_remote
-from stkit.testing import make_tiny_weights
 
 fsspec = pytest.importorskip("fsspec")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    make_tiny_weights(folder, "plain", alignment=AlignmentTemplate("box", 16, ((0, 0), (16, 16))))
-    return str(folder)
 
 
 def png(seed: int) -> bytes:
@@ -66,13 +57,15 @@ def shown(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.suffix in (".png", ".csv")}
 
 
-def test_a_bucket_is_a_folder_like_any_other(memory: Any, weights: str, tmp_path: Path) -> None:
+def test_a_bucket_is_a_folder_like_any_other(memory: Any, plain_weights: str, tmp_path: Path) -> None:
     for name, data in PHOTOS.items():
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).write_bytes(data)
-    here = run(InvertRequest(tmp_path / "photos", tmp_path / "out", weights=weights))
+    here = run(InvertRequest(tmp_path / "photos", tmp_path / "out", weights=plain_weights))
     url = "memory://bucket/photos"
-    there = run(InvertRequest(f"{url}/", Path("memory://bucket/photos/out"), weights=weights))  # as the flag gives it
+    there = run(
+        InvertRequest(f"{url}/", Path("memory://bucket/photos/out"), weights=plain_weights)
+    )  # as the flag gives it
     assert rows(there, f"{url}/") == rows(here, f"{tmp_path}/photos/")
     assert [row.status for row in there.rows] == ["ok", "failed", "ok"]
     ours, theirs = shown(here.out), shown(there.out)
@@ -80,20 +73,20 @@ def test_a_bucket_is_a_folder_like_any_other(memory: Any, weights: str, tmp_path
     assert ours == theirs and len(ours) == 6
     known = json.loads(as_path(f"{url}/out/a/a.json").read_text())
     assert known["photo"] == f"{url}/a.png"
-    again = run(InvertRequest(f"{url}/", as_path(f"{url}/out"), weights=weights))
+    again = run(InvertRequest(f"{url}/", as_path(f"{url}/out"), weights=plain_weights))
     assert [row.status for row in again.rows] == ["kept", "failed", "kept"]
-    edited = run(EditRequest(f"{url}/*.png", as_path(f"{url}/out"), edits=["sefa:eig1=1"], weights=weights))
+    edited = run(EditRequest(f"{url}/*.png", as_path(f"{url}/out"), edits=["sefa:eig1=1"], weights=plain_weights))
     assert [row.status for row in edited.rows] == ["ok", "failed"], edited.rows
     (edit,) = edited.rows[0].results
     assert edit.files[0].parent == as_path(f"{url}/out/a") and load_photo(edit.files[0]).image.size == (32, 32)
 
 
-def test_one_photo_by_its_url(memory: Any, weights: str, tmp_path: Path) -> None:
-    report = run(InvertRequest("memory://bucket/photos/a.png", tmp_path, weights=weights))
+def test_one_photo_by_its_url(memory: Any, plain_weights: str, tmp_path: Path) -> None:
+    report = run(InvertRequest("memory://bucket/photos/a.png", tmp_path, weights=plain_weights))
     assert report.alone and report.rows[0].photo == "memory://bucket/photos/a.png"
     assert (tmp_path / "a" / "a.latents.safetensors").exists()
     with pytest.raises(PhotoError, match=r"there is no file memory://bucket/photos/c\.png"):
-        run(InvertRequest("memory://bucket/photos/c.png", tmp_path, weights=weights))
+        run(InvertRequest("memory://bucket/photos/c.png", tmp_path, weights=plain_weights))
 
 
 def test_what_cannot_be_read_is_said(memory: Any, tmp_path: Path) -> None:
@@ -187,11 +180,11 @@ def served(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_list_of_urls(served: str, weights: str, tmp_path: Path) -> None:
+def test_a_list_of_urls(served: str, plain_weights: str, tmp_path: Path) -> None:
     pytest.importorskip("aiohttp")
     lines = [f"{served}/a.png", f"{served}/trip/b.png?size=large", "web/broken.png", f"{served}/none.png", "", "a//b"]
     (tmp_path / "list.txt").write_text("\n".join(lines))
-    report = run(InvertRequest(tmp_path / "list.txt", tmp_path / "out", weights=weights))
+    report = run(InvertRequest(tmp_path / "list.txt", tmp_path / "out", weights=plain_weights))
     found = {row.photo.rpartition("/")[2]: row for row in report.rows}
     assert {name: row.status for name, row in found.items()} == {
         "a.png": "ok",
@@ -204,7 +197,7 @@ def test_a_list_of_urls(served: str, weights: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_s3(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3(plain_weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moto, s3fs = pytest.importorskip("moto.server"), pytest.importorskip("s3fs")
     server = moto.ThreadedMotoServer("127.0.0.1", 0)
     server.start()
@@ -217,7 +210,7 @@ def test_s3(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         for name, data in PHOTOS.items():
             system.pipe_file(f"bucket/photos/{name}", data)
         for status in ("ok", "kept"):
-            report = run(InvertRequest("s3://bucket/photos/", Path("s3://bucket/out/"), weights=weights))
+            report = run(InvertRequest("s3://bucket/photos/", Path("s3://bucket/out/"), weights=plain_weights))
             assert [row.status for row in report.rows] == [status, "failed", status]
         assert system.exists("bucket/out/trip/b/b.latents.safetensors")
         with pytest.raises(PhotoError, match="(cannot read|nothing at) s3://none"):

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from stkit.contracts.engines import Engine, Spread
-from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets import codes
 from stkit.datasets.labels import AttributeSpec, load_labels
 from stkit.editor.opening import open_editor
@@ -24,9 +23,7 @@ from stkit.jobs.evaluation.run import evaluate
 from stkit.jobs.request import EvaluateRequest, LabelledRequest
 from stkit.jobs.runner import run_batch
 from stkit.jobs.sources import Item
-from stkit.photo.images import to_image
 from stkit.plugins import load_plugins
-from stkit.testing import make_tiny_weights
 
 COUNT = 6
 
@@ -50,26 +47,14 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(load_plugins().engines, "here", Here())
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    make_tiny_weights(folder, "plain", alignment=AlignmentTemplate("box", 16, ((0, 0), (16, 16))))
-    return str(folder)
-
-
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    coarse = torch.rand(COUNT, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    for i, image in enumerate(torch.nn.functional.interpolate(coarse, size=32)):
-        to_image(image).save(folder / f"{i}.png")
-    return folder
+def photos(make_photos: Callable[[int], Path]) -> Path:
+    return make_photos(COUNT)
 
 
-def test_an_evaluation(weights: str, photos: Path, tmp_path: Path) -> None:
+def test_an_evaluation(plain_weights: str, photos: Path, tmp_path: Path) -> None:
     asked = EvaluateRequest(
-        photos, tmp_path / "alone", weights=weights, metrics="mse", edits="sefa:eig1=1", costs=False
+        photos, tmp_path / "alone", weights=plain_weights, metrics="mse", edits="sefa:eig1=1", costs=False
     )
     (tmp_path / "fewer").mkdir()
     for i in (0, 1, 2, 4, 5):
@@ -83,13 +68,13 @@ def test_an_evaluation(weights: str, photos: Path, tmp_path: Path) -> None:
 
 
 def test_codes_of_labelled_photos(
-    weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    plain_weights: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(labelled, "MIN_OF_A_CLASS", 1)
     (tmp_path / "labels.csv").write_text("file,red\n" + "".join(f"{i}.png,{i // 2 % 2}\n" for i in range(COUNT)))
     labels = tmp_path / "labels.csv"
-    request = LabelledRequest(labels=labels, images=photos, weights=weights, device="cpu")
-    editor, specs = open_editor(None, weights, "cpu"), [AttributeSpec("red", None)]
+    request = LabelledRequest(labels=labels, images=photos, weights=plain_weights, device="cpu")
+    editor, specs = open_editor(None, plain_weights, "cpu"), [AttributeSpec("red", None)]
     spread, _ = labelled.labelled_rows(editor, replace(request, engine="here"), load_labels(labels), specs)
     assert "skipped 3.png: no worker survived it" in caplog.text
     cached = len(list(codes.cache_folder().rglob("*.safetensors")))
