@@ -144,7 +144,7 @@ def read_left_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that an earlier run has left. Raises OSError, ValueError."""
+    """The lines of a text file that may come from anywhere. Raises OSError, ValueError as `read_text`."""
     return read_text(path, MOST_LINES).splitlines()
 
 

@@ -21,7 +21,6 @@ logger = logging.getLogger("stkit")
 
 _LANDMARK_BOX = 256  # width in pixels of the box that landmarks are found in; dlib rounds them to whole pixels
 _SHIFT = round(0.08 * _LANDMARK_BOX)
-_QUARTERS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 _TURNS = (35, -35, 70, -70)  # degrees by which a face is turned upright where landmarks are not to be trusted
 
 # dlib's box of a face from its landmarks, in units of their root mean square distance from their mean: medians
@@ -51,7 +50,7 @@ def find_faces(photo: Image.Image) -> list[Subject]:
 def _faces_of_a_turned(photo: Image.Image) -> list[Subject]:
     """What is clearly a face once the photo is turned by a quarter, or upside down, in pixels of `photo`."""
     for quarters in (1, 3, 2):
-        turned = photo.transpose(_QUARTERS[quarters])
+        turned = photo.rotate(90 * quarters, expand=True)
         sure = [each for each in detect_frontal(turned, groups=False) if each.sure]
         if clear := [subject for subject in _subjects(turned, sure) if not subject.problems]:
             logger.info("the photo seems to be turned by %d degrees", 90 * quarters)

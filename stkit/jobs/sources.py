@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from stkit.checkpoints.suffixes import ARRAY_SUFFIXES
 from stkit.errors import LatentsError, PhotoError, UsageError, reason_of
-from stkit.files import marked_name, name_key, safe_name
+from stkit.files import marked_name, name_key, read_lines, safe_name
 from stkit.photo.archives import ARCHIVE_SUFFIXES, open_archive
 from stkit.photo.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from stkit.remote import RemotePath, as_path, is_remote
@@ -294,7 +294,7 @@ def _remote_entries(
 def _listed(path: Path, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath | None]]:
     """The photos of a list, which has one a line; relative ones are in the folder of the list."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except (OSError, ValueError) as error:
         problems.append((str(path), f"cannot read {path} as a list of photos: {reason_of(error)}"))
         return

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stkit.errors import LatentsError, MissingPackageError, StkitError, reason_of
-from stkit.files import parse_json
+from stkit.files import parse_json, require_file
 
 _FORMAT = "stkit-codes-1"
 _MOST = 2**31  # bytes of codes in one file
@@ -113,6 +113,7 @@ def _opened(path: Path) -> Iterator[Any]:
     """The Parquet file, and what goes wrong in reading it as LatentsError."""
     _, pq = _pyarrow()
     try:
+        require_file(path)
         with path.open("rb") as file, pq.ParquetFile(file) as opened:
             yield opened
     except FileNotFoundError as error:

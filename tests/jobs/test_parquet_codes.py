@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import torch
 
 from stkit.datasets.labels import AttributeSpec, load_labels
 from stkit.editor.opening import open_editor
-from stkit.errors import LatentsError, OutputError, UsageError
+from stkit.errors import LatentsError, OutputError, PhotoError, UsageError
 from stkit.jobs import codes
 from stkit.jobs.labelled import labelled_photos
 from stkit.jobs.request import EditRequest, InvertRequest
 from stkit.jobs.run import run
+from stkit.jobs.sources import list_photos
 from stkit.latents.latents import load_latents
 
 pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -120,3 +122,11 @@ def test_what_is_no_table_of_codes_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"codes": [[1.0]]}), path)
     with pytest.raises(LatentsError, match="it is not of stkit"):
         load_latents(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("name", ["x.latents.parquet", "x.txt"])
+def test_pipes_are_no_files_of_codes_and_no_lists(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(PhotoError, match="it is a pipe or a device and no file"):
+        list_photos([str(tmp_path / name)], tmp_path / "out", load_latents)

@@ -238,9 +238,8 @@ def reconstruction_grid(
 ) -> Image.Image:
     """Photos over their reconstructions, in four rows: as many random ones as there are in `worst`, then those.
 
-    Each is at most 256 px wide and high.
-
-    `worst` are names in `image_set`, as `evaluate_reconstruction` finds them. Raises like it.
+    Each is at most 256 px wide and high. `worst` are names in `image_set`, as `evaluate_reconstruction` finds them.
+    Raises like it.
     """
     _require_size(weights, image_set)
     random = torch.randperm(len(image_set), generator=torch.Generator().manual_seed(seed))[: len(worst)]
