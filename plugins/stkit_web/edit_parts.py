@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from stkit_web.pictures import Comparison, Picture, Upload, photo_upload
+from stkit_web.pictures import Comparison, Picture, photo_upload
 from stkit_web.work import Knob
 
 _SHOWN = 12  # sliders of a method before those that have to be asked for
@@ -22,59 +22,52 @@ _TITLES = {
 _MEANINGS = {"yaw": "turns the head sideways", "pitch": "turns the head up or down"}
 
 
-@dataclass(frozen=True, eq=False)
 class EditParts:
     """The components of the tab, in the order in which they stand. `epoch` changes when the sliders have to."""
 
-    upload: Upload
-    faces: Picture
-    which: gr.Radio
-    example: gr.Button
-    another: gr.Button
-    model: gr.Dropdown
-    closer_box: gr.Group
-    likeness: Picture
-    quality: gr.Radio
-    closer: gr.Button
-    cancel: gr.Button
-    progress: gr.HTML
-    view_box: gr.Column
-    view: Comparison
-    status: gr.HTML
-    undo: gr.Button
-    redo: gr.Button
-    reset: gr.Button
-    whole: gr.Checkbox
-    photo: gr.DownloadButton
-    latents: gr.DownloadButton
-    shell: gr.Code
-    python: gr.Code
-    sliders_box: gr.Column
-    epoch: gr.Number
+    def __init__(self, tab: str, choices: Sequence[str]) -> None:
+        """Build them in the block that is open, for the weights `choices`; sliders go into `sliders_box`."""
+        with gr.Row(elem_classes="stkit-edit"):
+            with gr.Column(scale=3, min_width=280, elem_classes="stkit-photo"):
+                self._add_photo(tab)
+                self._add_closer(tab)
+                self.model = gr.Dropdown(
+                    list(choices), value=choices[0], label="Model", visible=len(choices) > 1, elem_id=f"{tab}-model"
+                )
+            self.view_box = gr.Column(scale=5, min_width=320, visible=False, elem_classes="stkit-view")
+            with self.view_box:
+                self._add_view(tab)
+                self._add_results(tab)
+            self.sliders_box = gr.Column(scale=4, min_width=300, visible=False, elem_classes="stkit-sliders")
+            with self.sliders_box:
+                # No gr.State, whose change event may come twice: sliders drawn anew would lose a move made in between.
+                self.epoch = gr.Number(0, precision=0, visible="hidden")
 
     @property
     def all(self) -> list[gr.components.Component]:
         """All that opening a photo changes."""
         return list(vars(self).values())
 
-
-def photo_column(tab: str, choices: Sequence[str]) -> dict[str, gr.components.Component]:
-    """The photo, its faces, and how to bring the model closer to it."""
-    with gr.Column(scale=3, min_width=280, elem_classes="stkit-photo"):
-        upload = photo_upload(
+    def _add_photo(self, tab: str) -> None:
+        """The photo and its faces."""
+        self.upload = photo_upload(
             label="Photo",
             show_label=False,
             height=300,
             placeholder="Drop a photo here, or click to choose one.\nBelow: a file, the camera, the clipboard.",
             elem_id=f"{tab}-upload",
         )
-        faces = Picture(interactive=False, show_label=False, visible=False, elem_id=f"{tab}-faces", buttons=[])
-        which = gr.Radio([], label="Edit which one? Click it, or choose:", visible=False, elem_id=f"{tab}-which")
-        example = gr.Button("No photo at hand? Try an example", size="sm", elem_id=f"{tab}-example")
-        another = gr.Button("Another photo", size="sm", visible=False, elem_id=f"{tab}-another")
-        with gr.Column(visible=False, elem_classes="stkit-closer") as closer_box:
-            likeness = Picture(interactive=False, show_label=False, elem_id=f"{tab}-likeness", buttons=[])
-            quality = gr.Radio(
+        self.faces = Picture(interactive=False, show_label=False, visible=False, elem_id=f"{tab}-faces", buttons=[])
+        self.which = gr.Radio([], label="Edit which one? Click it, or choose:", visible=False, elem_id=f"{tab}-which")
+        self.example = gr.Button("No photo at hand? Try an example", size="sm", elem_id=f"{tab}-example")
+        self.another = gr.Button("Another photo", size="sm", visible=False, elem_id=f"{tab}-another")
+
+    def _add_closer(self, tab: str) -> None:
+        """How to bring the model closer to the photo."""
+        self.closer_box = gr.Column(visible=False, elem_classes="stkit-closer")
+        with self.closer_box:
+            self.likeness = Picture(interactive=False, show_label=False, elem_id=f"{tab}-likeness", buttons=[])
+            self.quality = gr.Radio(
                 [("balanced: quicker", "balanced"), ("best: closer, takes longest", "best")],
                 value="balanced",
                 label="Bring the model closer to the photo",
@@ -82,33 +75,13 @@ def photo_column(tab: str, choices: Sequence[str]) -> dict[str, gr.components.Co
                 elem_id=f"{tab}-quality",
             )
             with gr.Row():
-                closer = gr.Button("Come closer", size="sm", min_width=80, elem_id=f"{tab}-closer")
-                cancel = gr.Button("Cancel", size="sm", min_width=80, interactive=False, elem_id=f"{tab}-cancel")
-            progress = gr.HTML("", elem_id=f"{tab}-progress", elem_classes="stkit-progress")
-        model = gr.Dropdown(
-            list(choices), value=choices[0], label="Model", visible=len(choices) > 1, elem_id=f"{tab}-model"
-        )
-    return dict(
-        upload=upload,
-        faces=faces,
-        which=which,
-        example=example,
-        another=another,
-        model=model,
-        closer_box=closer_box,
-        likeness=likeness,
-        quality=quality,
-        closer=closer,
-        cancel=cancel,
-        progress=progress,
-    )
+                self.closer = gr.Button("Come closer", size="sm", min_width=80, elem_id=f"{tab}-closer")
+                self.cancel = gr.Button("Cancel", elem_id=f"{tab}-cancel", **_off(80))
+            self.progress = gr.HTML("", elem_id=f"{tab}-progress", elem_classes="stkit-progress")
 
-
-def view_column(tab: str) -> dict[str, gr.components.Component]:
-    """Before and after, the history, and what to take home."""
-    off = {"size": "sm", "min_width": 60, "interactive": False}
-    with gr.Column(scale=5, min_width=320, visible=False, elem_classes="stkit-view") as view_box:
-        view = Comparison(
+    def _add_view(self, tab: str) -> None:
+        """Before and after, and the history."""
+        self.view = Comparison(
             label="Before | after",
             interactive=False,
             elem_id=f"{tab}-view",
@@ -116,36 +89,35 @@ def view_column(tab: str) -> dict[str, gr.components.Component]:
             slider_position=50,
             buttons=["fullscreen"],
         )
-        status = gr.HTML("", elem_id=f"{tab}-status")
+        self.status = gr.HTML("", elem_id=f"{tab}-status")
         with gr.Row():
-            undo = gr.Button("Undo", elem_id=f"{tab}-undo", **off)
-            redo = gr.Button("Redo", elem_id=f"{tab}-redo", **off)
-            reset = gr.Button("Reset", elem_id=f"{tab}-reset", **off)
-        whole = gr.Checkbox(label="Show the whole photo", container=False, elem_id=f"{tab}-whole")
-        photo = gr.DownloadButton("Download the photo", variant="primary", interactive=False, elem_id=f"{tab}-photo")
+            self.undo = gr.Button("Undo", elem_id=f"{tab}-undo", **_off(60))
+            self.redo = gr.Button("Redo", elem_id=f"{tab}-redo", **_off(60))
+            self.reset = gr.Button("Reset", elem_id=f"{tab}-reset", **_off(60))
+        self.whole = gr.Checkbox(label="Show the whole photo", container=False, elem_id=f"{tab}-whole")
+
+    def _add_results(self, tab: str) -> None:
+        """What to take home."""
+        self.photo = gr.DownloadButton(
+            "Download the photo", variant="primary", interactive=False, elem_id=f"{tab}-photo"
+        )
         with gr.Accordion("For the command line and Python", open=False):
-            shell = gr.Code(
+            self.shell = gr.Code(
                 language="shell",
                 label="The same on the command line",
                 interactive=False,
                 wrap_lines=True,
                 elem_id=f"{tab}-command",
             )
-            python = gr.Code(language="python", label="The same in Python", interactive=False, elem_id=f"{tab}-python")
-            latents = gr.DownloadButton("Download the latents", elem_id=f"{tab}-latents", **off)
-    return dict(
-        view_box=view_box,
-        view=view,
-        status=status,
-        undo=undo,
-        redo=redo,
-        reset=reset,
-        whole=whole,
-        photo=photo,
-        latents=latents,
-        shell=shell,
-        python=python,
-    )
+            self.python = gr.Code(
+                language="python", label="The same in Python", interactive=False, elem_id=f"{tab}-python"
+            )
+            self.latents = gr.DownloadButton("Download the latents", elem_id=f"{tab}-latents", **_off(60))
+
+
+def _off(width: int) -> dict[str, Any]:
+    """A small button that cannot be pressed yet."""
+    return {"size": "sm", "min_width": width, "interactive": False}
 
 
 def slider_groups(
@@ -185,4 +157,4 @@ def _slider(tab: str, knob: Knob, value: float) -> gr.Slider:
     )
 
 
-__all__ = ["EditParts", "photo_column", "slider_groups", "view_column"]
+__all__ = ["EditParts", "slider_groups"]

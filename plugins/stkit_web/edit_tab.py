@@ -11,7 +11,7 @@ import gradio as gr
 from stkit_web import work as works
 from stkit_web.desk import Desk
 from stkit_web.edit_actions import Actions
-from stkit_web.edit_parts import EditParts, photo_column, slider_groups, view_column
+from stkit_web.edit_parts import EditParts, slider_groups
 from stkit_web.errors import told
 from stkit_web.events import CLOSER, FAST, FULL, OPEN, PLAIN
 from stkit_web.pictures import photo_upload
@@ -28,15 +28,11 @@ class Opener:
 
 def build(desk: Desk, tab: str, choices: Sequence[str], sample: Callable[[], int]) -> Opener:
     """The tab `tab` for the weights `choices`, the first of which is shown; `sample` gives seeds for examples."""
-    with gr.Row(elem_classes="stkit-edit"):
-        photo, view = photo_column(tab, choices), view_column(tab)
-        with gr.Column(scale=4, min_width=300, visible=False, elem_classes="stkit-sliders") as sliders_box:
-            # No gr.State, whose change event may come twice: sliders drawn anew would lose a move made in between.
-            epoch = gr.Number(0, precision=0, visible="hidden")
-            parts = EditParts(**photo, **view, sliders_box=sliders_box, epoch=epoch)
-            actions = Actions(desk, tab, parts, sample)
-            _sliders(actions)
-            _reference(actions)
+    parts = EditParts(tab, choices)
+    actions = Actions(desk, tab, parts, sample)
+    with parts.sliders_box:
+        _sliders(actions)
+        _reference(actions)
     _opening(actions)
     _choices(actions)
     return Opener(actions.show_sample, [parts.epoch], parts.all)
