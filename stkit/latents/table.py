@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from stkit.errors import LatentsError, MissingPackageError, StkitError, reason_of
-from stkit.files import parse_json, require_file
+from stkit.errors import LatentsError, StkitError, reason_of
+from stkit.files import import_pyarrow, parse_json, require_file
 
 _FORMAT = "stkit-codes-1"
 _MOST = 2**31  # bytes of codes in one file
@@ -38,7 +38,7 @@ def encode_table(rows: Sequence[Mapping[str, Any]], codes: Sequence[Codes | None
     It has the columns of the rows and `codes` (float32, flat), their `shape` and `provenance` (JSON); `facts`
     (`generator`, `space`, `settings`), JSON-ready, stand in its schema.
     """
-    pa, pq = _pyarrow()
+    pa, pq = import_pyarrow()
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     kinds = {name: _kind(values) for name, values in columns.items()}
     columns["codes"] = [None if one is None else one.codes.ravel() for one in codes]
@@ -66,7 +66,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 def drop_rows(path: Path, kept: Sequence[bool]) -> bytes:
     """The file with the rows that are `kept` alone. Raises LatentsError, MissingPackageError."""
-    pa, pq = _pyarrow()
+    pa, pq = import_pyarrow()
     data = io.BytesIO()
     with _opened(path) as file:
         pq.write_table(file.read().filter(pa.array(list(kept))), data)
@@ -96,7 +96,7 @@ def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
 
 def _kind(values: Sequence[Any]) -> Any:
     """The Arrow type of a column of text, or of numbers."""
-    pa, _ = _pyarrow()
+    pa, _ = import_pyarrow()
     kinds = {type(value) for value in values} - {type(None)}
     return {frozenset({int}): pa.int32(), frozenset({float}): pa.float64()}.get(frozenset(kinds), pa.string())
 
@@ -111,7 +111,7 @@ def _facts(file: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The Parquet file, and what goes wrong in reading it as LatentsError."""
-    _, pq = _pyarrow()
+    _, pq = import_pyarrow()
     try:
         require_file(path)
         with path.open("rb") as file, pq.ParquetFile(file) as opened:
@@ -122,15 +122,6 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # pyarrow has errors of its own
         raise LatentsError(f"cannot read codes from {path}: {reason_of(error)}; invert the photos again") from error
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingPackageError("Parquet files need pyarrow: pip install pyarrow") from error
-    return pa, pq
 
 
 __all__ = ["Codes", "NoCodesError", "drop_rows", "encode_table", "load_table", "read_facts", "read_rows"]

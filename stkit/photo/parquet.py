@@ -9,7 +9,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
-from stkit.errors import MissingPackageError, PhotoError
+from stkit.errors import PhotoError
+from stkit.files import import_pyarrow
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 _NAMES = ("__key__", "key", "file", "file_name", "filename", "image_path", "path", "name", "id")
@@ -28,11 +29,7 @@ class ParquetImages:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
-            raise MissingPackageError("Parquet files need pyarrow: pip install pyarrow") from error
+        pa, pq = import_pyarrow()
         self._file = pq.ParquetFile(file)
         self._lock = threading.Lock()
         self._group = -1
