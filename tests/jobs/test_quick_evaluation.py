@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from stkit.datasets.images import ImageSet
+from stkit.datasets.images import ImageSet, load_image_set
+from stkit.editor.editor import load
 from stkit.errors import UsageError
-from stkit.jobs.evaluation.quick import evaluate_reconstruction, mean_image, reconstruct, reconstruction_grid
+from stkit.jobs.evaluation.quick import (
+    evaluate_quickly,
+    evaluate_reconstruction,
+    mean_image,
+    reconstruct,
+    reconstruction_errors,
+    reconstruction_grid,
+)
+from stkit.jobs.request import QuickRequest
+from stkit.measure.usual import usual_errors
 from stkit.photo.images import resize_batch
-from stkit.weights import Weights
+from stkit.weights import Weights, find_weights
 
 CPU = torch.device("cpu")
 
@@ -90,6 +107,42 @@ def test_grid_shows_random_photos_and_the_worst_over_their_reconstructions(tiny_
     output = reconstruct(tiny_weights, data.batch(torch.tensor([7]), CPU))[0]
     expected = ((output + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
     assert np.abs(tiles[3][1] - expected).max() <= 1
+
+
+def test_grid_and_usual_errors_are_of_the_same_inversion(
+    tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_set()
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name, pixels in zip(data.names, data.images, strict=True):
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(encoded := io.BytesIO(), "PNG")
+            archive.writestr(name, encoded.getvalue())
+    splits = [f"{name},{'train' if i < 8 else 'test'}" for i, name in enumerate(data.names)]
+    (tmp_path / "photos.csv").write_text("\n".join(["file,split", *splits]))
+    shutil.copytree(tiny_weights.folder, tmp_path / "tiny")
+    editor = load(find_weights(str(tmp_path / "tiny")), "cpu")
+    held_out = load_image_set(tmp_path / "photos.zip", 16, "test")
+    expected = reconstruction_errors(editor, held_out)
+
+    inverter = type(editor.registry.inverter_for(editor.weights))
+    plain, seen = inverter.invert, []
+
+    def invert(self: Any, crops: Tensor, *rest: Any) -> Any:
+        seen.append(len(crops))
+        return plain(self, crops, *rest)
+
+    monkeypatch.setattr(inverter, "invert", invert)
+    asked = QuickRequest(tmp_path / "photos.zip", weights=str(tmp_path / "tiny"), identity=False, device="cpu")
+    report = evaluate_quickly(replace(asked, grid=tmp_path / "grid.png", calibrate=True))
+    assert sum(seen) == report["images"] == 10
+    usual = usual_errors(editor.weights)
+    assert usual is not None and usual["images"] == 10
+    assert usual["mse"]["p50"] == pytest.approx(expected["mse"].quantile(0.5).item(), abs=2e-5)
+    assert usual["lpips"]["p99"] == pytest.approx(expected["lpips"].quantile(0.99).item(), abs=2e-5)
+    worst = [row["file"] for row in report["worst"]]
+    grid = np.asarray(reconstruction_grid(editor.weights, held_out, worst, CPU)).astype(int)
+    with Image.open(tmp_path / "grid.png") as written:
+        assert np.abs(np.asarray(written) - grid).max() <= 1
 
 
 def test_images_of_another_size_are_refused(tiny_weights: Weights) -> None:

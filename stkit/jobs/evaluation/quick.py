@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stkit.contracts.inversion import InversionContext, ignore_progress
+from stkit.contracts.inversion import ignore_progress
 from stkit.contracts.metrics import Metric
 from stkit.contracts.training import SILENT, Voice
 from stkit.datasets.images import ImageSet, batches, load_image_set, load_train_val
@@ -33,7 +33,6 @@ from stkit.measure.usual import store_usual_errors
 from stkit.models.registry import load_generator
 from stkit.options import Options, build_options
 from stkit.photo.images import image_grid, picture_part, save_image, to_image
-from stkit.plugins import load_plugins
 from stkit.weights import Weights
 
 _BATCH = 16
@@ -48,22 +47,23 @@ def evaluate_quickly(request: QuickRequest, voice: Voice = SILENT) -> dict[str, 
     `evaluate_samples` does. Raises UsageError, UnknownNameError, WeightsError, StkitError.
     """
     editor = open_editor(request.domain, request.weights, request.device)
-    known = {name: editor.registry.metric(name) for name in request.metrics}
-    metrics = [(metric, build_options(metric.Options, dict(request.options))) for metric in known.values()]
+    chosen = {name: editor.registry.metric(name) for name in request.metrics}
+    metrics = [(metric, build_options(metric.Options, dict(request.options))) for metric in chosen.values()]
     held_out, train_set, split = _sets(request, editor, voice)
     weights, device = editor.weights, editor.device
     embedder = editor.domain.load_embedder(weights.alignment, device) if request.identity else None
+    known, bar = Store(), Voice(bar=voice.bar)
     report = evaluate_reconstruction(
-        weights, held_out, mean_image(train_set), device, embedder, metrics=metrics, voice=Voice(bar=voice.bar)
+        weights, held_out, mean_image(train_set), device, embedder, metrics=metrics, voice=bar, store=known
     )
     if request.frechet:
         with voice.bar("features") as on_progress:
             report["lite0"] = evaluate_samples(weights, held_out, train_set, device, request.frechet, on_progress)
     if request.grid:
         worst = [row["file"] for row in report["worst"]]
-        save_image(reconstruction_grid(weights, held_out, worst, device), request.grid)
+        save_image(reconstruction_grid(weights, held_out, worst, device, store=known), request.grid)
     if request.calibrate:
-        store_usual_errors(weights, reconstruction_errors(editor, held_out))
+        store_usual_errors(weights, reconstruction_errors(editor, held_out, known))
     return {"weights": weights.name, "split": split, **report}
 
 
@@ -90,14 +90,15 @@ def evaluate_reconstruction(
     worst: int = 12,
     metrics: Sequence[tuple[Metric[Any], Options]] = (),
     voice: Voice = SILENT,
+    store: Store | None = None,
 ) -> dict[str, Any]:
     """Errors of the reconstructions of `image_set` and of `mean` [3, R, R] (see `mean_image`) in their place.
 
     Gives `images` (their number), `reconstruction` and `mean_image`, each with the means of `mse` and, where it is
     installed, `lpips` (Alex) and, with an embedder (`Domain.load_embedder`), of the cosine `identity`, and all numbers
     of `metrics`; and `worst`, the files with the highest MSE, each as `file`, `mse`, `lpips`. Pictures are compared as
-    in the report on inverters, in 8 bits. Raises UsageError when the images are not of the generator's size,
-    WeightsError without an inverter, StkitError for a photo that cannot be inverted.
+    in the report on inverters, in 8 bits. A `store` is given the codes. Raises UsageError when the images are not of
+    the generator's size, WeightsError without an inverter, StkitError for a photo that cannot be inverted.
     """
     _require_size(weights, image_set)
     editor = load(weights, str(device))
@@ -108,7 +109,7 @@ def evaluate_reconstruction(
     systems = [System(editor, weights.own_inverter(), {}, label) for label in ("reconstruction", "mean_image")]
     photos = LoadedPhotos(Path("images"), image_set.names, "", image_set)
     plan = Plan(photos, systems, [*known.values()], [], {}, asked, costs=False, plots=False, notes=[])
-    stores = {system.label: Store() for system in systems}
+    stores = {"reconstruction": store or Store(), "mean_image": Store()}
     picture = compared(mean[None], editor.domain)[0]
     for name in image_set.names:
         stores["mean_image"].save_picture(RECONSTRUCTION, name, picture)  # so that nothing is inverted for it
@@ -201,28 +202,34 @@ def evaluate_samples(
     }
 
 
-def reconstruction_errors(editor: Editor, image_set: ImageSet) -> dict[str, Tensor]:
+def reconstruction_errors(editor: Editor, image_set: ImageSet, store: Store | None = None) -> dict[str, Tensor]:
     """`Editor.errors` [N] of the reconstructions of all images by the weights' own inverter.
 
-    Raises UsageError when the images are not of the generator's size, WeightsError without an inverter.
+    `store` may have their codes. Raises UsageError when the images are not of the generator's size, WeightsError
+    without an inverter.
     """
     _require_size(editor.weights, image_set)
     parts = []
     for indices in batches(torch.arange(len(image_set)), _BATCH):
         images = image_set.batch(indices, torch.device("cpu"))
-        parts.append(editor.errors(editor.generate(editor.invert_crops(images)), images))
+        parts.append(editor.errors(_reconstructions(editor, image_set, indices, store), images))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-@torch.no_grad()
 def reconstruct(weights: Weights, images: Tensor) -> Tensor:
     """Reconstructions [B, 3, R, R] of `images` [B, 3, R, R] in [-1, 1] by the weights' own inverter, on their device.
 
     Raises WeightsError.
     """
-    inverter = load_plugins().inverter_for(weights)
-    latents = inverter.invert(images, inverter.Options(), InversionContext(weights, images.device))
-    return load_generator(weights, images.device).synthesize(latents.codes.to(images.device))
+    editor = load(weights, str(images.device))
+    return editor.generate(editor.invert_crops(images)).to(images.device)
+
+
+def _reconstructions(editor: Editor, image_set: ImageSet, rows: Tensor, store: Store | None) -> Tensor:
+    """Those [B, 3, R, R] of some images, from the codes in `store` where there is one."""
+    if store is None:
+        return reconstruct(editor.weights, image_set.batch(rows, editor.device)).cpu()
+    return torch.cat([editor.generate(store.codes(image_set.names[row])) for row in rows.tolist()])
 
 
 def mean_image(image_set: ImageSet) -> Tensor:
@@ -234,19 +241,25 @@ def mean_image(image_set: ImageSet) -> Tensor:
 
 
 def reconstruction_grid(
-    weights: Weights, image_set: ImageSet, worst: Sequence[str], device: torch.device, seed: int = 0
+    weights: Weights,
+    image_set: ImageSet,
+    worst: Sequence[str],
+    device: torch.device,
+    seed: int = 0,
+    store: Store | None = None,
 ) -> Image.Image:
     """Photos over their reconstructions, in four rows: as many random ones as there are in `worst`, then those.
 
-    Each is at most 256 px wide and high. `worst` are names in `image_set`, as `evaluate_reconstruction` finds them.
-    Raises like it.
+    Each is at most 256 px wide and high. `worst` are names in `image_set`, as `evaluate_reconstruction` finds them,
+    and `store` what it was given. Raises like it.
     """
     _require_size(weights, image_set)
+    editor = load(weights, str(device))
     random = torch.randperm(len(image_set), generator=torch.Generator().manual_seed(seed))[: len(worst)]
     tiles = []
     for indices in (random, torch.tensor([image_set.names.index(name) for name in worst])):
-        images = image_set.batch(indices, device)
-        outputs = torch.cat([reconstruct(weights, part) for part in batches(images, _BATCH)])
+        images = image_set.batch(indices, torch.device("cpu"))
+        outputs = torch.cat([_reconstructions(editor, image_set, part, store) for part in batches(indices, _BATCH)])
         tiles += [_tile(picture_part(image, image_set.output_crop)) for image in [*images, *outputs]]
     return image_grid(tiles, columns=len(random))
 
