@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -53,16 +53,24 @@ class CachedCodesJob:
 
 
 def fill_cache(
-    editor: Editor, request: LabelledRequest, names: Sequence[str], on_progress: Callable[[int, int], None]
-) -> dict[str, str]:
-    """Have the photos `names` of the request's images inverted by its engine, if it names one, into the cache.
+    editor: Editor, request: LabelledRequest, on_progress: Callable[[int, int], None]
+) -> Callable[[Sequence[str]], dict[str, str]] | None:
+    """What has photos of the request's images, by name, inverted by its engine into the cache; None without an engine.
 
-    Why some of them cannot be inverted, by name. Raises UsageError for a cluster that is not there.
+    It gives why some of them cannot be inverted, by name. Raises UsageError for an engine or a cluster that is none.
     """
     make_job: Callable[[], Any] = partial(CachedCodesJob, request)
     spread = spread_rows(request, make_job, _TOGETHER)
-    if spread is None:
-        return {}
+    return None if spread is None else partial(_fill, editor, request, on_progress, spread)
+
+
+def _fill(
+    editor: Editor,
+    request: LabelledRequest,
+    on_progress: Callable[[int, int], None],
+    spread: Callable[[Sequence[Item]], Iterator[Row]],
+    names: Sequence[str],
+) -> dict[str, str]:
     own = CachedCodesJob(request, editor)
     cache = CodesCache(editor.weights, own.inverter, own.domain)
     missing = {str(Path(name)): name for name in names if _key(own.files, name) not in cache}

@@ -6,7 +6,6 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stkit.contracts.inversion import ignore_progress
+from stkit.contracts.inversion import Inverter, ignore_progress
 from stkit.contracts.scoring import Scorer
-from stkit.datasets.codes import LabelledCodes, labelled_codes
+from stkit.datasets.codes import LabelledCodes, invert_files
 from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import AttributeSpec, Labels, match_photos
 from stkit.editor.editor import Editor
@@ -58,7 +57,7 @@ def labelled_rows(
     if table is not None and request.images:
         inverter = editor.registry.inverter_for(editor.weights, request.inverter).name
         photos = table, request.images, specs, inverter, request.aligned, request.limit
-        spread = partial(fill_cache, editor, request, on_progress=on_progress) if request.engine else None
+        spread = fill_cache(editor, request, on_progress)
         data = labelled_photos(editor, *photos, seed, on_progress, share, spread)
         origin = {"labels": table.path.name, "images": request.images.name, "inverter": inverter}
         origin["photos"] = len(data.names)
@@ -98,17 +97,13 @@ def labelled_photos(
     of what is left out are logged, and `share` is that of `two_classes`, which must find enough. Raises LabelsError,
     UnknownNameError, UsageError, PhotoError, StkitError.
     """
-    first = labels.column(attributes[0].column, attributes[0].positive)
-    for spec in attributes[1:]:
-        labels.column(spec.column, spec.positive)  # said now and not after an hour of inverting
-    given = _codes_by_photo(editor, images) if is_latents(str(images)) else None
-    if given is not None and spread is not None:
+    columns = [labels.column(spec.column, spec.positive) for spec in attributes]
+    first = columns[0]
+    given = is_latents(str(images))
+    if given and spread is not None:
         raise UsageError(f"{images} has codes already; leave out --engine")
-    if given is not None:
-        names = list(given)
-    else:
-        with ImageFiles(images) as files:
-            names = files.names
+    method = editor.registry.inverter_for(editor.weights, inverter)
+    names, invert = _given(editor, images) if given else _to_invert(editor, images, method, aligned, on_progress)
     photos = match_photos(labels, names)
     _tell(len(labels) - len(photos), f"rows of {labels.path.name} have no photo in {images.name}")
     _tell(len(names) - len(photos), f"photos of {images.name} have no row in {labels.path.name}")
@@ -120,37 +115,46 @@ def labelled_photos(
         rows, held_out = rows[chosen], held_out[chosen]
     where = f"{labels.path} ({int(held_out.sum())} rows held out)"
     require_classes(first[rows[~held_out]], attributes[0].column, where, share)
-    if given is not None:
-        values = [labels.column(spec.column, spec.positive)[rows] for spec in attributes]
-        return LabelledCodes(
-            tuple(photos[row] for row in rows),
-            tuple(spec.column for spec in attributes),
-            torch.stack([given[photos[row]] for row in rows]),
-            torch.from_numpy(np.stack(values, axis=1)).float(),
-            torch.from_numpy(held_out),
-        )
-    if spread is not None:
-        failed = spread([photos[row] for row in rows])
-        for name, reason in failed.items():
-            logger.warning("skipped %s: %s", name, reason)
-        kept = np.array([photos[row] not in failed for row in rows])
-        rows, held_out = rows[kept], held_out[kept]
-    cells = {spec.column: [labels.cells[spec.column][row] for row in rows] for spec in attributes}
-    chosen_rows = Labels(labels.path, [labels.files[row] for row in rows], cells, np.where(held_out, "val", "train"))
-    return labelled_codes(
-        editor.weights,
-        chosen_rows,
-        images,
-        [(spec.column, spec.positive) for spec in attributes],
-        editor.registry.inverter_for(editor.weights, inverter),
-        editor.device,
-        on_progress,
-        None if aligned else editor.domain,
+    if not held_out.any():
+        raise LabelsError(f"none of the {len(rows)} photos is held out to measure with; take more than {limit}")
+    failed = spread([photos[row] for row in rows]) if spread is not None else {}
+    for name, reason in failed.items():
+        logger.warning("skipped %s: %s", name, reason)
+    codes, broken = invert([photos[row] for row in rows if photos[row] not in failed])
+    kept = np.array([photos[row] not in broken | failed.keys() for row in rows])
+    rows, held_out = rows[kept], held_out[kept]
+    return LabelledCodes(
+        tuple(photos[row] for row in rows),
+        tuple(spec.column for spec in attributes),
+        codes,
+        torch.from_numpy(np.stack(columns, axis=1)[rows]).float(),
+        torch.from_numpy(held_out),
     )
 
 
-def _codes_by_photo(editor: Editor, files: Path) -> dict[str, Tensor]:
-    """w_plus [num_ws, w_dim] of the first subject of each photo in latent files. Raises LatentsError, PhotoError."""
+Invert = Callable[[Sequence[str]], tuple[Tensor, frozenset[str]]]
+"""Names of photos to their codes [N, num_ws, w_dim], and the names of those that have none."""
+
+
+def _to_invert(
+    editor: Editor, images: Path, inverter: Inverter[Any], aligned: bool, on_progress: Progress
+) -> tuple[Sequence[str], Invert]:
+    """The names of the photos in a folder or zip, and what inverts them."""
+    with ImageFiles(images) as files:
+        names = files.names
+    domain = None if aligned else editor.domain
+
+    def invert(wanted: Sequence[str]) -> tuple[Tensor, frozenset[str]]:
+        return invert_files(editor.weights, images, wanted, inverter, editor.device, on_progress, domain)
+
+    return names, invert
+
+
+def _given(editor: Editor, files: Path) -> tuple[Sequence[str], Invert]:
+    """The names of the photos of latent files, and what gives the codes of their first subjects.
+
+    Raises LatentsError, PhotoError.
+    """
     found: dict[str, Tensor] = {}
     for item in list_photos([str(files)], Path()).items:
         assert item.latents is not None  # the name is that of latents
@@ -158,7 +162,7 @@ def _codes_by_photo(editor: Editor, files: Path) -> dict[str, Tensor]:
         latents = item.latents.broadcast(editor.weights.num_ws)
         name = latents.provenance[0].photo if latents.provenance else None
         found[name or str(item.name)] = latents.codes[0]
-    return found
+    return list(found), lambda wanted: (torch.stack([found[name] for name in wanted]), frozenset())
 
 
 def labelled_samples(

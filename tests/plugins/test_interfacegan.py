@@ -229,6 +229,23 @@ def test_photos_are_inverted_once(
     assert {tuple(code.flatten().tolist()) for code in again.codes} <= {tuple(c.flatten().tolist()) for c in data.codes}
 
 
+def test_labels_mean_in_some_rows_what_they_mean_in_all(editor: Editor, photos: tuple[Path, Path]) -> None:
+    """-1 is 0 where a column has 1 too, if only in rows that are not used."""
+    splits = ["train"] * 70 + ["val"] * 15 + ["test"] * 5
+    rows = [f"{i}.png,{split},{i % 2},{1 if split == 'test' else -1}" for i, split in enumerate(splits)]
+    photos[1].write_text("\n".join(["file,split,half,sign", *rows]))
+    specs = [AttributeSpec("half"), AttributeSpec("sign")]
+    data = labelled_photos(editor, load_labels(photos[1]), photos[0], specs, aligned=True)
+    assert len(data.values) == 85 and set(data.values[:, 1].tolist()) == {0.0}
+
+
+def test_a_choice_of_photos_that_holds_out_none_is_refused(editor: Editor, photos: tuple[Path, Path]) -> None:
+    rows = [f"{i}.png,{'val' if i == 89 else 'train'},{i % 2}" for i in range(90)]
+    photos[1].write_text("\n".join(["file,split,half", *rows]))
+    with pytest.raises(LabelsError, match="none of the 40 photos is held out to measure with; take more than 40"):
+        labelled_photos(editor, load_labels(photos[1]), photos[0], [AttributeSpec("half")], aligned=True, limit=40)
+
+
 def test_an_interrupted_inversion_goes_on(
     editor: Editor, photos: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
