@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from PIL import Image
 from rich.console import Console
@@ -27,20 +25,21 @@ from stkit_faces.domain import FacesDomain
 from torch import Tensor
 
 import stkit
-from benchmarks.editing_report import Faces, Job, draw_grid, print_report
+from benchmarks.editing_report import FIDELITY, Faces, Job, draw_grid, print_report
 from benchmarks.judges import JUDGED, Judge, fit_judge, require_framing, validity
 from stkit.cli.common import print_error, progress_bar
 from stkit.contracts.editing import EditContext
 from stkit.datasets.images import ImageSet, load_image_set
 from stkit.datasets.labels import labels_beside
 from stkit.editor.editor import Editor
-from stkit.editor.refinement import refine_latents
+from stkit.editor.refinement import parse_refinements, refine_latents
 from stkit.errors import OutputError, StkitError, UsageError
-from stkit.files import atomic_path
-from stkit.latents.latents import Latents
+from stkit.files import safe_name
+from stkit.latents.latents import Latents, join_latents, load_latents, save_latents
+from stkit.measure.lpips import load_lpips
 from stkit.models.registry import load_generator
-from stkit.options import Options, build_options
-from stkit.photo.images import save_image, to_image
+from stkit.options import build_options
+from stkit.photo.images import resize_batch, save_image, to_image
 
 _BATCH = 16
 _CALIBRATION = 100  # faces of the split val that the judges are calibrated on at least
@@ -105,45 +104,36 @@ def invert_faces(
 ) -> Faces:
     """Reconstruct and judge all images of `image_set`; `refine` is as for `stkit.editor.refinement.refine_latents`.
 
-    The codes come from the file `kept` where they are those of the same images, and go there.
+    The latents of each image come from the folder `kept` where it has them, and go there.
     """
-    known = _read_codes(kept, refine) if kept else {}
-    codes, images, scores = [], [], []
-    for numbers in torch.arange(len(image_set)).split(_BATCH):
+    together = 1 if _tunes(editor, refine) else _BATCH  # a tuned generator is for one image
+    latents, images, scores = [], [], []
+    for numbers in torch.arange(len(image_set)).split(together):
         rows = []
         for number in numbers.split(1):
-            name = image_set.names[int(number)]
-            if name not in known:
-                photo = image_set.batch(number, editor.device)
-                latents, _ = refine_latents(editor, editor.invert_crops(photo), photo, refine)
-                known[name] = latents.codes[0]
-                if kept:
-                    _write_codes(kept, refine, known)
-            rows.append(known[name])
-        codes.append(torch.stack(rows))
-        latents = Latents(codes[-1], editor.weights.space)
-        images.append(picture(editor, latents))
+            rows.append(_invert(editor, image_set, number, refine, kept))
+            on_progress(int(number) + 1, len(image_set))
+        latents.append(join_latents(rows))
+        images.append(picture(editor, latents[-1]))
         scores.append(judge(images[-1]))
-        on_progress(sum(map(len, images)), len(image_set))
-    latents = Latents(torch.cat(codes), editor.weights.space)
-    shown = image_set.batch(torch.arange(_GRID_FACES), torch.device("cpu"))
-    return Faces(shown, latents, torch.cat(images), np.concatenate(scores))
+    return Faces(image_set, tuple(latents), torch.cat(images), np.concatenate(scores))
 
 
-def _read_codes(path: Path, refine: Sequence[str]) -> dict[str, Tensor]:
-    """Codes by the names of their images. Raises StkitError for a file of other refinements."""
-    if not path.exists():
-        return {}
-    with safetensors.safe_open(path, framework="pt") as file:
-        if (file.metadata() or {}).get("refine") != " ".join(refine):
-            raise StkitError(f"{path} holds codes of other refinements; give another --codes")
-        return {name: file.get_tensor(name) for name in sorted(file.keys())}
+def _tunes(editor: Editor, refine: Sequence[str]) -> bool:
+    return any(editor.registry.inverter(name).tunes for name, _ in parse_refinements(editor.registry, refine))
 
 
-def _write_codes(path: Path, refine: Sequence[str], codes: dict[str, Tensor]) -> None:
-    with atomic_path(path) as temporary:
-        contiguous = {name: row.contiguous() for name, row in codes.items()}
-        safetensors.torch.save_file(contiguous, temporary, metadata={"refine": " ".join(refine)})
+def _invert(editor: Editor, image_set: ImageSet, number: Tensor, refine: Sequence[str], kept: Path | None) -> Latents:
+    """Latents of one image, without provenance."""
+    name = safe_name(".".join([Path(image_set.names[int(number)]).stem, *refine]).replace(":", "-"))
+    path = kept / f"{name}.safetensors" if kept else None
+    if path and path.exists():
+        return load_latents(path)
+    photo = image_set.batch(number, editor.device)
+    latents, _ = refine_latents(editor, editor.invert_crops(photo), photo, refine)
+    if path:
+        save_latents(latents, path)
+    return latents
 
 
 def picture(editor: Editor, latents: Latents) -> Tensor:
@@ -152,29 +142,39 @@ def picture(editor: Editor, latents: Latents) -> Tensor:
     return editor.generate(latents, size).clamp(-1, 1)
 
 
-def edit_faces(editor: Editor, job: Job, latents: Latents, partners: Sequence[int]) -> Iterator[Tensor]:
+def fidelity(editor: Editor, faces: Faces) -> dict[str, list[float]]:
+    """Of every face as it is shown, against its photo: LPIPS-Alex at 256 and 512 px, and the descriptors' distance."""
+    network = load_lpips(editor.device)
+    found: dict[str, list[float]] = {name: [] for name in FIDELITY}
+    for number, shown in zip(torch.arange(len(faces.photos)).split(1), faces.images.split(1), strict=True):
+        photo = faces.photos.batch(number, torch.device("cpu"))
+        for name, size in (("lpips", 256), ("lpips_512", 512)):
+            pair = (resize_batch(part, size).to(editor.device) for part in (shown, photo))
+            with torch.no_grad():
+                found[name].append(float(network(*pair)))
+        found["distance"] += _metrics(
+            editor, "identity", shown, resize_batch(photo, shown.shape[-1]), "identity_distance"
+        )
+    return found
+
+
+def edit_faces(editor: Editor, job: Job, latents: Sequence[Latents], partners: Sequence[int]) -> Iterator[Tensor]:
     """Batches of edited images, in the order of `latents`; `partners` are the rows that serve as references."""
     options = build_options(job.method.Options, {})
     context = EditContext(editor.weights, editor.device, job.attribute, job.strength)
-    for start in range(0, len(latents), _BATCH):
-        rows = range(start, min(start + _BATCH, len(latents)))
-        if not job.method.needs_reference:
-            yield _generate(editor, job, latents, rows, options, context)
-            continue
-        alone = []
-        for row in rows:
-            reference = latents.replace(latents.codes[[partners[row]]])
-            alone.append(
-                _generate(editor, job, latents, [row], options, dataclasses.replace(context, references=reference))
-            )
-        yield torch.cat(alone)
-
-
-def _generate(
-    editor: Editor, job: Job, latents: Latents, rows: Sequence[int], options: Options, context: EditContext
-) -> Tensor:
-    edited = job.method.edit(latents.replace(latents.codes[list(rows)]), options, context)
-    return picture(editor, edited)
+    codes = torch.cat([rows.codes for rows in latents])
+    done = 0
+    for rows in latents:
+        if job.method.needs_reference:
+            edited = []
+            for i in range(len(rows)):
+                reference = rows.replace(codes[[partners[done + i]]])
+                alone = dataclasses.replace(context, references=reference)
+                edited.append(job.method.edit(rows.replace(rows.codes[[i]]), options, alone))
+            yield torch.cat([picture(editor, one) for one in edited])
+        else:
+            yield picture(editor, job.method.edit(rows, options, context))
+        done += len(rows)
 
 
 def measure(
@@ -279,6 +279,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "on_reconstructions": validity(faces.scores, labels),
             "deviations": dict(zip(JUDGED, deviations.tolist(), strict=True)),
         },
+        "fidelity": fidelity(editor, faces),
         "notes": notes,
         "edits": [{**dataclasses.asdict(row), "dependency": row.dependency} for row in rows],
     }
@@ -306,7 +307,7 @@ def main() -> None:
     )
     parser.add_argument("--refine", nargs="+", default=[], help="after the encoder, as for stkit invert: optimize:50")
     parser.add_argument(
-        "--codes", type=Path, metavar="FILE", help="keep the inverted codes there, and take them thence"
+        "--codes", type=Path, metavar="FOLDER", help="keep the latents of every face there, and take them thence"
     )
     parser.add_argument("--weights", default="faces", help="weights by name or folder (default faces)")
     parser.add_argument("--methods", nargs="+", default=[], help="editing methods (default: all that are installed)")

@@ -8,6 +8,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.judges import JUDGED, UNITS
 from stkit.contracts.editing import EditingMethod
+from stkit.datasets.images import ImageSet
 from stkit.latents.latents import Latents
 from stkit.photo.images import image_grid, to_image
 
@@ -22,15 +24,19 @@ COSTS = ("identity", "distance", "lpips")
 """What an edit changes beside its attribute: cosine and distance of dlib's descriptors, and LPIPS."""
 
 
+FIDELITY = {"lpips": "LPIPS-Alex at 256 px", "lpips_512": "LPIPS-Alex at 512 px", "distance": "descriptors' distance"}
+"""How near the unedited faces are to their photos."""
+
+
 @dataclass(frozen=True, eq=False)
 class Faces:
     """Faces as the generator shows them: codes, images [N, 3, R, R], and the judges' scores [N, 4] of the images.
 
-    `photos` are the first of them, for the grid.
+    `latents` has parts of one generator each: a face that it is tuned to stands alone.
     """
 
-    photos: Tensor
-    latents: Latents
+    photos: ImageSet
+    latents: tuple[Latents, ...]
     images: Tensor
     scores: np.ndarray
 
@@ -51,6 +57,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         f"{report['faces']} held-out faces, weights {report['weights']}, generator {report['generator'][:12]}"
     )
     console.print(_judges(report["judges"]))
+    console.print(_fidelity(report["fidelity"]))
     for name, edits in groupby(report["edits"], key=lambda edit: edit["method"]):
         rows = list(edits)
         console.print(_references(name, rows) if rows[0]["share"] is not None else _strengths(name, rows, deviations))
@@ -77,7 +84,7 @@ def draw_grid(
             key = (job.method.name, job.attribute, face)
             if key not in rows:
                 rows[key] = [
-                    (to_image(faces.photos[face]), job.method.name),
+                    (to_image(faces.photos.batch(torch.tensor([face]), torch.device("cpu"))[0]), job.method.name),
                     (to_image(faces.images[face]), "inverted"),
                 ]
                 if job.method.needs_reference:
@@ -102,6 +109,15 @@ def _judges(judges: dict[str, Any]) -> Table:
         deviation = f"{judges['deviations'][name]:.2f} {UNITS[name]}"
         values = [f"{judges[where][key]:.2f}" for where in ("on_photos", "on_reconstructions")]
         table.add_row(name, words[key.split("_")[1]], *values, deviation)
+    return table
+
+
+def _fidelity(fidelity: dict[str, list[float]]) -> Table:
+    table = Table("unedited, to the photo", "mean", "median", "95% below", "largest")
+    for name, words in FIDELITY.items():
+        values = fidelity[name]
+        figures = (np.mean(values), np.median(values), np.quantile(values, 0.95), max(values))
+        table.add_row(words, *(f"{figure:.4f}" for figure in figures))
     return table
 
 

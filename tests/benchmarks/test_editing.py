@@ -23,6 +23,7 @@ from benchmarks.editing_report import is_monotonic
 from benchmarks.judges import BOXES, JUDGED, Judge, column, landmark_features, validity
 from stkit.contracts.editing import Attribute, EditContext, EditingMethod
 from stkit.contracts.framing import AlignmentTemplate
+from stkit.datasets.images import ImageSet
 from stkit.editor.editor import Editor
 from stkit.errors import StkitError
 from stkit.latents.latents import Latents
@@ -149,7 +150,8 @@ class Painter(Editor):
 def planted_faces(painter: Painter, judge: Judge, count: int = 20) -> Faces:
     latents = dataclasses.replace(random_latents(painter.weights, count), provenance=())
     images = painter.generate(latents)
-    return Faces(images, latents, images, judge(images))
+    photos = ImageSet(images.byte(), tuple(map(str, range(count))))
+    return Faces(photos, (latents,), images, judge(images))
 
 
 def test_planted_edits_are_measured_as_what_they_are(tiny_weights: Weights) -> None:
@@ -223,15 +225,23 @@ def test_the_whole_program(
     arguments = [write_data(portrait, tmp_path), "--weights", tiny_weights.folder, "--methods", "ganspace"]
     arguments += ["--attributes", "pc1", "--strengths", "-2", "2", "--limit", "3"]
     outputs = [tmp_path / "report.json", tmp_path / "grid.png"]
-    codes = tmp_path / "codes.safetensors"
-    words = [*arguments, "--json", outputs[0], "--grid", outputs[1], "--codes", codes, "--refine", "optimize:2"]
+    codes = tmp_path / "codes"
+    words = [*arguments, "--json", outputs[0], "--grid", outputs[1], "--codes", codes]
+    words += ["--refine", "optimize:2", "pti:3"]
     monkeypatch.setattr(sys, "argv", ["editing", *map(str, words)])
     main()
     first = outputs[0].read_text()
-    written = codes.stat().st_mtime_ns
+    written = {path.name: path.stat().st_mtime_ns for path in codes.iterdir()}
     main()
     assert outputs[0].read_text() == first
-    assert codes.stat().st_mtime_ns == written, "the codes were not kept"
+    assert {path.name: path.stat().st_mtime_ns for path in codes.iterdir()} == written, "the codes were not kept"
+    assert len([name for name in written if name.endswith("optimize-2.pti-3.safetensors")]) == 3
+    fidelity = json.loads(first)["fidelity"]
+    monkeypatch.setattr(sys, "argv", ["editing", *map(str, words[:-1])])  # without tuning the faces are less near
+    main()
+    untuned = json.loads(outputs[0].read_text())["fidelity"]
+    assert len(fidelity["lpips"]) == len(fidelity["lpips_512"]) == len(fidelity["distance"]) == 3
+    assert np.mean(fidelity["lpips"]) < np.mean(untuned["lpips"])
     report = json.loads(outputs[0].read_text())
     assert report["faces"] == 3
     assert set(report["judges"]["deviations"]) == set(JUDGED)
