@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 _LONG = 400  # characters of a reason; compilers give theirs with the whole program
-_OBJECT = re.compile(r"( (?:of|in|from|for|with|file|object|stream))* ?<[^<>]*\bat 0x[0-9a-fA-F]+>")
+_OBJECT = re.compile(r"( (?:of|in|from|for|with|file|object|stream))* ?<[A-Za-z_][\w.]* [^<>]*>")
 
 
 def reason_of(error: BaseException) -> str:

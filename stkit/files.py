@@ -275,6 +275,8 @@ def read_packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
     Raises what `ZipFile.read` raises; BadZipFile also for packings that cannot be unpacked piece by piece.
     """
+    if info.flag_bits & 1:
+        raise zipfile.BadZipFile("it is encrypted; unpack the archive with its password first")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise zipfile.BadZipFile("it is packed in an unusual way; pack it again as ordinary ZIP")
     with archive.open(info) as file:

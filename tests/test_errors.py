@@ -6,6 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
@@ -29,6 +30,8 @@ from stkit.plugins import load_plugins
             "CppCompileError:" + 22 * " void kernel() {}" + " void kern ...",
         ),
         (ValueError("a < b, and b > c"), "a < b, and b > c"),
+        (RuntimeError(f"File {zipfile.ZipInfo('w.npy')!r} is encrypted"), "File is encrypted"),
+        (TypeError(f"cannot convert {np.float32!r} to a number"), "cannot convert to a number"),
     ],
 )
 def test_reasons(error: Exception, says: str) -> None:

@@ -24,6 +24,7 @@ from stkit.errors import WeightsError, reason_of
 from stkit.files import read_packed, require_file
 
 _MAX_BYTES = 2**28  # of one file
+_PACKED = 2**26  # bytes that an archive may give beyond twice its size: arrays of numbers hardly shrink
 _DEEPEST = 4
 
 
@@ -33,7 +34,8 @@ def read_arrays(path: Path) -> Any:
     Integers and floats become tensors of their type, text arrays become text. Raises WeightsError.
     """
     try:
-        return _plain(_read(path), Budget(path.stat().st_size))
+        budget = Budget(path.stat().st_size)
+        return _plain(_read(path, budget), budget)
     except WeightsError as error:
         raise error if str(path) in str(error) else WeightsError(f"cannot read {path}: {error}") from None
     except (OSError, MemoryError, TypeError, LookupError, SyntaxError, *DAMAGED_ZIP) as error:
@@ -56,33 +58,34 @@ def _shape(value: Any) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else ""
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, budget: Budget) -> Any:
     require_file(path)
     with path.open("rb") as file:
         start = file.read(6)
         if start == npy.MAGIC_PREFIX:
             file.seek(0)
-            return _npy(file, str(path))
+            return _npy(file, str(path), budget)
     if start.startswith(b"PK\x03\x04"):
         with open_zip(path) as archive:
             entries = archive.infolist()
             if all(entry.filename.endswith(".npy") for entry in entries):
-                return _npz(archive, path)
+                return _npz(archive, path, budget)
     checkpoint = read_checkpoint(path)
     refuse_hostile(checkpoint)
     return checkpoint.objects
 
 
-def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+def _npz(archive: zipfile.ZipFile, path: Path, budget: Budget) -> dict[str, Any]:
     """The arrays of a .npz by their names, without those that are too large for directions and codes."""
-    found, too_large, left = {}, None, _MAX_BYTES
+    left = most = min(_MAX_BYTES, 2 * path.stat().st_size + _PACKED)
+    found, too_large = {}, None
     for entry in archive.infolist():
         name = entry.filename.removesuffix(".npy")
         try:
             if entry.file_size > left:
-                raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
+                raise ValueError(f"it takes more than {most:,} bytes")
             left -= entry.file_size
-            found[name] = _npy(io.BytesIO(read_packed(archive, entry)), f"{path} ({name})")
+            found[name] = _npy(io.BytesIO(read_packed(archive, entry)), f"{path} ({name})", budget)
         except ValueError as error:
             too_large = too_large or ValueError(f"its {name}: {error}")
     if too_large and not found:
@@ -90,7 +93,7 @@ def _npz(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     return found
 
 
-def _npy(file: IO[bytes], what: str) -> Any:
+def _npy(file: IO[bytes], what: str, budget: Budget) -> Any:
     """The array of a .npy; of one of Python objects the object, or a list of them."""
     version = npy.read_magic(file)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -98,9 +101,11 @@ def _npy(file: IO[bytes], what: str) -> Any:
         shape, _, dtype = header(file)
     except Exception as error:  # numpy reads it with Python's own parsers, which raise what they like
         raise ValueError(f"its header is damaged: {reason_of(error)}") from error
+    if len(shape) > 16 or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("its header is damaged: a shape that no array has")
     start = file.tell()
     if not dtype.hasobject:
-        count = math.prod(shape) if len(shape) <= 16 else 2**62
+        count = math.prod(shape)
         there = file.seek(0, io.SEEK_END) - start
         if dtype.itemsize * count > _MAX_BYTES or math.prod(size or 1 for size in shape) > 2**40:
             raise ValueError(f"it takes more than {_MAX_BYTES:,} bytes")
@@ -110,7 +115,7 @@ def _npy(file: IO[bytes], what: str) -> Any:
         return np.load(file, allow_pickle=False)
     data = file.read(_MAX_BYTES)
     names: set[Name] = set()
-    found = read_pickles(io.BytesIO(data), len(data), functools.partial(_part, data), names, Budget(len(data)))
+    found = read_pickles(io.BytesIO(data), len(data), functools.partial(_part, data), names, budget)
     hostile = sorted(str(name) for name in names if is_hostile(name))
     if hostile:
         raise WeightsError(f"{what} would run {', '.join(hostile[:5])} in programs that load it; delete it")
@@ -131,7 +136,7 @@ def _plain(value: Any, budget: Budget, depth: int = 0) -> Any:
         budget.copy(value.size)
         return value.load()
     if isinstance(value, np.ndarray):
-        budget.copy(value.nbytes)
+        budget.copy(value.size * (8 if value.dtype.kind == "u" else value.itemsize))
         if value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
             native = value.astype(value.dtype.newbyteorder("="))
             return torch.from_numpy(native.astype(np.float64) if value.dtype.kind == "u" else native.copy())

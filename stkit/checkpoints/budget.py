@@ -28,7 +28,7 @@ class Budget:
         """Note `count` bytes that are there once more in memory. Raises WeightsError when there were too many."""
         self._bytes -= count
         if self._bytes < 0:
-            raise WeightsError("it copies its own parts over and over, which no checkpoint does")
+            raise WeightsError("it takes many times its own size in memory, which no honest file does")
 
 
 __all__ = ["Budget"]

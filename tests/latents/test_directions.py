@@ -273,13 +273,26 @@ def test_files_that_claim_more_than_they_hold(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "giant.npz", "w") as archive:
         archive.writestr("lat_comp.npy", header.getvalue() + bytes(4096))
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("lat_comp.npy", bytes(2**28 + 1))
+        archive.writestr("lat_comp.npy", bytes(2**26 + 2**20))
+    np.save(tmp_path / "bytes.npy", np.ones(2**26, np.uint8))
+    with zipfile.ZipFile(tmp_path / "objects.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        array = io.BytesIO()
+        np.save(array, np.array([1] * 300_000, dtype=object), allow_pickle=True)
+        for name in ("a", "b"):
+            archive.writestr(f"{name}.npy", array.getvalue())
+    with zipfile.ZipFile(tmp_path / "shapes.npz", "w") as archive:
+        odd = io.BytesIO()
+        np.lib.format.write_array_header_1_0(odd, {"descr": "<f8", "fortran_order": False, "shape": (-1, 512)})
+        archive.writestr("lat_comp.npy", odd.getvalue() + bytes(4096))
     with zipfile.ZipFile(tmp_path / "activations.npz", "w") as archive:
         archive.writestr("act_comp.npy", header.getvalue())
     for name, reason in (
         ("giant.npy", "more than 268,435,456 bytes"),
         ("giant.npz", "more than 268,435,456 bytes"),
-        ("bomb.npz", "more than 268,435,456 bytes"),
+        ("bomb.npz", "its lat_comp: it takes more than 67,[0-9,]* bytes"),
+        ("bytes.npy", "it takes many times its own size in memory"),
+        ("objects.npz", "more steps to read"),
+        ("shapes.npz", "a shape that no array has"),
         ("activations.npz", "more than 268,435,456 bytes"),
     ):
         with pytest.raises(WeightsError, match=f"{name}.*{reason}|{reason}.*{name}"):
