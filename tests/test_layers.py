@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-BASICS = {"errors", "options", "devices", "files", "remote"}
+BASICS = {"errors", "options", "devices", "files", "remote", "parquet"}
 BELOW_EDITOR = {
     *BASICS,
     "contracts",
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "devices": {"errors"},
     "files": {"errors", "remote"},
     "remote": {"errors"},
+    "parquet": {"errors", "files"},
     "storage": {"errors"},
     "moved": set(),
     "former": {*BELOW_EDITOR, "editor", "jobs", "checkpoints"},

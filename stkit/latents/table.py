@@ -14,9 +14,12 @@ import numpy as np
 
 from stkit.errors import LatentsError, StkitError, reason_of
 from stkit.files import import_pyarrow, parse_json, require_file
+from stkit.parquet import ParquetTable
 
 _FORMAT = "stkit-codes-1"
 _MOST = 2**31  # bytes of codes in one file
+_MOST_PAGE = 2**26  # bytes
+_TOGETHER = 8  # rows
 _FACTS = ("generator", "space", "settings")
 
 
@@ -44,7 +47,7 @@ def encode_table(rows: Sequence[Mapping[str, Any]], codes: Sequence[Codes | None
     columns["codes"] = [None if one is None else one.codes.ravel() for one in codes]
     columns["shape"] = [None if one is None else list(one.codes.shape) for one in codes]
     columns["provenance"] = [None if one is None else json.dumps(list(one.provenance)) for one in codes]
-    kinds |= {"codes": pa.list_(pa.float32()), "shape": pa.list_(pa.int32()), "provenance": pa.string()}
+    kinds |= _code_kinds()
     said = {b"stkit": json.dumps({"format": _FORMAT, **{name: facts[name] for name in _FACTS}}).encode()}
     data = io.BytesIO()
     pq.write_table(pa.table(columns, schema=pa.schema(list(kinds.items()), metadata=said)), data)
@@ -53,23 +56,24 @@ def encode_table(rows: Sequence[Mapping[str, Any]], codes: Sequence[Codes | None
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The facts that a file of `encode_table` was made with. Raises LatentsError, MissingPackageError."""
-    with _opened(path) as file:
-        return _facts(file)
+    with _opened(path) as table:
+        return _facts(table)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """These columns of each row. Raises LatentsError, MissingPackageError."""
-    with _opened(path) as file:
-        _facts(file)
-        return file.read(columns=list(columns)).to_pylist()
+    with _opened(path) as table:
+        _facts(table)
+        return [row for batch in _batches(table, path, columns) for row in batch.to_pylist()]
 
 
 def drop_rows(path: Path, kept: Sequence[bool]) -> bytes:
     """The file with the rows that are `kept` alone. Raises LatentsError, MissingPackageError."""
     pa, pq = import_pyarrow()
     data = io.BytesIO()
-    with _opened(path) as file:
-        pq.write_table(file.read().filter(pa.array(list(kept))), data)
+    with _opened(path) as table:
+        parts = pa.Table.from_batches(_batches(table, path, table.schema.names), table.schema)
+        pq.write_table(parts.filter(pa.array(list(kept))), data)
     return data.getvalue()
 
 
@@ -78,20 +82,37 @@ def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
 
     Raises LatentsError, NoCodesError, MissingPackageError.
     """
-    with _opened(path) as file:
-        facts = _facts(file)
-        if sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)) > _MOST:
-            raise LatentsError(f"{path} holds more than 2 GiB of codes; split it")
+    kinds = _code_kinds()
+    with _opened(path) as table:
+        facts = _facts(table)
+        found = {field.name: field.type for field in table.schema}
+        if any(found.get(name) != kind for name, kind in kinds.items()):
+            raise ValueError(f"its {', '.join(kinds)} are not of the types that stkit writes")
         parts = []
-        for row in file.read(columns=["codes", "shape", "provenance"]).to_pylist():
-            if row["codes"] is not None:
-                codes = np.array(row["codes"], np.float32).reshape(row["shape"])
-                if not np.isfinite(codes).all():
-                    raise ValueError("codes that are not finite")
-                parts.append(Codes(codes, list(parse_json(row["provenance"]))))
+        for batch in _batches(table, path, list(kinds)):
+            for numbers, shape, provenance in zip(*(batch.column(name) for name in kinds), strict=True):
+                if numbers.is_valid:
+                    codes = np.array(numbers.values, np.float32).reshape(shape.as_py())
+                    if not np.isfinite(codes).all():
+                        raise ValueError("codes that are not finite")
+                    told = parse_json(provenance.as_py())
+                    if not isinstance(told, list):
+                        raise ValueError("a provenance that is no list")
+                    parts.append(Codes(codes, told))
         if not parts:
             raise NoCodesError(f"{path} holds no codes: all its photos failed")
         return facts, parts
+
+
+def _batches(table: ParquetTable, path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """These columns, some rows at once; none takes many times the size of the file."""
+    return table.batches(columns, _TOGETHER, _MOST_PAGE, min(_MOST, 4 * path.stat().st_size + _MOST_PAGE))
+
+
+def _code_kinds() -> dict[str, Any]:
+    """The columns of codes and their Arrow types."""
+    pa, _ = import_pyarrow()
+    return {"codes": pa.list_(pa.float32()), "shape": pa.list_(pa.int32()), "provenance": pa.string()}
 
 
 def _kind(values: Sequence[Any]) -> Any:
@@ -101,21 +122,20 @@ def _kind(values: Sequence[Any]) -> Any:
     return {frozenset({int}): pa.int32(), frozenset({float}): pa.float64()}.get(frozenset(kinds), pa.string())
 
 
-def _facts(file: Any) -> dict[str, Any]:
-    found = parse_json((file.schema_arrow.metadata or {}).get(b"stkit", b"{}"))
+def _facts(table: ParquetTable) -> dict[str, Any]:
+    found = parse_json((table.schema.metadata or {}).get(b"stkit", b"{}"))
     if not isinstance(found, dict) or found.get("format") != _FORMAT or not set(_FACTS) <= found.keys():
         raise ValueError("it is not of stkit")
     return found
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[ParquetTable]:
     """The Parquet file, and what goes wrong in reading it as LatentsError."""
-    _, pq = import_pyarrow()
     try:
         require_file(path)
-        with path.open("rb") as file, pq.ParquetFile(file) as opened:
-            yield opened
+        with path.open("rb") as file:
+            yield ParquetTable(file)
     except FileNotFoundError as error:
         raise LatentsError(f"there is no file {path}; check the name") from error
     except StkitError:

@@ -9,14 +9,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
-from stkit.errors import PhotoError
+from stkit.errors import PhotoError, reason_of
 from stkit.files import import_pyarrow
+from stkit.parquet import ParquetTable
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 _NAMES = ("__key__", "key", "file", "file_name", "filename", "image_path", "path", "name", "id")
-_MOST = 2**30  # bytes of the photos of a row group
-_MOST_NAMES = 2**26  # letters of all names
-_TOGETHER = 8  # rows: a few kilobytes can say the same photo, or a name of megabytes, a million times
+_MOST_PAGE = 2**30  # bytes of photos
+_MOST_NAMES = 2**26  # bytes of all names
+_TOGETHER = 8  # names: a few kilobytes can say one of megabytes a million times
+_KEPT = 24  # photos
+_MOST_KEPT = 2**28  # bytes of them
 
 
 class ParquetImages:
@@ -29,15 +32,15 @@ class ParquetImages:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        pa, pq = import_pyarrow()
-        self._file = pq.ParquetFile(file)
+        pa, _ = import_pyarrow()
+        self._table = ParquetTable(file)
         self._lock = threading.Lock()
         self._group = -1
         self._parts: Iterator[tuple[int, Any]] = iter(())
         self._kept: dict[int, Any] = {}
         binary = (pa.types.is_binary, pa.types.is_large_binary)
         column = named = None
-        for field in self._file.schema_arrow:
+        for field in self._table.schema:
             inner = {one.name: one.type for one in field.type} if pa.types.is_struct(field.type) else {}
             kind = inner.get("bytes", field.type)
             if any(is_one(kind) for is_one in binary):
@@ -47,15 +50,15 @@ class ParquetImages:
         if column is None:
             raise ValueError("it has no column of photos (bytes, or a structure with bytes in it)")
         self._column = column
-        texts = {field.name for field in self._file.schema_arrow if pa.types.is_string(field.type)}
+        texts = {field.name for field in self._table.schema if pa.types.is_string(field.type)}
         named = named or next((name for name in _NAMES if name in texts), None)
-        rows = self._file.metadata.num_rows
-        found = [str(row) for row in range(rows)]
+        found = [str(row) for row in range(self._table.num_rows)]
         if named is not None:
             found = [name or str(row) for row, name in enumerate(self._texts(named))]
+            if len(found) != self._table.num_rows:
+                raise ValueError("its footer says another number of rows than it has")
         self.names = [name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}.jpg" for name in found]
-        groups = [self._file.metadata.row_group(i).num_rows for i in range(self._file.metadata.num_row_groups)]
-        self._ends = list(accumulate(groups))
+        self._ends = list(accumulate(self._table.groups))
 
     def read(self, row: int, where: Path) -> bytes:
         """The bytes of the photo in a row, `where` for messages. Raises PhotoError."""
@@ -63,45 +66,33 @@ class ParquetImages:
         first = self._ends[group - 1] if group else 0
         try:
             with self._lock:
-                value = self._value(group, row - first, where)
-        except (OSError, ValueError, IndexError, StopIteration) as error:
-            raise PhotoError(f"{where} is damaged ({error}); copy or download the file again") from error
+                value = self._value(group, row - first)
+        except (OSError, ValueError, IndexError, MemoryError, StopIteration) as error:
+            raise PhotoError(f"{where} is damaged ({reason_of(error)}); copy or download the file again") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None:
             raise PhotoError(f"{where} holds no photo")
         return bytes(data)
 
     def _texts(self, column: str) -> Iterator[str | None]:
-        letters = 0
-        for part in self._file.iter_batches(_TOGETHER, columns=[column]):
+        for part in self._table.batches([column], _TOGETHER, _MOST_NAMES, _MOST_NAMES):
             for value in part.column(0).to_pylist():
-                name = value.get("path") if isinstance(value, dict) else value
-                letters += len(name or "")
-                if letters > _MOST_NAMES:
-                    raise ValueError(f"the names in its {column} are longer than any")
-                yield name
+                yield value.get("path") if isinstance(value, dict) else value
 
-    def _value(self, group: int, row: int, where: Path) -> Any:
-        """That in a row of a row group. Photos come nearly in order: the rows around the last one are kept."""
-        place = row // _TOGETHER
-        if self._group != group or place < min(self._kept, default=0):
-            self._require_room(group, where)
-            parts = self._file.iter_batches(_TOGETHER, row_groups=[group], columns=[self._column])
+    def _value(self, group: int, row: int) -> Any:
+        """That in a row of a row group. Photos come nearly in order: the last ones are kept."""
+        if self._group != group or row < min(self._kept, default=0):
+            parts = self._table.batches([self._column], 1, _MOST_PAGE, group=group)
             self._group, self._parts, self._kept = group, iter(enumerate(parts)), {}
-        while place not in self._kept:
+        while row not in self._kept:
             number, part = next(self._parts)
-            self._kept = {n: kept for n, kept in self._kept.items() if n > number - 3} | {number: part.column(0)}
-        return self._kept[place][row % _TOGETHER].as_py()
+            self._kept[number] = part.column(0)
+            while len(self._kept) > _KEPT or (len(self._kept) > 1 and self._kept_bytes() > _MOST_KEPT):
+                del self._kept[min(self._kept)]
+        return self._kept[row][0].as_py()
 
-    def _require_room(self, group: int, where: Path) -> None:
-        known = self._file.metadata.row_group(group)
-        size = sum(
-            known.column(i).total_uncompressed_size
-            for i in range(known.num_columns)
-            if known.column(i).path_in_schema.split(".")[0] == self._column
-        )
-        if size > _MOST:
-            raise PhotoError(f"{where} is in a row group of {size / 2**30:.1f} GiB; write the file in smaller ones")
+    def _kept_bytes(self) -> int:
+        return sum(part.nbytes for part in self._kept.values())
 
 
 __all__ = ["ParquetImages"]

@@ -158,7 +158,7 @@ def test_rows_of_parquet_in_any_order_and_repeated_names(tmp_path: Path) -> None
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array(["n" * 1_000_000]))
     table = pa.table({"jpg": pa.array([b"x"] * 10_000), "name": repeated})
     pq.write_table(table, tmp_path / "y.parquet", store_schema=False, compression="zstd")  # 10 GB of names
-    with pytest.raises(PhotoError, match="the names in its name are longer than any"):
+    with pytest.raises(PhotoError, match="10,000 rows, more than it has bytes"):
         list_photos([str(tmp_path / "y.parquet")], tmp_path / "out")
 
 
