@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stkit.datasets.codes import LabelledCodes
     from stkit.datasets.images import batch_indices, frame_largest
     from stkit.datasets.labels import AttributeSpec, Labels, load_labels
-    from stkit.devices import fast_dtype, resolve_device
+    from stkit.devices import fast_dtype, keep_freed_memory, resolve_device
     from stkit.editor.editor import Editor
     from stkit.editor.refinement import QUALITIES, edit_quality, refinements_of
     from stkit.editor.results import Framed
@@ -186,7 +186,7 @@ _HOMES = {
         "LabelsError LatentsError MissingPackageError OutputError PhotoError StkitError SubjectError "
         "UnknownNameError UsageError WeightsError"
     ),
-    "devices": "fast_dtype resolve_device",
+    "devices": "fast_dtype keep_freed_memory resolve_device",
     "files": "parse_json safe_name",
     "plugins": "load_plugins",
     "weights": (

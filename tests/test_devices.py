@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+
 import pytest
 import torch
 
-from stkit.devices import fast_dtype, resolve_device
+from stkit.devices import fast_dtype, keep_freed_memory, resolve_device
 from stkit.errors import UsageError
 
 
@@ -39,3 +42,22 @@ def test_gpus_that_emulate_bfloat16_do_not_use_it(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     assert fast_dtype(torch.device("cuda")) == wanted
     assert fast_dtype(torch.device("mps")) == torch.float32
+
+
+def pages_made(count: int) -> int:
+    """How many pages the kernel made for `count` tensors of 64 MB, one after another."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(count):
+        torch.zeros(2**24).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_used_again_and_given_back_at_the_end() -> None:
+    usual = pages_made(1)
+    with keep_freed_memory():
+        pages_made(1)
+        assert pages_made(4) < usual / 2
+        held = torch.zeros(2**24).add_(1)
+    assert pages_made(1) > usual / 2
+    assert float(held[-1]) == 1

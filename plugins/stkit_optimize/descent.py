@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.plugin import StkitError
+from stkit.plugin import StkitError, keep_freed_memory
 
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.25
 """Shares of the steps in which the learning rate rises and falls."""
@@ -42,6 +42,7 @@ def ramps(step: int, steps: int) -> float:
     return min(1.0, done / _RAMP_UP) * (0.5 - 0.5 * math.cos(math.pi * down))
 
 
+@keep_freed_memory()
 def descend(
     parameters: Sequence[Tensor],
     learning_rate: float,
