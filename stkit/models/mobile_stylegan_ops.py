@@ -8,6 +8,7 @@ Memory is channels-last throughout: depthwise kernels are several times faster s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -109,9 +110,9 @@ class _Separable(torch.autograd.Function):
         g = torch.ops.aten.leaky_relu_backward(g, y, SLOPE, True)
         grad_mixing = grad_kernel = grad_bias = grad_noise = grad_style = None
         if needs[4]:
-            grad_bias = g.sum((0, 2, 3), dtype=style.dtype)
+            grad_bias = _pixel_sum(g).to(style.dtype).sum(0)
         if needs[5]:
-            total = g.sum(1, keepdim=True, dtype=style.dtype)
+            total = g.sum(1, keepdim=True).to(style.dtype)  # with dtype= it would copy g in float32
             grad_noise = total if ctx.noise_batch == g.shape[0] else total.sum(0, keepdim=True)
         if needs[3]:
             grad_mixing = _weight_gradient(g, z, mixing, 0, 1).to(style.dtype)
@@ -119,11 +120,15 @@ class _Separable(torch.autograd.Function):
             return None, None, None, grad_mixing, grad_bias, grad_noise
         g = F.conv2d(g, mixing.transpose(0, 1).contiguous())
         if needs[2]:
-            scaled = g * style.to(g.dtype)[:, :, None, None]
+            alone = g.shape[0] == 1
+            scaled = g if alone else g * style.to(g.dtype)[:, :, None, None]
             grad_kernel = _weight_gradient(scaled, x, kernel, 1, kernel.shape[0]).to(style.dtype)
+            if alone:  # the style stands before the kernel: its gradient is at hand
+                grad_style = (grad_kernel * kernel).sum((1, 2, 3))[None]
+                grad_kernel = grad_kernel * style[0][:, None, None, None]
         u = F.conv2d(g, kernel.flip(2, 3), padding=1, groups=kernel.shape[0])
-        grad_x, grad_style = _unmodulate(u, x, style, needs)
-        return grad_x, grad_style, grad_kernel, grad_mixing, grad_bias, grad_noise
+        grad_x, of_style = _unmodulate(u, x, style, (needs[0], needs[1] and grad_style is None))
+        return grad_x, of_style if grad_style is None else grad_style, grad_kernel, grad_mixing, grad_bias, grad_noise
 
 
 class _Upsample(torch.autograd.Function):
@@ -154,7 +159,7 @@ def _depthwise(x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
     return y.mul_(style.to(x.dtype)[:, :, None, None])
 
 
-def _unmodulate(u: Tensor, x: Tensor, style: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, Tensor | None]:
+def _unmodulate(u: Tensor, x: Tensor, style: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of x and of style, where they are needed, of the gradient `u` of their product; overwrites `u`."""
     grad_style = _pixel_sum(x * u).to(style.dtype) if needs[1] else None
     grad_x = u.mul_(style.to(u.dtype)[:, :, None, None]) if needs[0] else None
