@@ -52,7 +52,10 @@ class Seat:
 
 
 class Desk:
-    """All seats, by browser, window and tab of the page; and the editors, by the names of their weights."""
+    """All seats, by browser, window and tab of the page; and the editors, by the names of their weights.
+
+    Who makes a picture of a slider that moves holds `looking`.
+    """
 
     def __init__(self, root: Path, device: str, owners: Owners) -> None:
         self.root = root
@@ -61,6 +64,7 @@ class Desk:
         self._left: OrderedDict[str, None] = OrderedDict()
         self._seats: OrderedDict[tuple[str, str, str], Seat] = OrderedDict()
         self._editors: OrderedDict[str, Editor] = OrderedDict()
+        self.looking = threading.Lock()
         self._lock = threading.RLock()
         self._loading = threading.Lock()
 

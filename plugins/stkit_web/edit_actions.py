@@ -123,23 +123,24 @@ class Actions:
         seat.version += 1
         return as_html([*said, f"Taking from {name}: move a slider of a method that needs it."]), None
 
-    def moving(self, knobs: Sequence[Knob]) -> Callable[..., Shown]:
-        """What a slider's move does: the picture, small and at once."""
+    def moving(self, knob: Knob, slider: gr.Slider) -> Callable[..., Shown]:
+        """What the slider's move does: the picture, small and at once."""
+        parts = self.parts
 
-        def move(request: gr.Request, *strengths: Any) -> Shown:
+        def move(strength: float, request: gr.Request) -> Shown:
             seat, work = self.desk.seat(request, self.tab), self.desk.work(request, self.tab)
+            if strength and knob.needs_reference and work.references is None:
+                waits = f"'{knob.label}' of {knob.method} waits for another photo to take from; drop one below"
+                return {parts.status: as_html([waits]), slider: 0}
             seat.version += 1
-            waiting = ""
-            for knob, strength in zip(knobs, strengths, strict=True):
-                if strength and knob.needs_reference and work.references is None:
-                    waiting = f"'{knob.label}' of {knob.method} waits for another photo to take from; drop one below"
-                elif strength is not None:
-                    works.place(work, knob.key, strength)
-            if waiting:
-                gr.Info(waiting, title="stkit")
-            with notes() as said:
+            works.place(work, knob.key, strength)
+            with notes() as said, self.desk.looking:
                 view = works.preview(work)
-            return {self.parts.view: view, self.parts.status: as_html([f"Preview: {_chain(work)}", *said])}
+            return {
+                parts.view: view,
+                parts.status: as_html([f"Preview: {_chain(work)}", *said]),
+                parts.moved: seat.version,
+            }
 
         return move
 
@@ -155,14 +156,19 @@ class Actions:
     def stepping(self, knobs: Sequence[Knob], sliders: Sequence[gr.Slider], step: Callable[[Work], None]) -> Any:
         """What undo, redo or reset does: the picture, and where the sliders stand."""
 
+        parts = self.parts
+
         def run(request: gr.Request) -> Shown:
             seat, work = self.desk.seat(request, self.tab), self.desk.work(request, self.tab)
-            works.settle(work, seat.settled)
-            step(work)
-            seat.settled = dict(work.edits)
-            seat.version += 1
+            with self.desk.looking:
+                works.settle(work, seat.settled)
+                step(work)
+                seat.settled = dict(work.edits)
+                seat.version += 1
+                view = works.preview(work)
             places = {slider: work.edits.get(knob.key, 0.0) for knob, slider in zip(knobs, sliders, strict=True)}
-            return {self.parts.view: works.preview(work), self.parts.status: as_html([_chain(work)]), **places}
+            status = as_html([_chain(work)])
+            return {parts.view: view, parts.status: status, parts.moved: time.monotonic(), **places}
 
         return run
 

@@ -23,7 +23,10 @@ _MEANINGS = {"yaw": "turns the head sideways", "pitch": "turns the head up or do
 
 
 class EditParts:
-    """The components of the tab, in the order in which they stand. `epoch` changes when the sliders have to."""
+    """The components of the tab, in the order in which they stand.
+
+    `epoch` changes when the sliders have to, `moved` when the full picture has.
+    """
 
     def __init__(self, tab: str, choices: Sequence[str]) -> None:
         """Build them in the block that is open, for the weights `choices`; sliders go into `sliders_box`."""
@@ -42,11 +45,21 @@ class EditParts:
             with self.sliders_box:
                 # No gr.State, whose change event may come twice: sliders drawn anew would lose a move made in between.
                 self.epoch = gr.Number(0, precision=0, visible="hidden")
+                self.moved = gr.Number(0, visible="hidden")
 
     @property
     def all(self) -> list[gr.components.Component]:
         """All that opening a photo changes."""
         return list(vars(self).values())
+
+    @property
+    def small(self) -> dict[str, Any]:
+        """For all events of the tab: show that something is done on these alone.
+
+        Whenever an event begins or ends, the browser copies all that is in components which have ever shown this, or
+        were inputs: with the pictures and all sliders that took longer than a preview.
+        """
+        return {"show_progress_on": [self.upload, self.status]}
 
     def _add_photo(self, tab: str) -> None:
         """The photo and its faces."""

@@ -9,12 +9,16 @@ from typing import Any
 
 from stkit_web.errors import Cancelled
 
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}
+"""For what may come again while it is being dealt with: by default Gradio forgets it. An Image that gets a photo from
+the clipboard or the camera says first that it is empty now."""
 PLAIN: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-FAST: dict[str, Any] = {**PLAIN, "concurrency_id": "look", "concurrency_limit": 1}
+FAST: dict[str, Any] = {**PLAIN, "queue": False}
 FULL: dict[str, Any] = {**PLAIN, "concurrency_id": "full", "concurrency_limit": 1}
 OPEN: dict[str, Any] = {**PLAIN, "concurrency_id": "open", "concurrency_limit": 1, "show_progress": "full"}
 CLOSER: dict[str, Any] = {**PLAIN, "concurrency_id": "closer", "concurrency_limit": 1}
-"""Pictures of moving sliders wait for nothing but each other, and inversions in the background for theirs."""
+"""Pictures of moving sliders are answered at once, past the queue, which takes longer than they do; `Desk.looking` has
+them made one after the other. Inversions in the background wait for each other."""
 
 
 class Background:
@@ -62,4 +66,4 @@ class Background:
         self.done, self.total = done, total
 
 
-__all__ = ["CLOSER", "FAST", "FULL", "OPEN", "PLAIN", "Background"]
+__all__ = ["CLOSER", "FAST", "FULL", "LAST", "OPEN", "PLAIN", "Background"]

@@ -13,7 +13,7 @@ from stkit.plugin import UsageError, decode_photo, encode_gif, interpolate, join
 from stkit_web import work as works
 from stkit_web.desk import Desk, as_html, notes, take
 from stkit_web.errors import told
-from stkit_web.events import FAST, OPEN, PLAIN
+from stkit_web.events import FAST, LAST, OPEN, PLAIN
 from stkit_web.pictures import Picture, Upload, photo_upload
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def mixing(desk: Desk, choices: Sequence[str]) -> None:
         return give(1, path, weights, share, request)
 
     def move(weights: str, share: float, request: gr.Request) -> Any:
-        return works.picture(desk.editor(weights), mix(*keys(request), share))
+        with desk.looking:
+            return works.picture(desk.editor(weights), mix(*keys(request), share))
 
     def animate(weights: str, request: gr.Request) -> list[Any]:
         seat, editor = desk.seat(request, "mix"), desk.editor(weights)
@@ -82,10 +83,12 @@ def mixing(desk: Desk, choices: Sequence[str]) -> None:
         return [None, None, None, as_html(["Drop two photos."])]
 
     for upload, function in zip(uploads, (first, second), strict=True):
-        upload.input(told(function), [upload, model, amount], [picture, status], show_progress_on=[status], **OPEN)
-    amount.input(told(move), [model, amount], [picture], trigger_mode="always_last", **FAST)
+        upload.input(
+            told(function), [upload, model, amount], [picture, status], show_progress_on=[status], **OPEN, **LAST
+        )
+    amount.input(told(move), [model, amount], [picture], **FAST, **LAST)
     morph.click(told(animate), [model], [picture, gif], show_progress_on=[status], **OPEN)
-    model.input(told(other_model), None, [*uploads, picture, status], **PLAIN)
+    model.input(told(other_model), None, [*uploads, picture, status], **PLAIN, **LAST)
 
 
 __all__ = ["mixing"]

@@ -55,7 +55,7 @@ def samples(desk: Desk, choices: Sequence[str], tabs: gr.Tabs, edit: Opener) -> 
     draw.click(told(show), [model, seed, truncation], [grid], **OPEN)
     grid.select(told(keep), [seed], [kept], **PLAIN)
     go.click(lambda: gr.Tabs(selected="edit"), None, [tabs], **PLAIN).then(
-        told(edit.open), [kept, truncation, model, *edit.inputs], edit.outputs, **OPEN
+        told(edit.open), [kept, truncation, model, *edit.inputs], **edit.event, **OPEN
     )
 
 

@@ -191,6 +191,45 @@ def test_edits_chain_in_the_order_they_were_made(editing) -> None:
         chain += ", then age +0.1"
 
 
+def test_of_quick_moves_only_the_last_is_computed(editing) -> None:
+    page = editing.page
+    held, asked = [], []
+    page.on("request", lambda request: asked.append(request.url) if "/run/predict" in request.url else None)
+    page.route("**/run/predict*", lambda route: held.append(route), times=1)
+    page.focus("#edit-knob-interfacegan-yaw input[type=range]")
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    held.pop().continue_()
+    editing.settled("yaw +0.7, then age +0.1")
+    assert len(asked) == 2
+    for _ in range(2):  # a click while the one before is under way counts too
+        page.click("#edit-undo")
+    editing.settled("yaw +0.1")
+    page.click("#edit-redo")
+    editing.settled("yaw +0.1, then age +0.1")
+
+
+def test_a_slider_that_takes_from_another_photo_waits_for_it(editing) -> None:
+    page = editing.page
+    page.get_by_text("Like in another photo (reference)").click()
+    slider = page.locator("[id^=edit-knob-reference-] input[type=range]").first
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#edit-status:has-text('waits for another photo to take from')")
+    assert slider.input_value() == "0"
+    page.get_by_text("Another photo to take from", exact=True).click()
+    page.set_input_files("#edit-reference input[type=file]", PHOTO)
+    page.wait_for_selector("#edit-reference-note:has-text('Taking from grace_hopper.jpg')")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#edit-status:has-text('Full picture: yaw +0.1, then age +0.1, then')")
+    page.get_by_text("For the command line and Python").click()
+    assert page.locator("#edit-command .cm-content").inner_text().endswith("=+0.1 --ref grace_hopper.jpg")
+    page.click("#edit-undo")
+    editing.settled("yaw +0.1, then age +0.1")
+
+
 def test_nothing_leaves_this_computer(editing) -> None:
     hosts = {re.sub(r"^(\w+)://([^/:]+).*", r"\2", url) for url in editing.asked if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"}
@@ -295,7 +334,11 @@ def test_a_photo_is_pasted_and_another_one_shot(browser, server) -> None:
         }""",
         base64.b64encode(encoded.getvalue()).decode(),
     )
-    page.click("#edit-upload [aria-label='Paste from clipboard']")
+    held = []  # Gradio says first that there is no photo: what comes while that is under way must not be lost
+    page.route("**/queue/join*", lambda route: held.append(route), times=1)
+    with page.expect_response("**/file=/stkit-files/**"):
+        page.click("#edit-upload [aria-label='Paste from clipboard']")
+    held.pop().continue_()
     page.wait_for_selector(KNOB)
     page.click("#edit-another")
     page.click("#edit-upload [aria-label='Capture from camera']")
