@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stkit.errors import MissingPackageError, OutputError, reason_of
+from stkit.errors import OutputError, reason_of
 from stkit.remote import RemotePath, upload
 
 _NAME_BYTES = 100
@@ -293,21 +293,10 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def import_pyarrow() -> tuple[Any, Any]:
-    """pyarrow and its reader of Parquet files. Raises MissingPackageError."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingPackageError("Parquet files need pyarrow: pip install pyarrow") from error
-    return pa, pq
-
-
 __all__ = [
     "MOST_LINES",
     "atomic_path",
     "file_sha256",
-    "import_pyarrow",
     "left_by_a_run",
     "marked_name",
     "name_key",

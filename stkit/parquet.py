@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from stkit.files import import_pyarrow
+from stkit.errors import MissingPackageError
 
 _STEPS = 500_000  # of values in a footer, about a microsecond each
 _DEEPEST = 20
@@ -197,4 +197,14 @@ class _Thrift:
         return found
 
 
-__all__ = ["ParquetTable"]
+def import_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and its reader of Parquet files. Raises MissingPackageError."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingPackageError("Parquet files need pyarrow: pip install pyarrow") from error
+    return pa, pq
+
+
+__all__ = ["ParquetTable", "import_pyarrow"]

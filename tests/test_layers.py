@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "devices": {"errors"},
     "files": {"errors", "remote"},
     "remote": {"errors"},
-    "parquet": {"errors", "files"},
+    "parquet": {"errors"},
     "storage": {"errors"},
     "moved": set(),
     "former": {*BELOW_EDITOR, "editor", "jobs", "checkpoints"},
@@ -124,6 +125,13 @@ def forbidden() -> dict[tuple[str, str], str]:
 def test_every_room_is_in_the_table() -> None:
     assert len(modules()) > 150
     assert {room(module) for module in modules()} == set(ALLOWED)
+
+
+def test_the_page_about_the_rooms_names_them_all() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(?:stkit/)?(\w+)(?:\.py)?/?`", row)}
+    assert named == {path.stem for path in (ROOT / "stkit").glob("[!_]*")}
 
 
 def test_rooms_import_only_what_lies_below_them() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from stkit.errors import LatentsError, StkitError, reason_of
-from stkit.files import import_pyarrow, parse_json, require_file
-from stkit.parquet import ParquetTable
+from stkit.files import parse_json, require_file
+from stkit.parquet import ParquetTable, import_pyarrow
 
 _FORMAT = "stkit-codes-1"
 _MOST = 2**31  # bytes of codes in one file

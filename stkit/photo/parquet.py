@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stkit.errors import PhotoError, reason_of
-from stkit.files import import_pyarrow
-from stkit.parquet import ParquetTable
+from stkit.parquet import ParquetTable, import_pyarrow
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 _NAMES = ("__key__", "key", "file", "file_name", "filename", "image_path", "path", "name", "id")
