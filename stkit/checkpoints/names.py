@@ -50,7 +50,8 @@ _KNOWN_NAMES = {
 _CALLS = set(
     """eval exec execfile execv execve execvp system popen Popen spawn spawnv spawnl check_output check_call getoutput
     getstatusoutput run_module run_path runstring import_module __import__ load_module exec_module load_library
-    read_pickle unsafe_load full_load getattr setattr compile __globals__ __builtins__ __subclasses__ __getattribute__
+    read_pickle unsafe_load full_load getattr setattr delattr compile open input breakpoint globals vars unsafe_eval
+    cached_file download_url download_file _compile_and_eval __globals__ __builtins__ __subclasses__ __getattribute__
     __class__ __dict__ __code__""".split()
 )
 _MODULES = set(
@@ -64,11 +65,24 @@ _PACKAGES = set(
     joblib jsonpickle cffi pyximport numba llvmlite triton cppyy requests urllib3 httpx httpcore aiohttp pycurl
     websocket websockets tornado twisted gevent eventlet uvicorn gunicorn flask django werkzeug jinja2 mako celery
     kombu boto3 botocore dulwich pyspark mpi4py fsspec smart_open s3fs gcsfs sqlalchemy numexpr sympy simpleeval asteval
-    js2py execjs win32api win32com pythoncom pynput pyautogui keyboard gdown huggingface_hub hatchling twine""".split()
+    js2py execjs win32api win32com pythoncom pynput pyautogui keyboard gdown huggingface_hub hatchling twine hydra fire
+    invoke sh git pygit2 bottle starlette streamlit gradio mlflow bentoml distributed modal zmq nltk lxml onnxruntime
+    click typer cloudpathlib papermill nbconvert libtmux selenium playwright smbclient ftputil wget""".split()
 )
-_PARTS_OF_PACKAGES = ("pandas.io", "pandas.core.computation", "pandas.eval", "pandas.read_", "yaml.load", "yaml.unsafe",
-                      "sklearn.externals", "tensorflow.python.platform", "keras.src.saving", "scipy.io",
-                      "transformers.utils.import_utils")  # fmt: skip
+_PARTS_OF_PACKAGES = tuple(
+    """pandas.io pandas.core.computation pandas.eval pandas.read_ pandas.core.frame.DataFrame. pandas.DataFrame.
+    yaml.load yaml.unsafe yaml.constructor ruamel.yaml sklearn.externals sklearn.datasets scipy.io h5py.File
+    h5py._hl.files tensorflow.python.platform tensorflow.python.lib tensorflow.python.ops.script_ops
+    tensorflow.python.ops.io_ops tensorflow.io tensorflow.load_ tensorflow.py_function tensorflow.numpy_function
+    tensorflow.keras.layers.Lambda keras.layers.Lambda keras.layers.core.lambda_layer
+    keras.src.layers.core.lambda_layer keras.src.saving keras.saving PIL.ImageShow PIL.ImageMath PIL.ImageGrab
+    torchvision.datasets torchvision.io pytorch_lightning.utilities.cloud_io lightning_fabric.utilities.cloud_io
+    lightning.fabric.utilities.cloud_io transformers.utils diffusers.utils transformers.dynamic_module_utils
+    datasets.load ray.init ray.remote ray.job dask.config dask.distributed wandb.util accelerate.commands
+    dnnlib.util.call_func dnnlib.util.construct dnnlib.util.get_ dnnlib.util.open_url dnnlib.util.copy_
+    dnnlib.submission torch_utils.custom_ops omegaconf.omegaconf. omegaconf.OmegaConf gymnasium.utils
+    test.support""".split()
+)
 
 
 def is_hostile(name: Name) -> bool:
@@ -76,7 +90,8 @@ def is_hostile(name: Name) -> bool:
     root, *rest = f"{name.module}.{name.name}".split(".")
     if root in _OLD_PYTHON or (root in sys.stdlib_module_names and root != "__main__"):
         return name.name not in _PYTHON.get(name.module, ())
-    if root in _PACKAGES or not (_CALLS | _MODULES).isdisjoint(rest):
+    through = name.name.split(".")[:-1]  # modules that a module happens to have imported: torch.nn.init + math.prod
+    if root in _PACKAGES or not (_CALLS | _MODULES).isdisjoint(rest) or not sys.stdlib_module_names.isdisjoint(through):
         return True
     if root in _KNOWN_MODULES:
         path = ".".join(rest)

@@ -177,7 +177,12 @@ def test_honest_files_are_not_hostile(tmp_path: Path) -> None:
     torch.fx.graph_module.reduce_graph_module torch.jit.unsupported_tensor_ops.execWrapper
     torch._inductor.codecache.compile_file dill._dill._eval some.module.os.system some.Thing.__globals__
     __main__.subprocess.Popen training.misc.shutil.rmtree pandas.read_pickle
-    pandas.io.pickle.read_pickle joblib.load setuptools.sandbox.run_setup""".split(),
+    pandas.io.pickle.read_pickle joblib.load setuptools.sandbox.run_setup
+    hydra.utils.instantiate dnnlib.util.call_func_by_name torch_utils.custom_ops.get_plugin PIL.ImageShow.XDGViewer.show
+    PIL.ImageMath.unsafe_eval tensorflow.py_function tensorflow.python.ops.script_ops.eager_py_func keras.layers.Lambda
+    torchvision.datasets.utils.download_url transformers.utils.hub.cached_file attr._make._compile_and_eval
+    mlflow.pyfunc.load_model git.cmd.Git.execute onnxruntime.InferenceSession pandas.core.frame.DataFrame.query
+    ruamel.yaml.YAML torch.nn.init.open""".split(),
 )
 @pytest.mark.parametrize("instruction", ["GLOBAL", "STACK_GLOBAL"])
 def test_names_that_run_something_are_hostile(name: str, instruction: str, tmp_path: Path) -> None:
@@ -205,6 +210,15 @@ def test_names_that_run_something_are_hostile(name: str, instruction: str, tmp_p
 def test_names_of_honest_checkpoints_are_not_hostile(name: str) -> None:
     module, _, inside = name.rpartition(".")
     assert not is_hostile(Name(module, inside))
+
+
+@pytest.mark.parametrize("module", ["torch.nn.modules.module", "numpy.core.multiarray", "models.stylegan2", "__main__"])
+@pytest.mark.parametrize(
+    "inside", ["functools.partial", "weakref.ref", "tempfile.mkdtemp", "warnings.warn", "Net.io.open"]
+)
+def test_what_a_module_has_imported_is_not_its_own(module: str, inside: str) -> None:
+    assert is_hostile(Name(module, inside))
+    assert not is_hostile(Name(module, "Net.Block")) or module == "numpy.core.multiarray"
 
 
 def test_foreign_classes_become_records() -> None:
