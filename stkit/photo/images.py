@@ -41,6 +41,10 @@ _MAX_PIXELS = 160_000_000
 MOST_BYTES = 2**31
 """Of a photo's file: as many pixels as are read take that, uncompressed with twelve bytes each."""
 _BYTES_A_PIXEL = 9  # at the most: 4 as decoded, 1 in grey, 4 in RGB
+_BYTES_OF_FORMAT = {"WEBP": 16, "AVIF": 11, "JPEG2000": 20}  # whose decoders keep the picture several times
+_BYTES_PROGRESSIVE = 10  # of a JPEG
+_MOST_MEMORY = 1_450_000_000  # bytes of one photo beside its file
+_SLOW_PIXELS = 4_000_000  # for decoders written in Python, a microsecond each
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ARRAYS = (b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ORIENTATION = 0x0112
@@ -102,9 +106,10 @@ def decode_photo(data: bytes, path: Path) -> Photo:
     with room.turn(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _open(data, path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise _too_large(path)
-            room.take(len(data) + image.width * image.height * _BYTES_A_PIXEL)
+            pixels, each = image.width * image.height, _bytes_a_pixel(image)
+            if pixels > (most := _most_pixels(image, each)):
+                raise _too_large(path, most)
+            room.take(len(data) + pixels * each)
             # Decoders raise anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
             try:
                 with _quiet_libtiff(image):
@@ -118,6 +123,20 @@ def decode_photo(data: bytes, path: Path) -> Photo:
     if several:
         _log.info("%s holds several pictures; the first one is used", path)
     return Photo(upright, path, hashlib.sha256(data).hexdigest(), data)
+
+
+def _bytes_a_pixel(image: Image.Image) -> int:
+    """What decoding takes at the most."""
+    if image.info.get("progressive"):
+        return _BYTES_PROGRESSIVE
+    return _BYTES_OF_FORMAT.get(image.format or "", _BYTES_A_PIXEL)
+
+
+def _most_pixels(image: Image.Image, each: int) -> int:
+    """Of a photo of the format of `image`, whose pixels take `each` bytes."""
+    if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):
+        return _SLOW_PIXELS
+    return _MAX_PIXELS if each == _BYTES_A_PIXEL else _MOST_MEMORY // each
 
 
 def _has_more(image: Image.Image) -> bool:
@@ -333,8 +352,9 @@ def _damaged(path: Path, error: Exception) -> PhotoError:
     return PhotoError(f"{path} is damaged or cut short ({reason_of(error)}); copy or download it again")
 
 
-def _too_large(path: Path) -> PhotoError:
-    return PhotoError(f"{path} has more than {_MAX_PIXELS // 10**6} million pixels; scale it down first")
+def _too_large(path: Path, most: int = _MAX_PIXELS) -> PhotoError:
+    mend = "scale it down first" if most == _MAX_PIXELS else "scale it down, or save it as JPEG"
+    return PhotoError(f"{path} has more than {most // 10**6} million pixels; {mend}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

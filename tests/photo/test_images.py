@@ -240,6 +240,14 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "damaged TIFF": (damaged_tiff, "damaged or cut short"),
     "TIFF that Pillow logs about": (too_many_samples_tiff, "not an image"),
     "bomb": (lambda: raw_png(50_000, 50_000, 8, 2, b""), "more than 160 million pixels; scale it down"),
+    "slow bomb": (
+        lambda: encoded(Image.new("RGB", (2500, 2000)), "QOI"),
+        "more than 4 million pixels; scale it down, or save",
+    ),
+    "WebP bomb": (
+        lambda: encoded(Image.new("RGB", (10_000, 9_500)), "WEBP", quality=1, method=0),
+        "more than 90 million pixels; scale it down, or save it as JPEG",
+    ),
     "smaller bomb": (lambda: raw_png(13_000, 13_000, 8, 2, b""), "more than 160 million pixels; scale it down"),
     "large but empty": (lambda: raw_png(10_000, 10_000, 1, 0, b""), "damaged or cut short"),
     "zero-size PNG": (lambda: raw_png(0, 0, 8, 2, b""), "not an image"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,7 @@ from PIL import Image
 
 from stkit.photo import room
 from stkit.photo.images import load_photo
-from tests.conftest import ROOT
+from tests.bombs import measured
 
 LARGEST = (12600, 12600)
 
@@ -66,7 +64,5 @@ def test_the_largest_photos_take_less_than_a_gigabyte_and_a_half(
     turned[0x0112] = 6
     options = {"compression": "tiff_lzw"} if suffix == "tif" else {"exif": turned}
     Image.new(mode, LARGEST, colour).save(path, **options)  # type: ignore[arg-type]  # colours of many kinds
-    read = "import resource, stkit; stkit.load_photo({!r}); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    run = subprocess.run([sys.executable, "-c", read.format(str(path))], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout) * (1 if sys.platform == "darwin" else 1024) < 1.5e9
+    (took,) = measured("stkit:load_photo", [path]).values()
+    assert not took["error"] and took["MB"] < 1.5e3, took
