@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,8 @@ from stkit.photo.images import load_photo, split_row
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 PAGE = "report.html"
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+"""Bytes of a name that are no UTF-8, as reports write them; names of results have no backslashes of their own."""
 _ENDS = (".crop.png", ".reconstruction.png", BEFORE_AFTER_SUFFIX)
 
 
@@ -95,7 +98,7 @@ def _card(out: Path, top: str, row: Row, result: Result | None, side: int) -> Ca
         facts["seen by"] = row.detector
     if (row.subjects_found or 0) > 1:
         facts["found"] = str(row.subjects_found)
-    link = quote(_main(files).relative_to(out).as_posix()) if files else ""
+    link = quote(os.fsencode(_main(files).relative_to(out).as_posix())) if files else ""
     return Card(title, list(_pictures(files, side)) if side else [], facts, notes, link=link)
 
 
@@ -105,6 +108,7 @@ def _figure(value: float) -> str:
 
 def _below(out: Path, path: Path) -> Path | None:
     """Where a file of a report is in `out` now, wherever that was when it was written."""
+    path = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 16)), str(path)))
     parts = path.parts[1:] if path.is_absolute() else path.parts
     if ".." in parts:
         parts = parts[len(parts) - parts[::-1].index("..") :]

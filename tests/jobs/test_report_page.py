@@ -7,7 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -125,3 +125,15 @@ def test_a_report_with_something_else_in_it_is_left_as_it_is(tmp_path: Path) -> 
     )
     add_to_report([Row("y.jpg", "ok")], tmp_path / "report.csv")
     assert [one.photo for one in read_report(tmp_path / "report.json") or []] == ["\\ud800", "y.jpg"]
+
+
+def test_names_that_are_no_utf8_have_their_pictures(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        write_report([inversion(tmp_path, name, 0.2), edit(tmp_path, name, [RED, GREEN], True)], tmp_path / REPORT)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    page = write_report_page(tmp_path).read_text("utf-8")
+    assert [len(pictures) for _, pictures in shown(page)] == [2, 2]
+    links = re.findall(r'<a[^>]* href="([^"]+)"', page)
+    assert links and all((tmp_path / os.fsdecode(unquote_to_bytes(link))).is_file() for link in links)
