@@ -11,7 +11,7 @@ from pathlib import Path, PosixPath, WindowsPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from stkit.errors import MissingPackageError, UsageError
+from stkit.errors import MissingPackageError, UsageError, reason_of
 
 if TYPE_CHECKING:
     _Path = PosixPath
@@ -152,7 +152,7 @@ def _system(path: RemotePath) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingPackageError(f"{url} needs a package of its protocol: {error}") from error
     except ValueError as error:  # a protocol that nobody knows
-        raise UsageError(f"cannot open {url}: {error}") from error
+        raise UsageError(f"cannot open {url}: {reason_of(error)}") from error
     return system, name
 
 
@@ -164,7 +164,7 @@ def _as_oserror(path: Path) -> Iterator[None]:
     except (OSError, MissingPackageError, UsageError):
         raise
     except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise OSError(f"{type(error).__name__}: {reason_of(error)}") from error
 
 
 __all__ = ["RemotePath", "as_path", "is_remote", "is_store", "upload"]

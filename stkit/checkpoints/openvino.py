@@ -19,7 +19,7 @@ from typing import NoReturn
 from xml.etree.ElementTree import ParseError, XMLParser
 
 from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
-from stkit.errors import WeightsError
+from stkit.errors import WeightsError, reason_of
 from stkit.files import read_packed, require_apart
 
 _MAX_XML = 4 * 2**20  # bytes; that of a generator of 940 layers takes 425 kB
@@ -140,7 +140,7 @@ def read_openvino(path: Path) -> dict[str, Graph]:
         with open_zip(path) as archive:
             return _read_zip(path, archive)
     except DAMAGED_ZIP as error:
-        raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
+        raise WeightsError(f"damaged or cut short ({reason_of(error)[:80]}); download or copy it again") from None
 
 
 def source_files(path: Path) -> list[Path]:
@@ -249,7 +249,7 @@ def _unpack(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return read_packed(archive, archive.getinfo(name))
     except DAMAGED_ZIP as error:
-        raise WeightsError(f"cannot read {path}: damaged at {name[:60]} ({str(error)[:60]}); download or copy it "
+        raise WeightsError(f"cannot read {path}: damaged at {name[:60]} ({reason_of(error)[:60]}); download or copy it "
                            "again") from None  # fmt: skip
 
 
@@ -271,7 +271,9 @@ def parse_graph(xml: bytes, numbers: Numbers) -> Graph:
         parser.feed(text.encode())
         parser.close()
     except ParseError as error:
-        raise WeightsError(f"its XML is damaged or cut short ({str(error)[:80]}); download or copy it again") from None
+        raise WeightsError(
+            f"its XML is damaged or cut short ({reason_of(error)[:80]}); download or copy it again"
+        ) from None
     if not reader.layers:
         raise WeightsError("its XML describes no OpenVINO graph")
     for (to, port), (origin, output) in reader.edges.items():

@@ -25,7 +25,7 @@ from stkit.checkpoints.openvino import DAMAGED_ZIP, is_openvino, open_zip, read_
 from stkit.checkpoints.records import Storages, plain
 from stkit.checkpoints.stored import ITEM_SIZES, Read, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, read_pickle
-from stkit.errors import WeightsError
+from stkit.errors import WeightsError, reason_of
 from stkit.files import file_sha256, parse_json, require_file
 
 OPENVINO = "OpenVINO IR"
@@ -132,7 +132,7 @@ def _read_zip(path: Path, names: set[Name]) -> Any:
                 raise WeightsError("it was written on a big-endian machine; write it again on another")
             structure = archive.read(pickles[0])
     except DAMAGED_ZIP as error:
-        raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
+        raise WeightsError(f"damaged or cut short ({reason_of(error)[:80]}); download or copy it again") from None
     readers: dict[str, Read] = {}
 
     def storage(key: str, dtype: str, count: int) -> Storage:
@@ -268,7 +268,7 @@ def _read_safetensors(path: Path, names: set[Name]) -> Any:
         with safetensors.safe_open(path, framework="numpy") as file:  # checks the header and all offsets
             metadata = dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError, ValueError) as error:
-        raise WeightsError(f"damaged or cut short ({str(error)[:80]}); download or copy it again") from None
+        raise WeightsError(f"damaged or cut short ({reason_of(error)[:80]}); download or copy it again") from None
     if len(header) > _MAX_TENSORS:
         raise WeightsError(f"{len(header):,} tensors, more than any checkpoint has")
     tensors: dict[str, StoredTensor] = {}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from stkit.checkpoints.budget import Budget
 from stkit.checkpoints.stored import ITEM_SIZES, Storage, StoredTensor, contiguous
 from stkit.checkpoints.unpickle import Name, Persistent, Record, plain_key
-from stkit.errors import WeightsError
+from stkit.errors import WeightsError, reason_of
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def plain(
     except RecursionError:
         raise WeightsError("nested deeper than any checkpoint") from None
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-        raise WeightsError(f"damaged: {str(error)[:120]}") from None
+        raise WeightsError(f"damaged: {reason_of(error)[:120]}") from None
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from stkit.checkpoints.budget import Budget
-from stkit.errors import WeightsError
+from stkit.errors import WeightsError, reason_of
 
 _MAX_NAMES = 10_000
 _MAX_NAME = 500
@@ -87,7 +87,7 @@ def read_pickle(file: IO[bytes], names: set[Name], budget: Budget) -> Any:
     except WeightsError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError, AttributeError) as error:
-        reason = str(error)[:120] or type(error).__name__
+        reason = reason_of(error)[:120] or type(error).__name__
         raise WeightsError(f"damaged pickle: {reason}; download or copy it again") from None
 
 

@@ -237,7 +237,7 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
     try:
         columns = [name.strip() for name in next(filled, [])]
     except csv.Error as error:
-        raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {error}") from error
+        raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {reason_of(error)}") from error
     columns = [" ".join(name.split()) for name in columns]
     if not columns:
         raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
@@ -262,7 +262,7 @@ def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator
                     )
                 yield [row[place].strip(), *row[:place], *row[place + 1 :]]
         except csv.Error as error:
-            raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {error}") from error
+            raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {reason_of(error)}") from error
 
     return [columns[place], *columns[:place], *columns[place + 1 :]], rows()
 
@@ -286,7 +286,7 @@ def _read_json(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         data = parse_json(text, _MAX_JSON)
     except ValueError as error:
-        raise LabelsError(f"labels {path} are not JSON: {error}") from error
+        raise LabelsError(f"labels {path} are not JSON: {reason_of(error)}") from error
     entries = data.get("labels") if isinstance(data, dict) else data
     if not entries or not isinstance(entries, list):
         raise LabelsError(f"{path} has no labels; NVIDIA's dataset.json is like {wanted}")

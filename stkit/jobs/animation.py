@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from stkit.errors import MissingPackageError, OutputError, UsageError
+from stkit.errors import MissingPackageError, OutputError, UsageError, reason_of
 from stkit.files import atomic_path
 from stkit.photo.images import image_grid, save_image
 
@@ -67,7 +67,9 @@ def _write_video(frames: Iterable[Image.Image], path: Path, rate: float) -> None
                 if stream is not None:
                     container.mux(stream.encode(None))
         except av.error.FFmpegError as error:
-            raise OutputError(f"cannot write {path}: {error}; write a .gif or a folder of pictures") from error
+            raise OutputError(
+                f"cannot write {path}: {reason_of(error)}; write a .gif or a folder of pictures"
+            ) from error
 
 
 def add_video_stream(container: Any, rate: Fraction, size: tuple[int, int]) -> Any:

@@ -24,7 +24,7 @@ from PIL import Image
 from stkit.contracts.domains import Subject
 from stkit.editor.editor import Editor
 from stkit.editor.steps import EditStep
-from stkit.errors import OutputError, PhotoError, SubjectError, UsageError
+from stkit.errors import OutputError, PhotoError, SubjectError, UsageError, reason_of
 from stkit.files import atomic_path, require_file
 from stkit.jobs.animation import add_video_stream, import_av
 from stkit.jobs.colours import Colours, colours_of, tag_stream, to_sdr
@@ -250,7 +250,7 @@ def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Ima
             if mark and out.suffix.lower() != ".mkv":
                 mark_video(temporary)
         except av.error.FFmpegError as error:
-            raise OutputError(f"cannot write {out}: {error}; try a name that ends in .mkv") from error
+            raise OutputError(f"cannot write {out}: {reason_of(error)}; try a name that ends in .mkv") from error
 
 
 def _transcode(container: Any, output: Any, first: Any, draw: Callable[[int, Image.Image], Image.Image]) -> None:
@@ -285,7 +285,7 @@ def _opened(source: Path) -> Iterator[Any]:
         require_file(source)
         container = av.open(str(source))
     except (av.error.FFmpegError, OSError) as error:
-        raise PhotoError(f"cannot read {source} as a video: {error}; copy or convert it again") from error
+        raise PhotoError(f"cannot read {source} as a video: {reason_of(error)}; copy or convert it again") from error
     with container:
         if not container.streams.video:
             raise PhotoError(f"{source} has no video in it; name another file")
@@ -299,7 +299,9 @@ def _frames(container: Any, source: Path) -> Iterator[Any]:
             yield frame
             count += 1
     except import_av().error.FFmpegError as error:
-        raise PhotoError(f"{source} is damaged after frame {count} ({error}); copy or convert it again") from error
+        raise PhotoError(
+            f"{source} is damaged after frame {count} ({reason_of(error)}); copy or convert it again"
+        ) from error
 
 
 def _upright(frame: Any, colours: Colours) -> Image.Image:

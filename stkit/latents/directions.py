@@ -14,7 +14,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from stkit.errors import StkitError, UsageError, WeightsError
+from stkit.errors import StkitError, UsageError, WeightsError, reason_of
 from stkit.options import LatentSpace, LayerRange, first_fault
 from stkit.weights import Weights, load_header, load_tensors, require_tensors, save_tensors, user_folder
 
@@ -154,7 +154,7 @@ def load_direction(path: Path) -> Direction:
     except pydantic.ValidationError as error:
         raise WeightsError(f"{path} does not describe a direction: {first_fault(error)}; fit it again") from error
     except (ValueError, UsageError) as error:
-        raise WeightsError(f"{path} does not describe a direction ({error}); fit it again") from error
+        raise WeightsError(f"{path} does not describe a direction ({reason_of(error)}); fit it again") from error
 
 
 def own_folder(weights: Weights) -> Path:

@@ -336,7 +336,7 @@ def load_latents(path: Path | str) -> Latents:
             f"cannot read latents from {path}: of its header, {first_fault(error)}; invert the photo again"
         ) from error
     except (OSError, safetensors.SafetensorError, ValueError, RuntimeError) as error:
-        raise LatentsError(f"cannot read latents from {path}: {error}; invert the photo again") from error
+        raise LatentsError(f"cannot read latents from {path}: {reason_of(error)}; invert the photo again") from error
 
 
 def _of_table(path: Path) -> Latents:

@@ -179,7 +179,9 @@ def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
     try:
         saved = read_saved(path)
     except WeightsError as error:
-        raise StkitError(f"{path} is damaged or no checkpoint ({error}); start again in another --out") from error
+        raise StkitError(
+            f"{path} is damaged or no checkpoint ({reason_of(error)}); start again in another --out"
+        ) from error
     try:
         done = int(saved["step"])
         for name, item in state.items():
