@@ -31,7 +31,8 @@ class Background:
         self.cancelled = cancelled
         self.done, self.total = 0, 0
         self._outcome: Any = None
-        self._thread = threading.Thread(target=self._run, args=(compute,), daemon=True)
+        # No daemon: torch ends the process by a crash when it is in the middle of something.
+        self._thread = threading.Thread(target=self._run, args=(compute,))
         self._thread.start()
 
     def running(self) -> bool:

@@ -394,6 +394,21 @@ def test_a_host_of_ones_own_needs_the_token(browser, tmp_path) -> None:
         guarded.stop(signal.SIGTERM)
 
 
+@pytest.mark.slow
+def test_it_ends_in_order_while_something_is_computed(browser, tmp_path) -> None:
+    ended = Server(tmp_path, "--port", "7873", "--weights", "faces")
+    try:
+        visitor = Visitor(browser, ended.url)
+        visitor.drop(PHOTO)
+        visitor.page.wait_for_selector(KNOB)
+        visitor.page.get_by_label("best: closer").check()
+        visitor.page.click("#edit-closer")
+        visitor.page.wait_for_selector("#edit-progress:has-text('best: 1')")
+    finally:
+        ended.stop(signal.SIGTERM)
+    visitor.context.close()
+
+
 def test_the_guard_asks_for_the_token_once_and_names_files_its_own_way(tmp_path) -> None:
     seen: list[bytes] = []
 
