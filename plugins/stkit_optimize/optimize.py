@@ -26,7 +26,7 @@ class Optimize(Inverter[OptimizeOptions]):
     name = "optimize"
     description = "optimisation of the codes, in W+ from the encoder's or in W (Karras et al., CVPR 2020)"
     refines = True
-    qualities: ClassVar[Mapping[str, int]] = {"balanced": 100, "best": 100}
+    qualities: ClassVar[Mapping[str, int]] = {"balanced": 75, "best": 50}
     Options = OptimizeOptions
 
     def invert(self, crops: torch.Tensor, options: OptimizeOptions, context: InversionContext) -> Latents:

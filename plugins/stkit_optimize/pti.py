@@ -25,7 +25,7 @@ class PTI(Inverter[PTIOptions]):
 
     name = "pti"
     tunes = True
-    qualities: ClassVar[Mapping[str, int]] = {"best": 100}
+    qualities: ClassVar[Mapping[str, int]] = {"best": 75}
     description = "pivotal tuning of the generator around a pivot in W (Roich et al., ACM TOG 2022)"
     refines = True
     Options = PTIOptions
