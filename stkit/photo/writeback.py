@@ -51,6 +51,7 @@ _BACK = {
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
 _FADE = 16.0  # levels of sRGB
+_STRIP = 256  # rows that are worked on at a time
 _LOSSLESS_TIFF = {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
 _PLAIN = {"P": "RGB", "1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
@@ -145,11 +146,28 @@ def _change(
         back = _BACK.get(turn, turn)
         old, new = old.transpose(back), new.transpose(back)
         box = _turned_box(box, upright_size, back)
+    wide = own.mode == "F" or own.mode.startswith("I")
+    white = full_scale(np.asarray(own)) if wide else 255.0
     profile = image.info.get("icc_profile")
+    left, first, right, last = box
+    for top in range(first, last, _STRIP):
+        bottom = min(top + _STRIP, last)
+        rows = (0, top - first, right - left, bottom - first)
+        _change_strip(own, old.crop(rows), new.crop(rows), (left, top, right, bottom), profile, white)
+
+
+def _change_strip(
+    own: Image.Image,
+    old: Image.Image,
+    new: Image.Image,
+    box: tuple[int, int, int, int],
+    profile: bytes | None,
+    white: float,
+) -> None:
+    """`_change` for the pixels of `own` in `box`, as they lie; `white` is their largest value."""
     before, after = (np.asarray(_from_srgb(part, own.mode, profile), np.float32) for part in (old, new))
     pixels = np.asarray(own.crop(box))
-    has_alpha, wide = own.mode in ("LA", "RGBA"), own.mode == "F" or own.mode.startswith("I")
-    white = full_scale(np.asarray(own)) if wide else 255.0
+    has_alpha = own.mode in ("LA", "RGBA")
     values = pixels[..., :-1].astype(np.float32).reshape(before.shape) if has_alpha else pixels.astype(np.float32)
     rest = values - before * (white / 255)
     if not has_alpha:  # there the rest is mostly the white that the picture was laid on
