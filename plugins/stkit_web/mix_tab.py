@@ -26,6 +26,13 @@ def _upload(name: str) -> Upload:
     return photo_upload(label=f"{name} photo", height=200, elem_id=f"mix-{name.lower()}")
 
 
+def _keys(desk: Desk, request: gr.Request) -> tuple[Latents, Latents]:
+    codes = desk.seat(request, "mix").codes
+    if len(codes) < 2:
+        raise UsageError("mixing takes two photos; drop the other one too")
+    return codes["0"], codes["1"]
+
+
 def mixing(desk: Desk, choices: Sequence[str]) -> None:
     """Two photos, a slider between them, and the way from one to the other as a GIF."""
     with gr.Row():
@@ -40,12 +47,6 @@ def mixing(desk: Desk, choices: Sequence[str]) -> None:
                 morph = gr.Button("Make a GIF", elem_id="mix-morph")
                 gif = gr.DownloadButton("Download the GIF", interactive=False, elem_id="mix-gif")
 
-    def keys(request: gr.Request) -> tuple[Latents, Latents]:
-        codes = desk.seat(request, "mix").codes
-        if len(codes) < 2:
-            raise UsageError("mixing takes two photos; drop the other one too")
-        return codes["0"], codes["1"]
-
     def give(which: int, path: str | None, weights: str, share: float, request: gr.Request) -> list[Any]:
         seat = desk.seat(request, "mix")
         if path is None:
@@ -57,7 +58,10 @@ def mixing(desk: Desk, choices: Sequence[str]) -> None:
             seat.codes[str(which)] = desk.editor(weights).invert(photo).latents
         if len(seat.codes) < 2:
             return [gr.skip(), as_html([*said, "Now the other photo."])]
-        return [works.picture(desk.editor(weights), mix(*keys(request), share)), as_html([*said, "Move the slider."])]
+        return [
+            works.picture(desk.editor(weights), mix(*_keys(desk, request), share)),
+            as_html([*said, "Move the slider."]),
+        ]
 
     def first(path: str | None, weights: str, share: float, request: gr.Request) -> list[Any]:
         return give(0, path, weights, share, request)
@@ -67,11 +71,11 @@ def mixing(desk: Desk, choices: Sequence[str]) -> None:
 
     def move(weights: str, share: float, request: gr.Request) -> Any:
         with desk.looking:
-            return works.picture(desk.editor(weights), mix(*keys(request), share))
+            return works.picture(desk.editor(weights), mix(*_keys(desk, request), share))
 
     def animate(weights: str, request: gr.Request) -> list[Any]:
         seat, editor = desk.seat(request, "mix"), desk.editor(weights)
-        codes = interpolate(join_latents(keys(request)), _FRAMES)
+        codes = interpolate(join_latents(_keys(desk, request)), _FRAMES)
         data = encode_gif([works.picture(editor, codes.row(number)) for number in range(_FRAMES)], 1 / 12)
         desk.drop_files(seat)
         path = desk.write(seat, "morph.gif", data)
