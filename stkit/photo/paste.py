@@ -237,7 +237,7 @@ def _apply(
     result = image.copy()
     maps = [np.ascontiguousarray(channel, np.float32) for channel in np.moveaxis(np.dstack([more, less]), -1, 0)]
     maps, transform = _reduced(maps, transform)
-    for box in _strips(_bounds(transform, maps[0].shape, image.size)):
+    for box in strips(_bounds(transform, maps[0].shape, image.size)):
         *added, taken = (_warp(channel, transform, box) for channel in maps)
         pixels = np.asarray(image.crop(box), np.float32)
         changed = pixels * (1 - taken[..., None]) + np.dstack(added)
@@ -269,7 +269,8 @@ def _bounds(transform: np.ndarray, shape: tuple[int, ...], photo_size: tuple[int
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _strips(box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
+def strips(box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """The rows of a box (left, top, right, bottom), some at a time: floats of a whole large photo take gigabytes."""
     left, top, right, bottom = box
     if left < right:
         for start in range(top, bottom, _STRIP):
@@ -320,4 +321,4 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-__all__ = ["BLENDS", "Blend", "Place", "feathered_window", "parse_blend", "paste_back"]
+__all__ = ["BLENDS", "Blend", "Place", "feathered_window", "parse_blend", "paste_back", "strips"]

@@ -31,6 +31,7 @@ from stkit.photo.metadata import (
     iptc_segment,
     lost_parts,
 )
+from stkit.photo.paste import strips
 
 _log = logging.getLogger("stkit")
 _PNG_XMP = "XML:com.adobe.xmp"
@@ -51,7 +52,6 @@ _BACK = {
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
 _FADE = 16.0  # levels of sRGB
-_STRIP = 256  # rows that are worked on at a time
 _LOSSLESS_TIFF = {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
 _PLAIN = {"P": "RGB", "1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
@@ -149,11 +149,10 @@ def _change(
     wide = own.mode == "F" or own.mode.startswith("I")
     white = full_scale(np.asarray(own)) if wide else 255.0
     profile = image.info.get("icc_profile")
-    left, first, right, last = box
-    for top in range(first, last, _STRIP):
-        bottom = min(top + _STRIP, last)
-        rows = (0, top - first, right - left, bottom - first)
-        _change_strip(own, old.crop(rows), new.crop(rows), (left, top, right, bottom), profile, white)
+    for strip in strips(box):
+        left, top, right, bottom = strip
+        rows = (0, top - box[1], right - left, bottom - box[1])
+        _change_strip(own, old.crop(rows), new.crop(rows), strip, profile, white)
 
 
 def _change_strip(
