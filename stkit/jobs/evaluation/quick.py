@@ -228,7 +228,7 @@ def reconstruct(weights: Weights, images: Tensor) -> Tensor:
 def _reconstructions(editor: Editor, image_set: ImageSet, rows: Tensor, store: Store | None) -> Tensor:
     """Those [B, 3, R, R] of some images, from the codes in `store` where there is one."""
     if store is None:
-        return reconstruct(editor.weights, image_set.batch(rows, editor.device)).cpu()
+        return editor.generate(editor.invert_crops(image_set.batch(rows, editor.device)))
     return torch.cat([editor.generate(store.codes(image_set.names[row])) for row in rows.tolist()])
 
 
