@@ -125,7 +125,7 @@ def _tunes(editor: Editor, refine: Sequence[str]) -> bool:
 
 def _invert(editor: Editor, image_set: ImageSet, number: Tensor, refine: Sequence[str], kept: Path | None) -> Latents:
     """Latents of one image, without provenance."""
-    name = safe_name(".".join([Path(image_set.names[int(number)]).stem, *refine]).replace(":", "-"))
+    name = safe_name(".".join([image_set.names[int(number)], *refine]).replace(":", "-"))
     path = kept / f"{name}.safetensors" if kept else None
     if path and path.exists():
         return load_latents(path)
