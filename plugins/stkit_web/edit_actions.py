@@ -165,10 +165,10 @@ class Actions:
                 step(work)
                 seat.settled = dict(work.edits)
                 seat.version += 1
-                view = works.preview(work)
+                version, view = seat.version, works.preview(work)
             places = {slider: work.edits.get(knob.key, 0.0) for knob, slider in zip(knobs, sliders, strict=True)}
             status = as_html([_chain(work)])
-            return {parts.view: view, parts.status: status, parts.moved: time.monotonic(), **places}
+            return {parts.view: view, parts.status: status, parts.moved: version, **places}
 
         return run
 
