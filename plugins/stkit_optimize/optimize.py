@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from stkit.plugin import InversionContext, Inverter, LatentSpace
-from stkit_optimize.options import OptimizeOptions
+from stkit_optimize.options import OptimizeOptions, is_large
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,6 @@ class Optimize(Inverter[OptimizeOptions]):
     name = "optimize"
     description = "optimisation of the codes, in W+ from the encoder's or in W (Karras et al., CVPR 2020)"
     refines = True
-    qualities: ClassVar[Mapping[str, int]] = {"balanced": 75, "best": 50}
     Options = OptimizeOptions
 
     def invert(self, crops: torch.Tensor, options: OptimizeOptions, context: InversionContext) -> Latents:
@@ -66,6 +65,11 @@ class Optimize(Inverter[OptimizeOptions]):
             else:
                 rows.append(_optimize_w_plus(generator, objective, starts[i : i + 1], options, on_step))
         return latents(rows)
+
+    def quality_steps(self, quality: str, resolution: int) -> int:
+        """Fewer of the large generators', which take a second each where a small one's take a tenth."""
+        large, small = {"balanced": (75, 100), "best": (50, 100)}.get(quality, (0, 0))
+        return large if is_large(resolution) else small
 
 
 def _optimize_w_plus(

@@ -7,6 +7,11 @@ import pydantic
 from stkit.plugin import LatentSpace, Options
 
 
+def is_large(resolution: int) -> bool:
+    """Whether a generator of `resolution` px is one of those that take long and go far."""
+    return resolution >= 512
+
+
 class OptimizeOptions(Options):
     """Options of optimize. Distances between codes are in standard deviations of w."""
 
@@ -44,7 +49,7 @@ class OptimizeOptions(Options):
 
     def _is_far(self, resolution: int) -> bool:
         # A face of 1024 px has far to go in W+: with the small generators' values 60 steps leave twice the LPIPS.
-        return self.space is LatentSpace.W_PLUS and resolution >= 512
+        return self.space is LatentSpace.W_PLUS and is_large(resolution)
 
 
 class PTIOptions(Options):

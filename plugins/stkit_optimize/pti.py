@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from stkit.plugin import InversionContext, Inverter, LatentSpace
 from stkit_optimize.optimize import Optimize
-from stkit_optimize.options import OptimizeOptions, PTIOptions
+from stkit_optimize.options import OptimizeOptions, PTIOptions, is_large
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +24,6 @@ class PTI(Inverter[PTIOptions]):
 
     name = "pti"
     tunes = True
-    qualities: ClassVar[Mapping[str, int]] = {"best": 75}
     description = "pivotal tuning of the generator around a pivot in W (Roich et al., ACM TOG 2022)"
     refines = True
     Options = PTIOptions
@@ -44,6 +42,11 @@ class PTI(Inverter[PTIOptions]):
             )
             pivots = Optimize().invert(crops, chosen, context)
         return dataclasses.replace(pivots, tuning=tune(crops, pivots, options, context))
+
+    def quality_steps(self, quality: str, resolution: int) -> int:
+        """Of best only; fewer of the large generators', as for optimize."""
+        large, small = {"best": (75, 150)}.get(quality, (0, 0))
+        return large if is_large(resolution) else small
 
 
 __all__ = ["PTI"]

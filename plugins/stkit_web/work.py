@@ -164,7 +164,7 @@ def invert(
     on_latents: Callable[[Callable[[], Latents]], None] = ignore_latents,
 ) -> None:
     """Invert the chosen subjects with `quality`; until it is done, `work` stays as it is."""
-    refine = refinements_of(work.editor.registry, quality, ())
+    refine = refinements_of(work.editor.registry, quality, (), work.editor.weights.resolution)
     framed = work.framed
     inverted = work.editor.invert_framed(framed, None, {}, refine, on_progress, on_latents)
     latents = join_latents([one.latents for one in inverted])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic
 
@@ -48,8 +48,6 @@ class Inverter(ABC, Generic[OptionsT]):
     description: ClassVar[str]
     refines: ClassVar[bool] = False
     """Whether it goes on from `context.start`, for `--refine NAME`; then its Options have `steps`."""
-    qualities: ClassVar[Mapping[str, int]] = {}
-    """The steps that it refines codes with for `--quality balanced` and `best`; what tunes comes after the others."""
     tunes: ClassVar[bool] = False
     """Whether its latents carry a generator tuned for their batch (`Latents.tuning`); then photos go one by one."""
     Options: type[Options] = Options
@@ -60,6 +58,13 @@ class Inverter(ABC, Generic[OptionsT]):
 
         Raises WeightsError when the weights have nothing this inverter can run.
         """
+
+    def quality_steps(self, quality: str, resolution: int) -> int:
+        """With how many steps it refines codes of a generator of `resolution` px for `--quality balanced` or `best`.
+
+        0: it takes no part in that quality. What tunes comes after the others.
+        """
+        return 0
 
 
 __all__ = ["InversionContext", "Inverter", "ignore_latents", "ignore_progress"]

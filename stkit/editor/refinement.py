@@ -27,7 +27,7 @@ _log = logging.getLogger("stkit")
 EDIT_QUALITY = "edit_quality"
 
 QUALITIES = ("fast", "balanced", "best")
-"""What `--quality` can be: the first refines nothing, the others what inverters say (`Inverter.qualities`)."""
+"""What `--quality` can be: the first refines nothing, the others what inverters say (`Inverter.quality_steps`)."""
 
 
 def quality_refinements(quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
@@ -37,15 +37,20 @@ def quality_refinements(quality: str, refine: Sequence[str] | None) -> tuple[str
     return refinements_of(load_plugins(), quality, refine)
 
 
-def refinements_of(registry: Registry, quality: str, refine: Sequence[str] | None) -> tuple[str, ...]:
-    """What `--refine` names, otherwise what `--quality` stands for. Raises UsageError for an unknown quality."""
+def refinements_of(
+    registry: Registry, quality: str, refine: Sequence[str] | None, resolution: int = 1024
+) -> tuple[str, ...]:
+    """What `--refine` names, otherwise what `--quality` stands for, with a generator of `resolution` px.
+
+    Raises UsageError for an unknown quality.
+    """
     if quality not in QUALITIES:
         raise UsageError(f"quality '{quality}' is not one of {', '.join(QUALITIES)}")
     if refine:
         return tuple(refine)
-    able = [inverter for inverter in registry.inverters.values() if quality in inverter.qualities]
-    able.sort(key=lambda inverter: (inverter.tunes, inverter.name))
-    return tuple(f"{inverter.name}:{inverter.qualities[quality]}" for inverter in able)
+    inverters = sorted(registry.inverters.values(), key=lambda inverter: (inverter.tunes, inverter.name))
+    steps = {inverter.name: inverter.quality_steps(quality, resolution) for inverter in inverters}
+    return tuple(f"{name}:{count}" for name, count in steps.items() if count)
 
 
 def edit_quality(weights: Weights) -> str:

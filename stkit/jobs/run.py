@@ -73,6 +73,7 @@ def _invert(request: InvertRequest, tell: Progress) -> Report:
     elif request.format == "parquet":
         raise UsageError("--format parquet is for many photos; name a folder, or leave it out")
     editor = open_editor(request.domain, request.weights, request.device)
+    refine = _refinements(request, editor.weights.resolution)
     inverter = editor.registry.inverter_for(editor.weights, request.inverter)
     given = build_options(inverter.Options, dict(request.options)).model_dump(exclude_unset=True)
     if closer := _needed(editor, request):
@@ -106,10 +107,11 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     listing = list_sources(sources, out, partial(open_latents, domain=request.domain, weights=request.weights))
     _require_fitting(request, refine, listing)
     editor = open_editor(request.domain, request.weights or _weights_of(listing), request.device)
+    refine = _refinements(request, editor.weights.resolution)
     photos = not is_clip(sources) and any(item.latents is None for item in listing.items)
     if photos and (quality := _needed(editor, request)):
         logger.info("to be edited, photos are inverted with --quality %s; --quality fast is a quick look", quality)
-        refine = refinements_of(editor.registry, quality, ())
+        refine = refinements_of(editor.registry, quality, (), editor.weights.resolution)
     references = _references(editor, request, tell)
     steps = edit_steps(editor, request, references)
     editor.try_steps(steps, references, request.seed)
@@ -135,8 +137,8 @@ def _edit(request: EditRequest, tell: Progress) -> Report:
     return _run_job(request, listing, out, job, together, tell, spread=spread)
 
 
-def _refinements(request: Request) -> tuple[str, ...]:
-    refine = refinements_of(load_plugins(), request.quality or QUALITIES[0], request.refine)
+def _refinements(request: Request, resolution: int = 1024) -> tuple[str, ...]:
+    refine = refinements_of(load_plugins(), request.quality or QUALITIES[0], request.refine, resolution)
     parse_refinements(load_plugins(), refine)
     return refine
 

@@ -320,6 +320,8 @@ def test_refinements_that_make_no_sense(editor: Editor, tiny_weights: Weights, r
 def test_qualities_are_refinements_that_there_are(editor: Editor) -> None:
     found = [refinements_of(editor.registry, quality, None) for quality in QUALITIES]
     assert found == [(), ("optimize:75",), ("optimize:50", "pti:75")]
+    small = [refinements_of(editor.registry, quality, None, 128) for quality in QUALITIES]
+    assert small == [(), ("optimize:100",), ("optimize:100", "pti:150")]
     assert parse_refinements(editor.registry, found[2]) == [("optimize", {"steps": 50}), ("pti", {"steps": 75})]
     assert refinements_of(editor.registry, "fast", ["pti:3"]) == ("pti:3",)
     with pytest.raises(UsageError, match="quality 'top' is not one of fast, balanced, best"):
