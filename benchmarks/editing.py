@@ -26,7 +26,7 @@ from torch import Tensor
 
 import stkit
 from benchmarks.editing_report import FIDELITY, Faces, Job, draw_grid, print_report
-from benchmarks.judges import JUDGED, Judge, fit_judge, require_framing, validity
+from benchmarks.judges import JUDGED, Judge, fit_judge, require_framing, validity, with_room
 from stkit.cli.common import print_error, progress_bar
 from stkit.contracts.editing import EditContext
 from stkit.datasets.images import ImageSet, load_image_set
@@ -51,8 +51,9 @@ class Row:
     """What one edit did to all faces, on average. Per attribute of JUDGED, in standard deviations of the judge.
 
     `shift` is the mean change, `spread` the mean absolute change. `share` is how much of the way to the reference's
-    value the attribute went, None without references; `identity` (a cosine), `distance` (of the same descriptors) and
-    `lpips` are against the reconstruction.
+    value the attribute went, None without references; `in_room` is the mean change of the attribute in the `room` faces
+    whose judge could see more (judges.with_room), None where it is not judged; `identity` (a cosine), `distance` (of
+    the same descriptors) and `lpips` are against the reconstruction.
     """
 
     method: str
@@ -61,6 +62,8 @@ class Row:
     shift: dict[str, float]
     spread: dict[str, float]
     share: float | None
+    room: int
+    in_room: float | None
     identity: float
     distance: float
     lpips: float
@@ -194,7 +197,10 @@ def measure(
         on_progress(len(batch))
     edited = torch.cat(images)
     change = (np.concatenate(scores) - faces.scores) / deviations
-    share = None
+    share, in_room = None, None
+    room = with_room(faces.scores, job.attribute, job.strength)
+    if job.attribute in JUDGED and room.any():
+        in_room = float(change[room, JUDGED.index(job.attribute)].mean())
     if job.method.needs_reference and job.attribute in JUDGED:
         column = JUDGED.index(job.attribute)
         way = (faces.scores[list(partners)] - faces.scores)[:, column] / deviations[column]
@@ -206,6 +212,8 @@ def measure(
         dict(zip(JUDGED, change.mean(0).tolist(), strict=True)),
         dict(zip(JUDGED, np.abs(change).mean(0).tolist(), strict=True)),
         share,
+        int(room.sum()),
+        in_room,
         *_metrics(editor, "identity", edited, faces.images, "identity", "identity_distance"),
         *_metrics(editor, "lpips", edited, faces.images, "lpips"),
     )

@@ -123,14 +123,14 @@ def _fidelity(fidelity: dict[str, list[float]]) -> Table:
 
 def _strengths(method: str, edits: Sequence[dict[str, Any]], deviations: dict[str, float]) -> Table:
     title = f"{method}: mean change of the judges, in standard deviations"
-    table = Table("attribute", "strength", *JUDGED, "in units", "dependency", *COSTS, title=title)
+    table = Table("attribute", "strength", *JUDGED, "in units", "with room", "dependency", *COSTS, title=title)
     for attribute, group in groupby(edits, key=lambda edit: edit["attribute"]):
         rows = list(group)
         for edit in rows:
             judged = attribute in JUDGED
             units = f"{edit['shift'][attribute] * deviations[attribute]:+.2f} {UNITS[attribute]}" if judged else ""
             shifts = [_bold(f"{edit['shift'][name]:+.2f}", name == attribute) for name in JUDGED]
-            table.add_row(attribute, f"{edit['strength']:+g}", *shifts, units, *_costs(edit))
+            table.add_row(attribute, f"{edit['strength']:+g}", *shifts, units, _in_room(edit), *_costs(edit))
         if attribute in JUDGED:
             table.add_row("", "", "[dim]monotonic[/]" if is_monotonic(rows) else "[red]not monotonic[/]")
         table.add_section()
@@ -144,6 +144,10 @@ def _references(method: str, edits: Sequence[dict[str, Any]]) -> Table:
         changes = ["" if name == edit["attribute"] else f"{edit['spread'][name]:.2f}" for name in JUDGED]
         table.add_row(edit["attribute"], _bold(f"{edit['share']:.2f}", True), *changes, *_costs(edit))
     return table
+
+
+def _in_room(edit: dict[str, Any]) -> str:
+    return "" if edit["in_room"] is None else f"{edit['in_room']:+.2f} of {edit['room']}"
 
 
 def _costs(edit: dict[str, Any]) -> list[str]:

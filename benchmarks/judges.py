@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from stkit_faces.ages import ages_and_sexes
+from stkit_faces.ages import MOST_LOG_ODDS, ages_and_sexes
 from stkit_faces.domain import FACES_TEMPLATE
 from stkit_faces.landmarks import fit_landmarks
 from torch import Tensor
@@ -26,6 +26,15 @@ UNITS = {"age": "years", "sex": "log-odds", "smile": "probability", "yaw": "degr
 # dlib's box in crops, by how they are framed, as shares of their side: the median over 59 test crops of faces128, and
 # over 40 of portraits512.
 BOXES = {"points": np.array([0.070, 0.070, 0.910, 0.910]), "ffhq": np.array([0.186, 0.320, 0.791, 0.926])}
+
+
+def with_room(scores: np.ndarray, attribute: str, strength: float) -> np.ndarray:
+    """Of which faces [N] the judge of `attribute` could see more of it, for a negative strength less: it knows no more
+    of a man than that it is sure of him.
+    """
+    if attribute != "sex":
+        return np.ones(len(scores), dtype=bool)
+    return np.copysign(1, strength) * scores[:, JUDGED.index("sex")] < MOST_LOG_ODDS - 1e-6
 
 
 @dataclass(frozen=True)
@@ -148,4 +157,5 @@ __all__ = [
     "landmark_features",
     "require_framing",
     "validity",
+    "with_room",
 ]

