@@ -412,13 +412,20 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+        if image.mode == "RGB" and is_srgb(profile):
             return image
-        target = ImageCms.createProfile("sRGB")
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space: as if there were none
         return image
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile of RGB is that of sRGB by its name; False for a broken one."""
+    try:
+        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    except (ImageCms.PyCMSError, OSError):
+        return False
 
 
 def orientation(image: Image.Image) -> int:
@@ -446,6 +453,7 @@ __all__ = [
     "encode_image",
     "full_scale",
     "image_grid",
+    "is_srgb",
     "knows_heif",
     "load_photo",
     "orientation",

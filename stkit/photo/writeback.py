@@ -19,7 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from stkit.files import atomic_path
-from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, orientation
+from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, is_srgb, orientation
 from stkit.photo.metadata import (
     DEPTH,
     GAIN_MAP,
@@ -85,28 +85,59 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
 
     What the photo's file says that no longer holds is left out, which is logged.
     """
-    box = ImageChops.difference(edited, photo.image).getbbox()
+    box = _difference(edited, photo.image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(photo.data))
-            image.load()
+            shown_as_stored = _shows_what_it_stores(image)
+            if not shown_as_stored:
+                image.load()
         except Exception:  # no file behind it: what is left is the picture itself
             return encode_marked(edited, path, mark and box is not None)
         same_format = path.suffix.lower() in _names(image)
         if box is None and same_format:
             return photo.data
-        own = _own_pixels(image)
-        if own is None:
-            return encode_marked(edited, path, mark and box is not None)
-        if box is not None:
-            _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
         parameters, dropped = _parameters(image, photo.data, path, same_format, mark and box is not None)
+        if shown_as_stored:
+            back = _way_back(image)
+            own = edited if back is None else edited.transpose(back)
+        else:
+            found = _own_pixels(image)
+            if found is None:
+                return encode_marked(edited, path, mark and box is not None)
+            own = found
+            if box is not None:
+                _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
         sidecars = [photo.path.with_suffix(".xmp"), photo.path.with_name(photo.path.name + ".xmp")]
         dropped += [f"the sidecar {each.name}" for each in sidecars if each.is_file()]
         if dropped:
             _log.info("left out of %s, being of the photo before the edit: %s", path.name, " and ".join(dropped))
         return encode_image(_fitting(own, path), path, **parameters)
+
+
+def _difference(one: Image.Image, other: Image.Image) -> tuple[int, int, int, int] | None:
+    """The box in which two pictures of one size differ; None where they do not."""
+    found = []
+    for box in strips((0, 0, *one.size)):
+        differing = ImageChops.difference(one.crop(box), other.crop(box)).getbbox()
+        if differing is not None:
+            found.append((differing[0], box[1] + differing[1], differing[2], box[1] + differing[3]))
+    if not found:
+        return None
+    left, top, right, bottom = zip(*found, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
+def _shows_what_it_stores(image: Image.Image) -> bool:
+    """Whether the photo as people see it has the file's own pixels, so that these need not be decoded once more.
+
+    So it is with most of the largest photos; what else the file says must be known without decoding it.
+    """
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode != "RGB":
+        return False
+    profile = image.info.get("icc_profile")
+    return not profile or is_srgb(profile)
 
 
 def _names(image: Image.Image) -> tuple[str, ...]:
@@ -141,9 +172,8 @@ def _change(
     What 8-bit sRGB could not say of the file's pixels (finer steps, colours out of its gamut) stays where
     little changes and fades where much does.
     """
-    turn = UPRIGHT.get(orientation(image))
-    if turn is not None:
-        back = _BACK.get(turn, turn)
+    back = _way_back(image)
+    if back is not None:
         old, new = old.transpose(back), new.transpose(back)
         box = _turned_box(box, upright_size, back)
     wide = own.mode == "F" or own.mode.startswith("I")
@@ -182,6 +212,12 @@ def _change_strip(
     own.paste(Image.fromarray(changed, mode=own.mode) if own.mode == "CMYK" else Image.fromarray(changed), box[:2])
 
 
+def _way_back(image: Image.Image) -> Image.Transpose | None:
+    """How the upright picture is turned to lie as in the file; None where it lies so."""
+    turn = UPRIGHT.get(orientation(image))
+    return None if turn is None else _BACK.get(turn, turn)
+
+
 def _turned_box(
     box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Transpose
 ) -> tuple[int, int, int, int]:
@@ -202,8 +238,8 @@ def _from_srgb(picture: Image.Image, mode: str, profile: bytes | None) -> Image.
     target = {"LA": "L", "RGBA": "RGB"}.get(mode, mode if mode in ("L", "RGB", "CMYK") else "L")
     if profile:
         with contextlib.suppress(ImageCms.PyCMSError, OSError):  # as in reading: as if there were none
-            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if target != "RGB" or "sRGB" not in ImageCms.getProfileDescription(own):
+            if target != "RGB" or not is_srgb(profile):
+                own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
                 converted = ImageCms.profileToProfile(picture, ImageCms.createProfile("sRGB"), own, outputMode=target)
                 return converted or picture.convert(target)
     return picture.convert(target)
