@@ -35,6 +35,10 @@ _log = logging.getLogger("stkit")
 # Pillow logs some damaged files as errors before it raises: without a handler they land on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+if "PILLOW_BLOCK_SIZE" not in os.environ:
+    # Smaller ones that are freed glibc may keep for their thread: each then holds a large photo that is gone.
+    Image.core.set_block_size(2**26)
+
 _stderr_lock = threading.Lock()
 
 _MAX_PIXELS = 160_000_000

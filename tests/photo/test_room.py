@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +16,7 @@ from PIL import Image
 
 from stkit.photo import room
 from stkit.photo.images import load_photo
+from stkit.weights import Weights
 from tests.bombs import measured
 
 LARGEST = (12600, 12600)
@@ -50,6 +55,31 @@ def test_what_a_photo_needs_is_given_back(portrait: Path, monkeypatch: pytest.Mo
         load_photo(broken)
     load_photo(portrait)
     assert room._room.taken == 0
+
+
+@pytest.mark.slow
+def test_a_folder_of_large_photos_takes_no_more_than_one(tmp_path: Path, portrait: Path, tiny_weights: Weights) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    with Image.open(portrait) as image:
+        image.convert("RGB").resize((10500, 10500)).save(photos / "0.jpg")
+    for number in range(1, 6):
+        shutil.copy(photos / "0.jpg", photos / f"{number}.jpg")
+    command = [
+        sys.executable,
+        "-m",
+        "stkit",
+        "invert",
+        photos,
+        "--weights",
+        tiny_weights.folder,
+        "--out",
+        tmp_path / "o",
+    ]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert used.ru_maxrss < 1.5e6, f"{used.ru_maxrss / 1e6:.2f} GB"  # KiB
 
 
 @pytest.mark.slow
