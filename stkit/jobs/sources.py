@@ -164,9 +164,20 @@ def list_photos(sources: Sequence[str], out: Path, load: Load | None = None) -> 
         raise PhotoError(problems[0][1])
     if not found:
         also = f" ({ignored} other files were left aside)" if ignored else ""
-        raise PhotoError(f"no photo in {', '.join(sources)}{also}; name a folder that holds photos")
+        raise PhotoError(
+            f"no photo in {', '.join(sources)}{also}; name a folder that holds photos{_or_latents(sources)}"
+        )
     items = [Item(path, name, codes.get(path)) for path, name in zip(found, _names(found), strict=True)]
     return Listing(tuple(sorted(items, key=lambda item: item.name)), ignored, tuple(problems))
+
+
+def _or_latents(sources: Sequence[str]) -> str:
+    """How to name the latents of earlier results, where a source is their folder."""
+    for source in sources:
+        path = as_path(source)
+        if not isinstance(path, RemotePath) and next(path.rglob(f"*.latents{LATENT_SUFFIX}"), None):
+            return f", or for the latents of earlier results '{path}/**/*.latents{LATENT_SUFFIX}'"
+    return ""
 
 
 def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:

@@ -74,6 +74,14 @@ def test_results_are_no_photos() -> None:
         listed("p", out="p")
 
 
+def test_a_folder_of_results_says_how_to_name_its_latents() -> None:
+    touch("old/x/x.crop.png", "old/x/x.latents.safetensors", f"old/{LOCK}", "empty/notes.txt")
+    with pytest.raises(PhotoError, match="for the latents of earlier results 'old/\\*\\*/\\*.latents.safetensors'$"):
+        listed("old")
+    with pytest.raises(PhotoError, match="name a folder that holds photos$"):
+        listed("empty")
+
+
 def test_links_are_followed_once() -> None:
     touch("p/sub/x.jpg", "elsewhere/y.jpg")
     os.symlink("..", "p/sub/loop")
