@@ -265,6 +265,7 @@ def _plain(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
+@np.errstate(all="ignore")  # numbers that are none are refused where the file is written
 def _convert(numbers: Numbers, shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
     """Our tensors, float32. Elementwise float32 and exactly rounded sums only, so that all machines agree."""
     found: dict[str, np.ndarray[Any, Any]] = {}
@@ -292,6 +293,8 @@ def _mean_w(found: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         weight = found[f"mapping.layers.{i}.weight"].astype(np.float64) * (_LR_MUL / math.sqrt(x.shape[1]))
         x = x @ weight.T + found[f"mapping.layers.{i}.bias"].astype(np.float64) * _LR_MUL
         x = np.where(x < 0, _SLOPE * x, x) * math.sqrt(2)
+    if not np.isfinite(x).all():
+        return np.full(x.shape[1], np.nan)
     return np.array([math.fsum(column) / _SAMPLES for column in x.T.tolist()], np.float64)
 
 

@@ -84,6 +84,19 @@ def test_networks_that_compute_something_else_are_refused(
     assert said in refusal(write_folder(tmp_path / "other", mapping, synthesis))
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+@pytest.mark.parametrize("name", ["mapping.layers.0.weight", "mapping.layers.1.bias", "noise"])
+def test_numbers_that_are_none(name: str, number: float, tmp_path: Path) -> None:
+    student = make_student()
+    with torch.no_grad():
+        value = next(value for key, value in student.state_dict().items() if name in key and value.ndim)
+        value.flatten()[0] = number
+        value.flatten()[-1] = -number
+    path = write_folder(tmp_path / "other", write_mapping(student), write_synthesis(student))
+    with pytest.raises(WeightsError, match="not finite numbers"):
+        import_weights(path, "other")
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_graph_that_goes_in_a_circle(place: int, networks: tuple[Writer, Writer], tmp_path: Path) -> None:
     """The last layer, or block, takes what comes out of itself."""
