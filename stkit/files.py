@@ -108,6 +108,10 @@ def parse_json(text: str | bytes, most: int = _MOST_JSON) -> Any:
         data = json.loads(text)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
+    except ValueError as error:
+        if isinstance(error, (json.JSONDecodeError, UnicodeError)):
+            raise
+        raise ValueError("a number of thousands of digits") from None  # Python's own words name its settings
     level = [data]
     for _ in range(_DEEPEST):
         level = [child for value in level for child in _children(value)]
