@@ -23,7 +23,7 @@ from stkit_web import work as works
 from stkit_web.server import start
 
 import stkit
-from stkit.photo.images import load_photo
+from stkit.photo.reading import load_photo
 from stkit.weights import find_weights
 
 _SHOWN = "#edit-view img"

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from stkit.jobs.request import EditRequest, InvertRequest
     from stkit.jobs.run import run
     from stkit.latents.latents import Latents, load_latents, save_latents
-    from stkit.photo.images import Photo, load_photo, save_image
+    from stkit.photo.images import save_image
+    from stkit.photo.reading import Photo, load_photo
     from stkit.plugins import load_plugins
     from stkit.weights import Weights, find_weights
 
@@ -41,7 +42,7 @@ _HOME = {
     "Inversion": "editor.results",
     "InvertRequest": "jobs.request",
     "Latents": "latents.latents",
-    "Photo": "photo.images",
+    "Photo": "photo.reading",
     "Report": "jobs.report",
     "StkitError": "errors",
     "Weights": "weights",
@@ -49,7 +50,7 @@ _HOME = {
     "find_weights": "weights",
     "load": "editor.editor",
     "load_latents": "latents.latents",
-    "load_photo": "photo.images",
+    "load_photo": "photo.reading",
     "load_plugins": "plugins",
     "run": "jobs.run",
     "save_image": "photo.images",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An opened image of any mode as 8-bit sRGB, upright, on white."""
-    from stkit.photo.images import UPRIGHT, orientation, to_rgb
+    from stkit.photo.colour import to_rgb
+    from stkit.photo.reading import UPRIGHT, orientation
 
     rgb, turned = to_rgb(image), UPRIGHT.get(orientation(image))
     return rgb if turned is None else rgb.transpose(turned)
@@ -30,7 +31,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 def read_rgb(data: bytes) -> Image.Image:
     """An image file's bytes as upright 8-bit sRGB. Raises PhotoError."""
-    from stkit.photo.images import decode_photo
+    from stkit.photo.reading import decode_photo
 
     return decode_photo(data, Path("photo")).image
 

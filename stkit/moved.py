@@ -24,7 +24,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "stkit.directions": ("stkit.latents.directions", "stkit.models.registry"),
     "stkit.domains": ("stkit.contracts.domains", "stkit.contracts.framing", "stkit.photo.boxes"),
     "stkit.editing": ("stkit.contracts.editing",),
-    "stkit.images": ("stkit.photo.images", "stkit.measure.paired"),
+    "stkit.images": ("stkit.photo.images", "stkit.photo.reading", "stkit.photo.colour", "stkit.measure.paired"),
     "stkit.inversion": ("stkit.contracts.inversion",),
     "stkit.labelled": ("stkit.jobs.labelled",),
     "stkit.labels": ("stkit.datasets.labels",),
@@ -78,9 +78,9 @@ REPLACED: dict[str, tuple[str, str]] = {
     "stkit.checkpoints.generators.make_config": ("config_of of stkit.checkpoints.generators", "make_config"),
     "stkit.checkpoints.nvidia.module_tensors": ("module_tensors_of of stkit.checkpoints.wrapping", "module_tensors"),
     "stkit.checkpoints.nvidia_tf.network_variables": ("network_tensors, which gives a dictionary", "network_variables"),
-    "stkit.images.upright_rgb": ("decode_photo of stkit.photo.images, which reads the file too", "upright_rgb"),
+    "stkit.images.upright_rgb": ("decode_photo of stkit.photo.reading, which reads the file too", "upright_rgb"),
     "stkit.refinement.QUALITIES": ("refinements_of of stkit.editor.refinement", "QUALITIES"),
-    "stkit.training.data.read_rgb": ("decode_photo of stkit.photo.images", "read_rgb"),
+    "stkit.training.data.read_rgb": ("decode_photo of stkit.photo.reading", "read_rgb"),
 }
 """Old names in whose place something else does it: that, and what `stkit.former` still has under the old name."""
 

@@ -115,8 +115,9 @@ if TYPE_CHECKING:
     from stkit.options import LatentSpace, LayerRange, Options, build_options
     from stkit.photo.alignment import ffhq_transform, frame_photo, points_transform, quad_transform
     from stkit.photo.boxes import BoxDomain
-    from stkit.photo.images import decode_photo, image_grid, picture_part, resize_batch, to_image, to_tensor
+    from stkit.photo.images import image_grid, picture_part, resize_batch, to_image, to_tensor
     from stkit.photo.paste import Place, paste_back
+    from stkit.photo.reading import decode_photo
     from stkit.photo.subjects import draw_subjects
     from stkit.plugins import load_plugins
     from stkit.training.config import (
@@ -195,7 +196,8 @@ _HOMES = {
     ),
     "photo.alignment": "ffhq_transform frame_photo points_transform quad_transform",
     "photo.boxes": "BoxDomain",
-    "photo.images": "decode_photo image_grid picture_part resize_batch to_image to_tensor",
+    "photo.images": "image_grid picture_part resize_batch to_image to_tensor",
+    "photo.reading": "decode_photo",
     "photo.paste": "Place paste_back",
     "photo.subjects": "draw_subjects",
     "latents.directions": (

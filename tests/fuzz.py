@@ -28,7 +28,7 @@ from stkit.latents.directions import Direction, load_direction, save_direction
 from stkit.latents.latents import load_latents, save_latents
 from stkit.options import LatentSpace
 from stkit.photo.archives import open_archive, read_member
-from stkit.photo.images import knows_heif, load_photo
+from stkit.photo.reading import knows_heif, load_photo
 from stkit.photo.subjects import read_landmarks
 from stkit.testing import random_latents
 from stkit.weights import Weights, find_weights

@@ -39,7 +39,8 @@ from stkit.jobs.evaluation.store import FolderStore
 from stkit.jobs.outputs import read_description
 from stkit.jobs.report import read_report
 from stkit.latents.latents import Latents, save_latents
-from stkit.photo.images import load_photo, save_image
+from stkit.photo.images import save_image
+from stkit.photo.reading import load_photo
 from stkit.training.log import seconds_logged
 
 

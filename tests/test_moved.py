@@ -17,7 +17,7 @@ from stkit.checkpoints.reading import read_checkpoint
 from stkit.editor.refinement import refinements_of
 from stkit.errors import UsageError
 from stkit.moved import MOVED, RENAMED, REPLACED
-from stkit.photo.images import load_photo
+from stkit.photo.reading import load_photo
 from stkit.plugins import load_plugins
 from tests.checkpoints.writers import make_generator, write_nvidia, write_tf
 

@@ -24,7 +24,7 @@ from stkit.headers import load_header
 from stkit.latents.latents import load_latents, save_latents
 from stkit.models.registry import load_generator
 from stkit.photo.archives import open_archive
-from stkit.photo.images import load_photo
+from stkit.photo.reading import load_photo
 from stkit.photo.subjects import read_landmarks
 from stkit.plugins import load_plugins
 from stkit.testing import random_latents

@@ -68,4 +68,4 @@ class PTIOptions(Options):
     patience: int = pydantic.Field(default=40, ge=0, description="stop after so many steps without 1% gain; 0: never")
 
 
-__all__ = ["OptimizeOptions", "PTIOptions"]
+__all__ = ["OptimizeOptions", "PTIOptions", "is_large"]

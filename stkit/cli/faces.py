@@ -28,7 +28,8 @@ def run(
     from stkit.errors import SubjectError
     from stkit.files import write_all
     from stkit.jobs.outputs import photo_base
-    from stkit.photo.images import encode_image, load_photo
+    from stkit.photo.images import encode_image
+    from stkit.photo.reading import load_photo
     from stkit.photo.subjects import draw_subjects
 
     chosen = load_plugins().domain(domain)

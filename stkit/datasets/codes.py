@@ -26,7 +26,7 @@ from stkit.datasets.labels import Labels, match_photos
 from stkit.errors import LabelsError, OutputError, PhotoError, StkitError, SubjectError
 from stkit.files import atomic_path, parse_json
 from stkit.options import LatentSpace, Options
-from stkit.photo.images import decode_photo
+from stkit.photo.reading import decode_photo
 from stkit.plugins import load_plugins
 from stkit.weights import Weights, cache_folder, load_header
 

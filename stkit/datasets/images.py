@@ -22,7 +22,7 @@ from stkit.errors import LabelsError, PhotoError, StkitError, SubjectError, reas
 from stkit.files import read_bytes, require_apart, require_file
 from stkit.photo.alignment import frame_photo
 from stkit.photo.archives import unpack
-from stkit.photo.images import MOST_BYTES, decode_photo
+from stkit.photo.reading import MOST_BYTES, decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")

@@ -16,7 +16,8 @@ from stkit.datasets.images import ImageFiles, frame_largest, read_splits, withou
 from stkit.datasets.labels import labels_beside
 from stkit.errors import PhotoError, StkitError, SubjectError
 from stkit.files import marked_name, name_key, safe_name, write_text
-from stkit.photo.images import decode_photo, save_image
+from stkit.photo.images import save_image
+from stkit.photo.reading import decode_photo
 
 
 @dataclass(frozen=True)

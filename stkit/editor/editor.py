@@ -31,8 +31,9 @@ from stkit.models.generators import Renderer, add_style_offsets
 from stkit.models.registry import load_generator
 from stkit.options import LatentSpace, LayerRange, build_options
 from stkit.photo.alignment import frame_photo, outside_share, picture_transform
-from stkit.photo.images import Photo, load_photo, picture_part, to_image, to_tensor
+from stkit.photo.images import picture_part, to_image, to_tensor
 from stkit.photo.paste import Blend
+from stkit.photo.reading import Photo, load_photo
 from stkit.photo.subjects import Box, find_subjects
 from stkit.plugins import Registry, load_plugins
 from stkit.weights import Weights, find_weights

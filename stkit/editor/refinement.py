@@ -46,8 +46,8 @@ def refinements_of(
     """
     if quality not in QUALITIES:
         raise UsageError(f"quality '{quality}' is not one of {', '.join(QUALITIES)}")
-    if refine:
-        return tuple(refine)
+    if refine or quality == QUALITIES[0]:
+        return tuple(refine or ())
     inverters = sorted(registry.inverters.values(), key=lambda inverter: (inverter.tunes, inverter.name))
     steps = {inverter.name: inverter.quality_steps(quality, resolution) for inverter in inverters}
     return tuple(f"{name}:{count}" for name, count in steps.items() if count)

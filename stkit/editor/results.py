@@ -18,8 +18,9 @@ from stkit.errors import PhotoError, UsageError
 from stkit.files import atomic_path
 from stkit.latents.latents import Latents, Provenance
 from stkit.measure.paired import picture_errors
-from stkit.photo.images import Photo, load_photo, picture_part, save_image, to_image
+from stkit.photo.images import picture_part, save_image, to_image
 from stkit.photo.paste import Blend, paste_back
+from stkit.photo.reading import Photo, load_photo
 from stkit.photo.writeback import encode_marked, encode_photo, photo_suffix, save_photo
 from stkit.remote import as_path, is_store
 

@@ -21,7 +21,7 @@ from stkit.jobs.sources import TABLE_SUFFIX, Item
 from stkit.latents.latents import join_latents
 from stkit.latents.table import Codes, drop_rows, encode_table, read_facts, read_rows
 from stkit.measure.usual import warn_if_unusual
-from stkit.photo.images import decode_photo, read_photo
+from stkit.photo.reading import decode_photo, read_photo
 
 logger = logging.getLogger("stkit")
 

@@ -37,8 +37,9 @@ from stkit.jobs.report import Result, Row
 from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
-from stkit.photo.images import Photo, decode_photo, load_photo, read_photo, side_by_side
+from stkit.photo.images import side_by_side
 from stkit.photo.paste import Blend
+from stkit.photo.reading import Photo, decode_photo, load_photo, read_photo
 from stkit.photo.writeback import encode_marked
 from stkit.weights import load_header
 

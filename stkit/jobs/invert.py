@@ -34,7 +34,7 @@ from stkit.jobs.report import Result, Row, mean_metric
 from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
-from stkit.photo.images import Photo, decode_photo, read_photo
+from stkit.photo.reading import Photo, decode_photo, read_photo
 from stkit.photo.subjects import Box, parse_box, read_landmarks, warn_of_problems
 
 JOINED = "latents.safetensors"

@@ -17,7 +17,8 @@ from stkit.files import atomic_path
 from stkit.jobs.outputs import BEFORE_AFTER_SUFFIX, PAIR_SUFFIX, read_description
 from stkit.jobs.page import MOST, Card, Picture, inline_picture, picture_side, render_page
 from stkit.jobs.report import REPORT, Result, Row, read_report
-from stkit.photo.images import load_photo, split_row
+from stkit.photo.images import split_row
+from stkit.photo.reading import load_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 PAGE = "report.html"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stkit.photo.images import Photo
+    from stkit.photo.reading import Photo
 
     Maps = tuple[np.ndarray, np.ndarray]
 

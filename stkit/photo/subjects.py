@@ -15,7 +15,7 @@ from stkit.files import parse_json, read_text
 
 if TYPE_CHECKING:
     from stkit.contracts.domains import Domain, Subject
-    from stkit.photo.images import Photo
+    from stkit.photo.reading import Photo
 
 logger = logging.getLogger("stkit")
 

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from stkit.files import atomic_path
-from stkit.photo.images import UPRIGHT, Photo, encode_image, full_scale, is_srgb, orientation
+from stkit.photo.colour import full_scale, is_srgb
+from stkit.photo.images import encode_image
 from stkit.photo.metadata import (
     DEPTH,
     GAIN_MAP,
@@ -32,6 +33,7 @@ from stkit.photo.metadata import (
     lost_parts,
 )
 from stkit.photo.paste import strips
+from stkit.photo.reading import UPRIGHT, Photo, orientation
 
 _log = logging.getLogger("stkit")
 _PNG_XMP = "XML:com.adobe.xmp"

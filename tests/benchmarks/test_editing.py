@@ -29,7 +29,8 @@ from stkit.errors import StkitError
 from stkit.latents.latents import Latents
 from stkit.options import Options
 from stkit.photo.alignment import crop_photo
-from stkit.photo.images import load_photo, to_image, to_tensor
+from stkit.photo.images import to_image, to_tensor
+from stkit.photo.reading import load_photo
 from stkit.plugins import load_plugins
 from stkit.testing import random_latents
 from stkit.weights import Weights

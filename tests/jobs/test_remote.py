@@ -20,8 +20,9 @@ from stkit.jobs.report import Report
 from stkit.jobs.request import EditRequest, InvertRequest
 from stkit.jobs.run import run
 from stkit.jobs.sources import list_photos
-from stkit.photo.images import load_photo, to_image
+from stkit.photo.images import to_image
 from stkit.photo.parquet import ParquetImages
+from stkit.photo.reading import load_photo
 from stkit.remote import RemotePath, as_path, is_remote
 
 fsspec = pytest.importorskip("fsspec")

@@ -13,7 +13,7 @@ from PIL import Image
 from stkit.errors import PhotoError, UsageError
 from stkit.jobs.sources import LOCK, Listing, is_batch, list_photos
 from stkit.photo.archives import split_zip
-from stkit.photo.images import load_photo
+from stkit.photo.reading import load_photo
 
 
 def touch(*paths: str) -> None:

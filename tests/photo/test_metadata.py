@@ -11,8 +11,8 @@ import matplotlib
 import pytest
 from PIL import ExifTags, Image
 
-from stkit.photo.images import load_photo
 from stkit.photo.metadata import clean_exif, clean_xmp
+from stkit.photo.reading import load_photo
 from stkit.photo.writeback import encode_marked, encode_photo
 
 CAMERA = "http://ns.google.com/photos/1.0/camera/"

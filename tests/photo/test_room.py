@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from stkit.photo import room
-from stkit.photo.images import load_photo
+from stkit.photo.reading import load_photo
 from stkit.weights import Weights
 from tests.bombs import measured
 

@@ -12,7 +12,7 @@ from stkit_plain import PlainDomain
 
 from stkit.contracts.domains import Subject
 from stkit.errors import SubjectError
-from stkit.photo.images import Photo, load_photo
+from stkit.photo.reading import Photo, load_photo
 from stkit.photo.subjects import find_subjects
 
 

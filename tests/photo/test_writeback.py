@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 from pillow_heif import register_heif_opener
 
-from stkit.photo.images import UPRIGHT, Photo, load_photo
+from stkit.photo.reading import UPRIGHT, Photo, load_photo
 from stkit.photo.writeback import encode_photo, photo_suffix, save_photo
 
 register_heif_opener()

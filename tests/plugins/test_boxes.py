@@ -18,7 +18,8 @@ from stkit.editor.editor import Editor
 from stkit.errors import UsageError
 from stkit.photo.alignment import frame_photo
 from stkit.photo.boxes import BoxDomain, box_subject
-from stkit.photo.images import load_photo, picture_part, to_tensor
+from stkit.photo.images import picture_part, to_tensor
+from stkit.photo.reading import load_photo
 from stkit.plugins import load_plugins
 from stkit.testing import check_domain, make_tiny_weights
 

@@ -17,7 +17,8 @@ from stkit.datasets.images import ImageFiles, ImageSet, decode_image, load_image
 from stkit.datasets.labels import labels_beside
 from stkit.errors import StkitError, UsageError
 from stkit.jobs.request import EvaluateRequest
-from stkit.photo.images import decode_photo, picture_part, resize_batch
+from stkit.photo.images import picture_part, resize_batch
+from stkit.photo.reading import decode_photo
 
 COMPARED = 256
 """Pixels of width that pictures are compared at, at most."""

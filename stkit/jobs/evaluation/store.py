@@ -12,7 +12,8 @@ import torch
 from stkit.errors import OutputError, UsageError
 from stkit.files import MOST_LINES, left_by_a_run, parse_json, read_left, read_text, safe_name, write_text
 from stkit.latents.latents import Latents, load_latents, save_latents
-from stkit.photo.images import load_photo, save_image, to_image, to_tensor
+from stkit.photo.images import save_image, to_image, to_tensor
+from stkit.photo.reading import load_photo
 
 RECONSTRUCTION = "reconstruction"
 
