@@ -268,7 +268,7 @@ def test_what_an_inverter_gives_can_be_refined(request_: EvaluateRequest, weight
     _, chain, balanced = planning.make_plan(asked).systems
     own = chain.editor.weights.own_inverter()
     assert (chain.inverter, chain.refine) == ("psp", ("optimize:8", "pti:2"))
-    assert (balanced.inverter, balanced.refine) == (own, ("optimize:75",))
+    assert (balanced.inverter, balanced.refine) == (own, ("optimize:100",))
     evaluate(dataclasses.replace(asked, inverters=inverters[:2]))
     plain, refined = json.loads((request_.out / "report.json").read_text())["systems"]
     assert refined["means"]["mse"]["mean"] < plain["means"]["mse"]["mean"]
