@@ -94,7 +94,10 @@ class ParquetTable:
             if not 0 <= unpacked <= most:
                 raise ValueError(f"a page of its column {chunk.column} takes {unpacked:,} bytes")
             data = header.get(5) or header.get(8) or {}
-            values += max(0, data.get(1, 0)) if isinstance(data, dict) else 0
+            count = data.get(1, 0) if isinstance(data, dict) else 0
+            if not isinstance(count, int):
+                raise ValueError("one of its pages is damaged")
+            values += max(0, count)
             at += length + packed
         self._file.seek(here)
         if 4 * values > 2 * self._size + _SPARE:
@@ -108,16 +111,22 @@ def _groups(file: IO[bytes], size: int) -> list[tuple[int, list[_Chunk]]]:
     file.seek(max(0, size - 8 - length))
     try:
         footer = _Thrift(file.read(length)).struct()
-        return [(group[3], [_chunk(one) for one in group[1]]) for group in footer.get(4, [])]
+        return [(_whole(group[3]), [_chunk(one) for one in group[1]]) for group in footer.get(4, [])]
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError("its footer is damaged") from error
 
 
 def _chunk(found: dict[int, Any]) -> _Chunk:
     known = found[3]
-    start, first = known[9], known.get(11, 0)
+    start, first = _whole(known[9]), _whole(known.get(11, 0))
     start = first if 0 < first < start else start
-    return _Chunk(b".".join(known[3]).decode(errors="replace"), start, start + known[7])
+    return _Chunk(b".".join(known[3]).decode(errors="replace"), start, start + _whole(known[7]))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a number is of another type")
+    return value
 
 
 def _page_header(file: IO[bytes], at: int, end: int) -> tuple[dict[int, Any], int]:

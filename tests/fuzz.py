@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import io
 import os
 import random
@@ -23,10 +24,12 @@ from stkit.checkpoints.directions import read_directions
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import load_labels
-from stkit.errors import StkitError
+from stkit.errors import MissingPackageError, StkitError
 from stkit.latents.directions import Direction, load_direction, save_direction
-from stkit.latents.latents import load_latents, save_latents
+from stkit.latents.latents import Provenance, load_latents, save_latents
+from stkit.latents.table import Codes, encode_table
 from stkit.options import LatentSpace
+from stkit.parquet import import_pyarrow
 from stkit.photo.archives import open_archive, read_member
 from stkit.photo.reading import knows_heif, load_photo
 from stkit.photo.subjects import read_landmarks
@@ -88,7 +91,22 @@ def seeds(folder: Path, weights: Weights) -> dict[Path, Read]:
         for name in ("a/x.jpg", "b.jpg"):
             archive.writestr(name, (folder / "photo.jpg").read_bytes())
     add("photos.zip", read_archive, packed.getvalue())
+    with contextlib.suppress(MissingPackageError):
+        add("photos.parquet", read_members, image_shard((folder / "photo.jpg").read_bytes()))
+        told = [dataclasses.asdict(Provenance(photo="a.jpg"))]
+        codes = [Codes(np.zeros((1, weights.num_ws, weights.w_dim), np.float32), told)]
+        facts = {"generator": weights.space, "space": "w_plus", "settings": {}}
+        add("a.latents.parquet", load_latents, encode_table([{"photo": "a.jpg"}], codes, facts))
     return found
+
+
+def image_shard(photo: bytes) -> bytes:
+    """Three photos as data sets keep them, in row groups of two."""
+    pa, pq = import_pyarrow()
+    data = io.BytesIO()
+    values = [{"bytes": photo, "path": f"{row}.jpg"} for row in range(3)]
+    pq.write_table(pa.table({"image": values}), data, row_group_size=2)
+    return data.getvalue()
 
 
 def convert(path: Path) -> None:
@@ -98,7 +116,7 @@ def convert(path: Path) -> None:
 
 
 def read_archive(path: Path) -> None:
-    """What `invert` and `train` read."""
+    """What `train` and `invert` read."""
     problems: list[StkitError] = []
     with ImageFiles(path) as files:
         for name in files.names:
@@ -106,6 +124,11 @@ def read_archive(path: Path) -> None:
                 files.read(name)
             except StkitError as error:
                 problems.append(error)
+    read_members(path)
+
+
+def read_members(path: Path) -> None:
+    """What `invert` reads."""
     for member in open_archive(path).members:
         read_member(path, member)
 

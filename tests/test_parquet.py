@@ -120,6 +120,14 @@ def test_any_byte_of_a_footer_may_be_wrong(
     read(tmp_path / "whole.parquet")
 
 
+def test_numbers_of_a_page_that_are_of_another_type(tmp_path: Path) -> None:
+    path, whole = tmp_path / "x.parquet", photos()
+    header = whole.index(b"\x2c\x15")  # a page's data: a structure, whose first number is how many values it has
+    path.write_bytes(whole[: header + 1] + b"\x18\x01" + whole[header + 2 :])  # bytes in its place
+    with pytest.raises(StkitError, match="damaged"):
+        read_photos(path)
+
+
 def test_a_page_of_zeros(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(written(pa.table({"image": [bytes(50_000_000)]})))
     with (tmp_path / "x.parquet").open("rb") as file:
