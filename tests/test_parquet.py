@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,12 @@ def test_any_byte_of_a_footer_may_be_wrong(
 
 def test_numbers_of_a_page_that_are_of_another_type(tmp_path: Path) -> None:
     path, whole = tmp_path / "x.parquet", photos()
-    header = whole.index(b"\x2c\x15")  # a page's data: a structure, whose first number is how many values it has
-    path.write_bytes(whole[: header + 1] + b"\x18\x01" + whole[header + 2 :])  # bytes in its place
-    with pytest.raises(StkitError, match="damaged"):
-        read_photos(path)
+    pages = [match.start() for match in re.finditer(re.escape(b"\x2c\x15\x0e"), whole)]
+    assert len(pages) > 2
+    for page in pages:  # a structure, whose first number, of how many values it has, becomes bytes
+        path.write_bytes(whole[: page + 1] + b"\x18\x01" + whole[page + 2 :])
+        with pytest.raises(StkitError, match="one of its pages is damaged"):
+            read_photos(path)
 
 
 def test_a_page_of_zeros(tmp_path: Path) -> None:
