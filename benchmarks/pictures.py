@@ -66,12 +66,12 @@ def draw(
 def read_crops(editor: Editor, source: Path, names: Sequence[str]) -> Tensor:
     """The files `names` of a folder or zip, by bare name, as [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
     size, crop = editor.weights.resolution, editor.domain.output_crop
-    with ImageFiles(source) as files:
-        paths = {Path(path).name: path for path in files.names}
-        for name in names:
-            if name not in paths:
-                raise UnknownNameError(f"image in {source.name}", name, paths)
-        pixels = [torch.tensor(decode_image(files.read(paths[name]), name, size, crop)) for name in names]
+    files = ImageFiles(source)
+    paths = {Path(path).name: path for path in files.names}
+    for name in names:
+        if name not in paths:
+            raise UnknownNameError(f"image in {source.name}", name, paths)
+    pixels = [torch.tensor(decode_image(files.read(paths[name]), name, size, crop)) for name in names]
     return torch.stack(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

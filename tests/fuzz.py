@@ -92,7 +92,7 @@ def seeds(folder: Path, weights: Weights) -> dict[Path, Read]:
             archive.writestr(name, (folder / "photo.jpg").read_bytes())
     add("photos.zip", read_archive, packed.getvalue())
     with contextlib.suppress(MissingPackageError):
-        add("photos.parquet", read_members, image_shard((folder / "photo.jpg").read_bytes()))
+        add("photos.parquet", read_archive, image_shard((folder / "photo.jpg").read_bytes()))
         told = [dataclasses.asdict(Provenance(photo="a.jpg"))]
         codes = [Codes(np.zeros((1, weights.num_ws, weights.w_dim), np.float32), told)]
         facts = {"generator": weights.space, "space": "w_plus", "settings": {}}
@@ -118,17 +118,12 @@ def convert(path: Path) -> None:
 def read_archive(path: Path) -> None:
     """What `train` and `invert` read."""
     problems: list[StkitError] = []
-    with ImageFiles(path) as files:
-        for name in files.names:
-            try:
-                files.read(name)
-            except StkitError as error:
-                problems.append(error)
-    read_members(path)
-
-
-def read_members(path: Path) -> None:
-    """What `invert` reads."""
+    files = ImageFiles(path)
+    for name in files.names:
+        try:
+            files.read(name)
+        except StkitError as error:
+            problems.append(error)
     for member in open_archive(path).members:
         read_member(path, member)
 

@@ -240,7 +240,7 @@ LABELLED: Mapping[str, Any] = {
         typer.Option("--labels", help="CSV or TSV with a column file, list_attr_celeba.txt, or dataset.json."),
     ],
     "images": Annotated[
-        Path | None, typer.Option("--images", help="The labelled photos: a folder or a zip; or their latents.")
+        Path | None, typer.Option("--images", help="The labelled photos: a folder or an archive; or their latents.")
     ],
     "samples": Annotated[
         int | None, typer.Option("--samples", min=100, help="Instead of photos: this many of the generator's images.")

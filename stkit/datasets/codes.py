@@ -62,7 +62,7 @@ def labelled_codes(
     on_progress: Progress = ignore_progress,
     domain: Domain | None = None,
 ) -> LabelledCodes:
-    """Invert the photos of `source` (folder or zip) that have a label in one of `columns`; see `invert_files`.
+    """Invert the photos of `source` (folder or archive) that have a label in one of `columns`; see `invert_files`.
 
     A column is (name, positive), as `Labels.column` takes it; without columns all photos are taken. The
     rows are those of the splits train and val; without a split column every 25th row is for validation.
@@ -71,8 +71,8 @@ def labelled_codes(
     values = np.empty((len(labels), len(columns)))
     for k, (name, positive) in enumerate(columns):
         values[:, k] = labels.column(name, positive)
-    with ImageFiles(source) as files:
-        photos = match_photos(labels, files.names)
+    files = ImageFiles(source)
+    photos = match_photos(labels, files.names)
     rows = [row for row in sorted(photos) if not columns or np.isfinite(values[row]).any()]
     split = labels.split
     if split is not None:
@@ -105,7 +105,7 @@ def invert_files(
 ) -> tuple[Tensor, frozenset[str]]:
     """w_plus codes [N, num_ws, w_dim] of the photos `names` in `source`, by the inverter with default options.
 
-    `source` is a folder or a zip of images that are framed as the weights' training data were, or of photos in
+    `source` is a folder or an archive of images that are framed as the weights' training data were, or of photos in
     which `domain` finds the largest subject and frames it. The second value names the photos that cannot be read
     or show no subject, which are logged and have no row. Raises StkitError when none is left, WeightsError
     without an inverter.
@@ -121,7 +121,8 @@ def invert_files(
             cache.add(key, row)
         waiting.clear()
 
-    with ImageFiles(source) as files, cache:
+    files = ImageFiles(source)
+    with cache:
         for done, name in enumerate(names, 1):
             try:
                 data = files.read(name)

@@ -1,10 +1,8 @@
-"""Training images: a folder or a zip, with an optional CSV of splits, decoded into one uint8 tensor."""
+"""Training images: a folder or an archive, with an optional CSV of splits, decoded into one uint8 tensor."""
 
 from __future__ import annotations
 
 import logging
-import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,9 +17,9 @@ from stkit.contracts.framing import WHOLE, AlignmentTemplate, picture_box
 from stkit.contracts.inversion import ignore_progress
 from stkit.datasets.labels import labels_beside, load_labels
 from stkit.errors import LabelsError, PhotoError, StkitError, SubjectError, reason_of
-from stkit.files import read_bytes, require_apart, require_file
+from stkit.files import read_bytes
 from stkit.photo.alignment import frame_photo
-from stkit.photo.archives import unpack
+from stkit.photo.archives import open_archive, read_member
 from stkit.photo.reading import MOST_BYTES, decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
@@ -57,31 +55,31 @@ def load_image_set(
     on_progress: Callable[[int, int], None] = ignore_progress,
     output_crop: tuple[float, float, float, float] = WHOLE,
 ) -> ImageSet:
-    """Read a folder or zip of images, centre-cropped and resized to the part `output_crop` of R x R squares.
+    """Read a folder or archive of images, centre-cropped and resized to the part `output_crop` of R x R squares.
 
     `split` keeps the rows of a CSV (`labels`, by default the file beside the source with the suffix
     .csv) whose `split` column says so; without a CSV there is no split and everything is kept.
     Files that cannot be read are logged and listed in `broken`. Raises StkitError when nothing is left.
     """
     if not source.exists():
-        raise StkitError(f"no training data at {source}; give a folder or a zip of images")
+        raise StkitError(f"no training data at {source}; give a folder or an archive of images")
     wanted = _split_names(labels or labels_beside(source), split, required=labels is not None)
-    with ImageFiles(source) as files:
-        names = [name for name in files.names if wanted is None or {name, Path(name).name} & wanted]
-        if wanted is not None and len(names) < len(wanted):
-            logger.warning("%d files of the split '%s' are not in %s", len(wanted) - len(names), split, source)
-        kept: list[str] = []
-        broken: list[str] = []
-        images = torch.empty(len(names), 3, resolution, resolution, dtype=torch.uint8)
-        for i, name in enumerate(names):
-            try:
-                pixels = decode_image(files.read(name), name, resolution, output_crop)
-                images[len(kept)] = torch.from_numpy(pixels).permute(2, 0, 1)
-                kept.append(name)
-            except PhotoError as error:
-                logger.warning("skipped %s: %s", name, without_name(error, name))
-                broken.append(name)
-            on_progress(i + 1, len(names))
+    files = ImageFiles(source)
+    names = [name for name in files.names if wanted is None or {name, Path(name).name} & wanted]
+    if wanted is not None and len(names) < len(wanted):
+        logger.warning("%d files of the split '%s' are not in %s", len(wanted) - len(names), split, source)
+    kept: list[str] = []
+    broken: list[str] = []
+    images = torch.empty(len(names), 3, resolution, resolution, dtype=torch.uint8)
+    for i, name in enumerate(names):
+        try:
+            pixels = decode_image(files.read(name), name, resolution, output_crop)
+            images[len(kept)] = torch.from_numpy(pixels).permute(2, 0, 1)
+            kept.append(name)
+        except PhotoError as error:
+            logger.warning("skipped %s: %s", name, without_name(error, name))
+            broken.append(name)
+        on_progress(i + 1, len(names))
     if not kept:
         raise StkitError(f"no readable images in {source}" + (f" for the split '{split}'" if split else ""))
     return ImageSet(images[: len(kept)], tuple(kept), tuple(broken), output_crop)
@@ -175,42 +173,27 @@ def frame_largest(
 
 
 class ImageFiles:
-    """The image files of a folder or a zip: `names` (paths inside it) in a fixed order. Raises PhotoError."""
+    """The image files of a folder or an archive: `names` (paths inside it) in a fixed order. Raises PhotoError."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
-        self.zip: zipfile.ZipFile | None = None
-        if source.is_dir():
+        self.is_folder = source.is_dir()
+        if self.is_folder:
             self.names = _image_names(path.relative_to(source).as_posix() for path in source.rglob("*"))
             return
-        if not source.exists():
-            raise PhotoError(f"there is no folder or zip {source}; check the path")
-        try:
-            require_file(source)
-            self.zip = zipfile.ZipFile(source)
-            require_apart(self.zip, source.stat().st_size)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise PhotoError(f"{source} is neither a folder nor a readable zip: {reason_of(error)}") from error
-        self.names = _image_names(dict.fromkeys(self.zip.namelist()))
-        for name, count in Counter(_image_names(self.zip.namelist())).items():
-            if count > 1:
-                logger.warning("%s is in %s more than once; only the last one can be read", name, source)
+        archive = open_archive(source)
+        self.names = _image_names(map(str, archive.members))
+        for name in _image_names(map(str, archive.repeated)):
+            logger.warning("%s is in %s more than once; only the last one can be read", name, source)
 
     def read(self, name: str) -> bytes:
         """The bytes of one of `names`. Raises PhotoError."""
-        if self.zip:
-            return unpack(self.zip, self.zip.getinfo(name), self.source / name)
+        if not self.is_folder:
+            return read_member(self.source, PurePosixPath(name))
         try:
             return read_bytes(self.source / name, MOST_BYTES)
         except OSError as error:
             raise PhotoError(f"{name} cannot be read: {reason_of(error)}; copy or download it again") from error
-
-    def __enter__(self) -> ImageFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.zip:
-            self.zip.close()
 
 
 def _image_names(names: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from stkit.errors import LabelsError, PhotoError, UnknownNameError, UsageError, reason_of
 from stkit.files import parse_json, read_bytes, require_file
-from stkit.photo.archives import open_archive, read_member, split_zip
+from stkit.photo.archives import ARCHIVE_SUFFIXES, open_archive, read_member, split_zip
 
 _log = logging.getLogger("stkit")
 
@@ -152,7 +152,7 @@ def label_file(source: Path) -> Path:
             require_file(source)
         if source.is_dir():
             inside = [PurePosixPath(path.name) for path in sorted(source.iterdir()) if path.is_file()]
-        elif zipfile.is_zipfile(source):
+        elif source.suffix.lower() in ARCHIVE_SUFFIXES or zipfile.is_zipfile(source):
             inside = list(open_archive(source).members)
         else:
             return source

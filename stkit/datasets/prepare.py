@@ -40,32 +40,32 @@ def prepare_photos(
     folder: Path,
     on_progress: Callable[[int, int], None] = ignore_progress,
 ) -> Prepared:
-    """Write the largest subject of each photo of `source` (a folder or zip) to `folder` as a PNG.
+    """Write the largest subject of each photo of `source` (a folder or archive) to `folder` as a PNG.
 
     Pictures that are there already are kept, so that it can be interrupted; those of photos that are gone are
     deleted. Splits of a CSV beside the source are carried over to one beside `folder`. Raises StkitError when no
     photo is usable.
     """
     if not source.exists():
-        raise StkitError(f"no photos at {source}; give a folder or a zip of images")
+        raise StkitError(f"no photos at {source}; give a folder or an archive of images")
     labels = labels_beside(source)
     splits = read_splits(labels) if labels.exists() else {}
     skipped: dict[str, str] = {}
     rows: list[tuple[str, str]] = []
-    with ImageFiles(source) as files:
-        pictures = _picture_names(files.names)
-        for i, name in enumerate(files.names):
-            target = folder / pictures[name]
-            reason = None if target.exists() else _prepare(files, name, domain, resolution, target)
-            if reason is None:
-                rows.append((target.name, splits.get(name, splits.get(Path(name).name, ""))))
-            else:
-                skipped[name] = reason
-            on_progress(i + 1, len(files.names))
-        present = {known for name in files.names for known in (name, Path(name).name)}
+    files = ImageFiles(source)
+    pictures = _picture_names(files.names)
+    for i, name in enumerate(files.names):
+        target = folder / pictures[name]
+        reason = None if target.exists() else _prepare(files, name, domain, resolution, target)
+        if reason is None:
+            rows.append((target.name, splits.get(name, splits.get(Path(name).name, ""))))
+        else:
+            skipped[name] = reason
+        on_progress(i + 1, len(files.names))
+    present = {known for name in files.names for known in (name, Path(name).name)}
     if not rows:
         first = next((f"; {name}: {reason}" for name, reason in skipped.items()), "")
-        raise StkitError(f"no usable photos in {source}{first}; give a folder or a zip of JPEG or PNG photos")
+        raise StkitError(f"no usable photos in {source}{first}; give a folder or an archive of JPEG or PNG photos")
     wanted = {name for name, _ in rows}
     for picture in folder.glob("*.png"):
         if picture.name not in wanted:

@@ -25,7 +25,7 @@ _TOGETHER = 16
 
 
 class CachedCodesJob:
-    """Inverts photos of a folder or zip as `invert_files` does; the codes are in `Row.latents`: a `runner.Job`."""
+    """Inverts photos of a folder or archive as `invert_files` does; the codes are in `Row.latents`: a `runner.Job`."""
 
     def __init__(self, request: LabelledRequest, editor: Editor | None = None) -> None:
         assert request.images is not None  # a request of samples has nothing to spread

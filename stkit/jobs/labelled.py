@@ -86,7 +86,7 @@ def labelled_photos(
     share: float = 0.25,
     spread: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
 ) -> LabelledCodes:
-    """Invert the photos of `images` (folder or zip) that `labels` has the first attribute for.
+    """Invert the photos of `images` (folder or archive) that `labels` has the first attribute for.
 
     `images` may be latent files as well (a pattern too), which say what photos their codes are of.
 
@@ -139,9 +139,9 @@ Invert = Callable[[Sequence[str]], tuple[Tensor, frozenset[str]]]
 def _to_invert(
     editor: Editor, images: Path, inverter: Inverter[Any], aligned: bool, on_progress: Progress
 ) -> tuple[Sequence[str], Invert]:
-    """The names of the photos in a folder or zip, and what inverts them."""
-    with ImageFiles(images) as files:
-        names = files.names
+    """The names of the photos in a folder or archive, and what inverts them."""
+    files = ImageFiles(images)
+    names = files.names
     domain = None if aligned else editor.domain
 
     def invert(wanted: Sequence[str]) -> tuple[Tensor, frozenset[str]]:

@@ -69,7 +69,7 @@ def _open(path: Path, version: Any, size: int) -> Archive:
             zipped = zipfile.ZipFile(file)
             require_apart(zipped, size)
             files = ((info.filename, info) for info in zipped.infolist() if not info.is_dir())
-            archive = _archive(files, functools.partial(unpack, zipped))
+            archive = _archive(files, functools.partial(_unpack, zipped))
     except BaseException:
         file.close()
         raise
@@ -105,7 +105,7 @@ def _archive(files: Iterable[tuple[str, Any]], read: Callable[[Any, Path], bytes
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         if not parts:
             continue
-        inside = PurePosixPath(*(part if len(os.fsencode(part)) <= _MAX_NAME else safe_name(part) for part in parts))
+        inside = PurePosixPath(*map(_shortened, parts))
         while inside in members and names[inside] != name:  # `a/x.jpg` and `../a/x.jpg`
             inside = inside.with_name(marked_name(inside.name, name))
         if inside in members:
@@ -114,7 +114,14 @@ def _archive(files: Iterable[tuple[str, Any]], read: Callable[[Any, Path], bytes
     return Archive(members, frozenset(repeated), read)
 
 
-def unpack(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: Path) -> bytes:
+def _shortened(part: str) -> str:
+    """A name of no more bytes than a file's may have; what is hidden stays so."""
+    if len(os.fsencode(part)) <= _MAX_NAME:
+        return part
+    return "." * part.startswith(".") + safe_name(part)
+
+
+def _unpack(file: zipfile.ZipFile, info: zipfile.ZipInfo, where: Path) -> bytes:
     """The bytes of a member, `where` for messages. Raises PhotoError, also for one larger than any photo."""
     if info.flag_bits & 1:
         raise PhotoError(f"{where} is encrypted; unpack the archive with its password first")
@@ -154,4 +161,4 @@ def read_member(archive: Path, member: PurePosixPath) -> bytes:
         raise PhotoError(f"cannot read {where}: {reason_of(error)}; try again") from error
 
 
-__all__ = ["ARCHIVE_SUFFIXES", "Archive", "open_archive", "read_member", "split_zip", "unpack"]
+__all__ = ["ARCHIVE_SUFFIXES", "Archive", "open_archive", "read_member", "split_zip"]

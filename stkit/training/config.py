@@ -22,7 +22,7 @@ class LoopRecipe:
 
 @dataclass(frozen=True)
 class RunConfig(LoopRecipe):
-    """What every run on images shares: `data` (a zip or a folder of aligned images) goes in, weights come `out`.
+    """What every run on images shares: `data` (an archive or a folder of aligned images) goes in, weights come `out`.
 
     `batch` images go into each of the `steps`. A run with `resume` goes on from the checkpoint in `out`, which is
     written every `save_seconds`; sample grids are every `sample_seconds`. `precision` is "auto" (bf16 where it is
@@ -207,14 +207,14 @@ class CodesRecipe(LoopRecipe):
 
 @dataclass(frozen=True)
 class DomainRecipe(LoopRecipe):
-    """Train everything for a folder or a zip of `photos`: weights called `name`, which `find_weights(name)` finds.
+    """Train everything for a folder or an archive of `photos`: weights called `name`, which `find_weights(name)` finds.
 
     `domain` aligns the photos, unless they are `aligned` already. `steps` of reconstruction are followed by
     `mapping_steps` that make samples look like the photos, and by `sharpen` steps against a discriminator. The rest is
     as in `ImageRunConfig`.
     """
 
-    photos: Path = field(metadata=argument("A folder or a zip of photos, as they are."))
+    photos: Path = field(metadata=argument("A folder or an archive of photos, as they are."))
     name: str = field(metadata=flag("What the weights will be called."))
     domain: str = field(default="plain", metadata=flag("Who aligns the photos; see `stkit domains`."))
     aligned: bool = field(default=False, metadata=flag("The photos are aligned for the domain already."))

@@ -45,8 +45,8 @@ def inverted_photos(
     Raises LabelsError, PhotoError, UsageError, UnknownNameError.
     """
     if labels is None:
-        with ImageFiles(images) as files:
-            table = Labels(images, files.names, {}, None)
+        files = ImageFiles(images)
+        table = Labels(images, files.names, {}, None)
     else:
         table = load_labels(labels)
     registry = load_plugins()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def test_a_folder_and_a_zip_give_the_same_images_in_the_order_of_names(tmp_path:
     assert torch.equal(folder.images, packed.images)
     assert folder.images.dtype == torch.uint8
     assert folder.images[:, 0, 0, 0].tolist() == [0, 10, 20, 99]
+
+
+def test_data_sets_as_they_are_published(tmp_path: Path, files: dict[str, bytes]) -> None:
+    pa = pytest.importorskip("pyarrow")
+    whole = load_image_set(fill(tmp_path / "folder", files), 16)
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "folder", "data")
+    values = [{"bytes": data, "path": name} for name, data in files.items()]
+    pa.parquet.write_table(pa.table({"image": values}), tmp_path / "data.parquet")
+    for name in ("data.tar", "data.parquet"):
+        packed = load_image_set(tmp_path / name, 16)
+        assert torch.equal(packed.images, whole.images)
+        assert [Path(each).name for each in packed.names] == list(whole.names)
 
 
 def test_broken_images_are_left_out_and_named(
@@ -162,8 +176,8 @@ def test_heic_photos_are_read(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     plain(size=(64, 64)).save(tmp_path / "phone.HEIC")
-    with ImageFiles(tmp_path) as files:
-        assert files.names == ["phone.HEIC"]
+    files = ImageFiles(tmp_path)
+    assert files.names == ["phone.HEIC"]
     colour = load_image_set(tmp_path, 16).images[0].float().mean((1, 2))
     assert (colour - torch.tensor([200.0, 100.0, 50.0])).abs().max() < 6
 
@@ -216,7 +230,7 @@ def test_unusable_sources_are_one_line(tmp_path: Path, files: dict[str, bytes]) 
         load_image_set(fill(tmp_path / "bad", {"a.png": b"x"}), 16)
     fake = tmp_path / "fake.zip"
     fake.write_bytes(b"this is no zip")
-    with pytest.raises(PhotoError, match=r"fake\.zip is neither a folder nor a readable zip"):
+    with pytest.raises(PhotoError, match=r"fake\.zip as a ZIP archive"):
         load_image_set(fake, 16)
     with pytest.raises(StkitError, match="cannot read labels"):
         load_image_set(fill(tmp_path / "data", files), 16, "train", tmp_path / "none.csv")

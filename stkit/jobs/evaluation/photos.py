@@ -30,7 +30,7 @@ _ASTRAY = 0.12  # of the side: how far the corners of an aligned photo lie from 
 
 @dataclass(frozen=True)
 class Photos:
-    """Files of the folder or zip `source`, of what is called `split`; nothing is kept in memory."""
+    """Files of the folder or archive `source`, of what is called `split`; nothing is kept in memory."""
 
     source: Path
     names: tuple[str, ...]
@@ -41,8 +41,8 @@ class Photos:
 
     def crops(self, names: Sequence[str], domain: Domain, resolution: int) -> Tensor:
         """[B, 3, R, R] in [-1, 1], as inverters take them. Raises PhotoError."""
-        with ImageFiles(self.source) as files:
-            pixels = [decode_image(files.read(name), name, resolution, domain.output_crop) for name in names]
+        files = ImageFiles(self.source)
+        pixels = [decode_image(files.read(name), name, resolution, domain.output_crop) for name in names]
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
     def references(self, names: Sequence[str], domain: Domain, resolution: int) -> Tensor:
@@ -106,9 +106,9 @@ def _check_framing(photos: Photos, domain: Domain, template: AlignmentTemplate, 
     left, top, right, bottom = picture_box(domain.output_crop, 1024)
     shape = (right - left) / (bottom - top)
     other, tiny, astray, seen = 0, 0, [], 0
-    with ImageFiles(photos.source) as files:
-        chosen = photos.names[:: max(1, len(photos) // _LOOKED_AT)][:_LOOKED_AT]
-        pictures = [decode_photo(files.read(name), Path(name)).image for name in chosen]
+    files = ImageFiles(photos.source)
+    chosen = photos.names[:: max(1, len(photos) // _LOOKED_AT)][:_LOOKED_AT]
+    pictures = [decode_photo(files.read(name), Path(name)).image for name in chosen]
     for picture in pictures:
         other += abs(picture.width / picture.height / shape - 1) > 0.03
         tiny += picture.width < 64
