@@ -64,7 +64,7 @@ def object_scalar(path: Path) -> bytes:
 LIVE: dict[str, Callable[[Path], bytes]] = {
     "reduce": lambda path: MKDIR + b"(" + text(path) + b"tR.",
     "stack_global": lambda path: b"\x80\x04" + text("os") + text("mkdir") + b"\x93(" + text(path) + b"tR.",
-    "dotted global": lambda path: b"\x80\x04" + text("pathlib") + text("os.mkdir") + b"\x93(" + text(path) + b"tR.",
+    "dotted global": lambda path: b"\x80\x04" + text("shutil") + text("os.mkdir") + b"\x93(" + text(path) + b"tR.",
     "inst": lambda path: b"(" + text(path) + b"ios\nmkdir\n.",
     "obj": lambda path: b"(" + MKDIR + text(path) + b"o.",
     "eval": lambda path: b"cbuiltins\neval\n(" + text(f"__import__('os').mkdir({str(path)!r})") + b"tR.",
