@@ -43,7 +43,7 @@ def _save(content: Any, path: Path) -> None:
     """As torch saves it, through memory: on a full disk torch's own errors are no OSError."""
     data = io.BytesIO()
     torch.save(content, data)
-    path.write_bytes(data.getbuffer())
+    path.write_bytes(data.getvalue())
 
 
 def _safetensors(weights: Weights, kind: str, path: Path) -> None:

@@ -165,7 +165,7 @@ def _save(config: LoopConfig, state: Mapping[str, Stateful], step: int) -> None:
     data = io.BytesIO()  # torch.save's own errors on a full disk are no OSError
     torch.save({"step": step, **{name: item.state_dict() for name, item in state.items()}}, data)
     with atomic_path(config.checkpoint) as path:
-        path.write_bytes(data.getbuffer())
+        path.write_bytes(data.getvalue())
 
 
 def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
