@@ -35,6 +35,7 @@ BLENDS: tuple[Blend, ...] = get_args(Blend)
 _STRIP = 256  # rows of the photo that are worked on at a time
 _FEATHER = 0.35, 0.12  # of the half width of the region: where the reconstruction is another picture, and the photo's
 _CORNERS = 2.5, 8.0  # exponent of the region's outline, a superellipse, for both
+_LIGHT = 0.35  # of the half width: where an edit changes the light alone, its border shows over a shorter way
 _ALIKE = 32.0, 14.0  # levels: root mean square difference of photo and unedited reconstruction, for both
 _STRONG = (
     8.0,
@@ -85,13 +86,15 @@ class Place:
     """A subject's place in a photo: all of pasting that no edit changes, and that takes most of the time.
 
     `own` [R, R, 3] are the photo's pixels in the crop, `old` those of the unedited reconstruction, 0 to 255;
-    `window` [R, R] is where they are blended, and `alike` how much they are the same picture, 0 to 1.
+    `window` [R, R] is where they are blended, `light` [R, R] the same for what changes the light alone, and `alike` how
+    much they are the same picture, 0 to 1.
     """
 
     transform: np.ndarray
     own: np.ndarray
     old: np.ndarray
     window: np.ndarray
+    light: np.ndarray
     alike: float
 
     @classmethod
@@ -106,41 +109,44 @@ class Place:
         old, transform = _pixels(before), np.asarray(transform, float)
         size = old.shape[1]
         own = _pixels(crop_photo(image, transform, size))
-        window = feathered_window(size, output_crop)
+        window = light = feathered_window(size, output_crop)
         if alike := _likeness(own, old, window):
             window = feathered_window(size, output_crop, alike)
-        return cls(transform, own, old, window, alike)
+            light = feathered_window(size, output_crop, alike, _LIGHT)
+        return cls(transform, own, old, window, light, alike)
 
     def paste(self, image: Image.Image, after: Tensor | Image.Image, blend: Blend = "auto") -> Image.Image:
         """`image` with the edited reconstruction in it; see `paste_back`. Raises UsageError."""
-        own, old, new, window = self.own, self.old, _pixels(after), self.window
-        if old.shape != new.shape:
+        new, window = _pixels(after), self.window
+        if self.old.shape != new.shape:
             raise UsageError(
-                f"the crop is {new.shape[1]} px edited and {old.shape[1]} px unedited; give both in one size"
+                f"the crop is {new.shape[1]} px edited and {self.old.shape[1]} px unedited; give both in one size"
             )
-        blend = parse_blend(blend)
-        auto = blend == "auto"
-        more, less = _auto(own, old, new, window, self.alike) if auto else _BLENDS[blend](own, old, new, window)
+        more, less = _BLENDS[parse_blend(blend)](self, new)
         return _apply(image, self.transform, more, less, window)
 
 
 def feathered_window(
-    size: int, output_crop: tuple[float, float, float, float] = WHOLE, alike: float = 0.0
+    size: int,
+    output_crop: tuple[float, float, float, float] = WHOLE,
+    alike: float = 0.0,
+    feather: float | None = None,
 ) -> np.ndarray:
     """Weights [size, size]: 1 in the middle of `output_crop`, smoothly 0 at its border and outside.
 
     `alike`, 0 to 1, says how much the unedited reconstruction is the photo: the more, the further the middle reaches,
-    so that hair and outlines, which move with the head, are not cut.
+    so that hair and outlines, which move with the head, are not cut. `feather` is how wide the border is, in half
+    widths, where it should not depend on that.
     """
     left, top, right, bottom = (share * size for share in output_crop)
     place = np.arange(size) + 0.5
     x = (2 * place - left - right) / (right - left)
     y = (2 * place - top - bottom) / (bottom - top)
-    feather, corners = (near + alike * (far - near) for near, far in (_FEATHER, _CORNERS))
+    usual, corners = (near + alike * (far - near) for near, far in (_FEATHER, _CORNERS))
     radius = (np.abs(x)[None, :] ** corners + np.abs(y)[:, None] ** corners) ** (1 / corners)
     # The last two pixels are left out: interpolation reaches that far.
     edge = 1 - 4 / min(right - left, bottom - top)
-    return _smoothstep((edge - radius) / feather).astype(np.float32)
+    return _smoothstep((edge - radius) / (usual if feather is None else feather)).astype(np.float32)
 
 
 def _likeness(own: np.ndarray, old: np.ndarray, window: np.ndarray) -> float:
@@ -150,19 +156,22 @@ def _likeness(own: np.ndarray, old: np.ndarray, window: np.ndarray) -> float:
     return float(_smoothstep(np.asarray((most - difference) / (most - least))))
 
 
-def _residual(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
-    fade = _moved(new - old)
-    weight = window[..., None]
-    return weight * (new - old + fade * own), weight * fade
+def _residual(place: Place, new: np.ndarray) -> Maps:
+    change = new - place.old
+    fade = _moved(change)
+    weight, light = place.window[..., None], place.light[..., None]
+    # The light of what does not move: a background that is a little brighter has a border that one sees.
+    slow = (1 - fade) * _blur_channels(change, len(change) / 20)
+    return weight * (change - slow + fade * place.own) + light * slow, weight * fade
 
 
-def _auto(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray, alike: float) -> Maps:
-    more, less = _residual(own, old, new, window)
-    if not alike:
+def _auto(place: Place, new: np.ndarray) -> Maps:
+    more, less = _residual(place, new)
+    if not place.alike:
         return more, less
     # What the reconstruction lacks of the photo, but its light, belongs to what was there before.
-    lacking = own - old
-    return more - alike * less * (lacking - _blur_channels(lacking, len(own) / 20)), less
+    lacking = place.own - place.old
+    return more - place.alike * less * (lacking - _blur_channels(lacking, len(lacking) / 20)), less
 
 
 def _moved(change: np.ndarray) -> np.ndarray:
@@ -177,27 +186,28 @@ def _blur_channels(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.dstack([_blur(channel, sigma) for channel in np.moveaxis(image, -1, 0)])
 
 
-def _replace(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
-    weight = window[..., None]
-    return weight * _match_colours(own, old, new, window), weight
+def _replace(place: Place, new: np.ndarray) -> Maps:
+    weight = place.window[..., None]
+    return weight * _match_colours(place, new), weight
 
 
-def _poisson(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> Maps:
-    inside = window > 0.02
-    weight = _smoothstep(window / 0.2)[..., None]
-    new = _match_colours(own, old, new, window)
-    return weight * (new + _membrane(own - new, inside)), weight
+def _poisson(place: Place, new: np.ndarray) -> Maps:
+    weight = _smoothstep(place.window / 0.2)[..., None]
+    new = _match_colours(place, new)
+    return weight * (new + _membrane(place.own - new, place.window > 0.02)), weight
 
 
-_BLENDS: dict[Blend, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Maps]] = {
+_BLENDS: dict[Blend, Callable[[Place, np.ndarray], Maps]] = {
+    "auto": _auto,
     "residual": _residual,
     "replace": _replace,
     "poisson": _poisson,
 }
 
 
-def _match_colours(own: np.ndarray, old: np.ndarray, new: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """`new` with the gain and offset of each channel that bring `old` to the photo's mean and deviation."""
+def _match_colours(place: Place, new: np.ndarray) -> np.ndarray:
+    """`new` with each channel's gain and offset that bring what was there to the photo's mean and spread."""
+    own, old, window = place.own, place.old, place.window
     weight = window[..., None] / window.sum()
     mean_own, mean_old = (weight * own).sum((0, 1)), (weight * old).sum((0, 1))
     spread_own = np.sqrt((weight * (own - mean_own) ** 2).sum((0, 1)))

@@ -121,6 +121,21 @@ def test_what_an_edit_takes_away_leaves_no_trace_where_the_reconstruction_is_clo
     assert far[0].tobytes() == far[1].tobytes()
 
 
+@pytest.mark.parametrize("blend", ["auto", "residual"])
+def test_light_that_changes_fades_over_a_longer_way_than_outlines(blend: Blend) -> None:
+    picture = Image.new("RGB", (300, 300), (120, 120, 120))
+    before = to_tensor(picture.crop((50, 50, 250, 250)))[0]
+    brighter, moved = before + 12 / 127.5, before.clone()
+    moved[:, 90:110] = 1.0  # a bar through the picture, out of it on both sides
+    ways = []
+    for after in (brighter, moved):
+        pasted = paste_back(picture, similarity(1, 0, 50, 50), before, after, blend=blend)
+        change = np.abs(np.asarray(pasted, float) - 120)[150, :150].mean(-1)
+        assert change[:50].max() == 0 and change.max() == change[149] > 10
+        ways.append(int(((change > 0.1 * change[149]) & (change < 0.9 * change[149])).sum()))
+    assert ways[0] > 2 * ways[1] > 0, ways
+
+
 def test_window_is_smooth_and_inside_the_output_crop() -> None:
     window = feathered_window(128, (0.0, 0.25, 1.0, 0.75))
     assert window[64, 64] == 1
