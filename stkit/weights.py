@@ -326,6 +326,13 @@ def require_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence
         raise WeightsError(f"{path} has {', '.join(sorted(more))[:80]} that do not belong there; make it again")
 
 
+_FILLING = {
+    *("normal_", "uniform_", "fill_", "zero_", "ones_", "zeros_", "constant_", "trunc_normal_"),
+    *("kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_"),
+}
+"""What fills tensors in place, of tensors and of `torch.nn.init`."""
+
+
 def state_shapes(build: Callable[[], nn.Module], most: int | None = None) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of a model, without the memory for it.
 
@@ -340,8 +347,8 @@ def state_shapes(build: Callable[[], nn.Module], most: int | None = None) -> dic
         calls = numbers = 0
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in (torch.Tensor.div, torch.Tensor.__truediv__):
-                return args[0]
+            if func in (torch.Tensor.div, torch.Tensor.__truediv__) or func.__name__ in _FILLING:
+                return args[0] if args else kwargs["tensor"]
             named = {name: value for name, value in (kwargs or {}).items() if name != "generator"}  # it is of a CPU
             value = (torch.empty if func in (torch.randn, torch.rand) else func)(*args, **named)
             self.calls += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -354,5 +356,22 @@ def test_shapes_of_a_network_that_draws_numbers_of_its_own() -> None:
             random = torch.Generator().manual_seed(0)
             self.register_buffer("a", torch.randn(3, 2, generator=random))
             self.register_buffer("b", torch.rand(4, generator=random) / 2)
+            self.c = torch.nn.Parameter(torch.empty(5))
+            torch.nn.init.normal_(tensor=self.c, std=0.1)
 
-    assert state_shapes(Drawn) == {"a": (3, 2), "b": (4,)}
+    assert state_shapes(Drawn) == {"a": (3, 2), "b": (4,), "c": (5,)}
+
+
+def test_shapes_of_generators_need_no_compiler() -> None:
+    code = (
+        "import sys\n"
+        "from stkit.weights import state_shapes\n"
+        "from stkit.models.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig\n"
+        "from stkit.models.shapes import StyleGAN2Config\n"
+        "from stkit.models.stylegan2 import StyleGAN2\n"
+        "state_shapes(lambda: MobileStyleGAN(MobileStyleGANConfig()))\n"
+        "state_shapes(lambda: StyleGAN2(StyleGAN2Config(img_resolution=64)))\n"
+        "print('sympy' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
