@@ -159,10 +159,13 @@ def _likeness(own: np.ndarray, old: np.ndarray, window: np.ndarray) -> float:
 def _residual(place: Place, new: np.ndarray) -> Maps:
     change = new - place.old
     fade = _moved(change)
-    weight, light = place.window[..., None], place.light[..., None]
-    # The light of what does not move: a background that is a little brighter has a border that one sees.
-    slow = (1 - fade) * _blur_channels(change, len(change) / 20)
-    return weight * (change - slow + fade * place.own) + light * slow, weight * fade
+    weight = place.window[..., None]
+    more = weight * (change + fade * place.own)
+    if place.light is not place.window:
+        # The light of what does not move: a background that is a little brighter has a border that one sees.
+        slow = (1 - fade) * _blur_channels(change, len(change) / 20)
+        more += (place.light[..., None] - weight) * slow
+    return more, weight * fade
 
 
 def _auto(place: Place, new: np.ndarray) -> Maps:
