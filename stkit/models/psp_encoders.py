@@ -35,6 +35,7 @@ Resize = Literal["bilinear", "average"]
 
 _MEDIUM, _FINE = 3, 7
 """The first w_plus layers that see the medium and the fine map."""
+SMALL_RESTYLE_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class PSPEncoderConfig:
     def small(cls, architecture: Architecture, generator: Shape) -> PSPEncoderConfig:
         """The size of `StyleTransformerConfig.small`: 9 units, input at the generator's resolution, at most 256 px.
 
-        The small ReStyle is the one over pSp, in 3 passes.
+        The small ReStyle is the one over pSp, in SMALL_RESTYLE_PASSES.
         """
         width = generator.w_dim
         return cls(
@@ -94,7 +95,7 @@ class PSPEncoderConfig:
             style_channels=max(16, width // 4),
             pyramid=architecture != "restyle",
             progressive=architecture == "e4e",
-            iterations=3 if architecture == "restyle" else 1,
+            iterations=SMALL_RESTYLE_PASSES if architecture == "restyle" else 1,
             depths=(2, 2, 3, 2),
             widths=(max(16, width // 8), max(16, width // 4), max(16, width // 2), width),
         )

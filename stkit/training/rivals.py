@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from stkit.contracts.training import SILENT, Voice
 from stkit.errors import UnknownNameError, UsageError
+from stkit.models.psp_encoders import SMALL_RESTYLE_PASSES
 from stkit.options import comma_list
 from stkit.training.config import InverterRecipe, InverterRunConfig, RivalsRecipe
 from stkit.training.recipes import train_inverter
@@ -31,8 +32,11 @@ def train_rivals(recipe: RivalsRecipe, voice: Voice = SILENT) -> bool:
         raise UsageError(f"--architectures names none; give some of {', '.join(_KNOWN)}")
     shared = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(InverterRunConfig)}
     for seed, name in itertools.product(range(recipe.seed, recipe.seed + recipe.runs), names):
-        one: dict[str, Any] = {**shared, "architecture": name, "seed": seed, "out": recipe.out / f"{name}-{seed}"}
-        if _done(one["out"], recipe.steps):
+        # A step of ReStyle is as much work as one of another for each of its passes.
+        steps = max(1, recipe.steps // (SMALL_RESTYLE_PASSES if name == "restyle" else 1))
+        own = {"architecture": name, "seed": seed, "steps": steps, "out": recipe.out / f"{name}-{seed}"}
+        one: dict[str, Any] = {**shared, **own}
+        if _done(one["out"], steps):
             voice.say(f"{one['out']} is done")
         elif not train_inverter(InverterRecipe(**one), voice):
             return False

@@ -48,6 +48,12 @@ def test_all_are_trained_alike_and_once(recipe: RivalsRecipe) -> None:
     assert find_weights(str(recipe.out / "restyle-0")).inverters() == {"restyle": "inverter"}
 
 
+def test_restyle_pays_for_its_passes(recipe: RivalsRecipe) -> None:
+    assert train_rivals(dataclasses.replace(recipe, architectures="psp,restyle", steps=7))
+    steps = [load_header(recipe.out / name / "inverter.safetensors").notes["steps"] for name in ("psp-0", "restyle-0")]
+    assert steps == [7, 2]
+
+
 def test_a_stopped_training_stops_all(recipe: RivalsRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stkit.training.rivals.train_inverter", lambda recipe, voice: False)
     assert not train_rivals(recipe) and not recipe.out.exists()
