@@ -168,8 +168,8 @@ class InverterRecipe(InverterRunConfig):
 class RivalsRecipe(InverterRunConfig):
     """Train an inverter of each of the `architectures` alike: the same images in the same order, losses and optimiser.
 
-    ReStyle, whose step takes 3 passes through encoder and generator, gets a third of the steps. With `runs` each of them
-    as often, by the seeds from `seed` on. One after the other, in folders of `out`.
+    ReStyle, whose step takes 3 passes through encoder and generator, gets a third of the steps. With `runs` each of
+    them as often, by the seeds from `seed` on. One after the other, in folders of `out`.
     """
 
     architectures: str = field(
