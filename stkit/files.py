@@ -19,6 +19,9 @@ from typing import Any
 from stkit.errors import OutputError, reason_of
 from stkit.remote import RemotePath, upload
 
+LOCK = ".stkit.lock"
+"""The file in a folder that something is made in, held locked meanwhile; a folder with one in it holds no photos."""
+
 _NAME_BYTES = 100
 """Of a name: two of them and the endings of results still make a file name of less than 255 bytes."""
 
@@ -233,6 +236,37 @@ def remove_leftovers(folder: Path) -> None:
                     path.unlink()
 
 
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The folder `out`, made where it is missing, for this process alone; a killed process leaves no lock behind.
+
+    A folder on another machine (`RemotePath`) is marked as one of results, and not locked.
+
+    Raises OutputError when another process holds it or nothing can be written there.
+    """
+    if isinstance(out, RemotePath):
+        write_all({out / LOCK: b""}, overwrite=True)  # nothing can be held there; it says what the folder is
+        yield
+        return
+    import filelock
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / LOCK, blocking=False)
+        lock.acquire()
+    except filelock.Timeout:
+        raise OutputError(
+            f"another stkit is writing to {out}; wait until it is done, or choose another folder with --out"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(f"cannot write to {out}: {reason_of(error)}; choose another folder with --out") from error
+    try:
+        remove_leftovers(out)
+        yield
+    finally:
+        lock.release()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, complete or not at all. Raises OutputError."""
     with atomic_path(path) as temporary:
@@ -298,10 +332,12 @@ def file_sha256(path: Path) -> str:
 
 
 __all__ = [
+    "LOCK",
     "MOST_LINES",
     "atomic_path",
     "file_sha256",
     "left_by_a_run",
+    "locked",
     "marked_name",
     "name_key",
     "one_line",

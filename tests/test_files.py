@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import multiprocessing.synchronize
 import os
 import re
 import resource
@@ -21,6 +23,7 @@ from PIL import Image
 from stkit.errors import OutputError, PhotoError
 from stkit.files import (
     atomic_path,
+    locked,
     marked_name,
     name_key,
     parse_json,
@@ -319,3 +322,35 @@ def test_files_that_an_earlier_run_left(data: bytes, tmp_path: Path) -> None:
             FolderStore(tmp_path).claim({"data": "x"})
         with pytest.raises(OutputError, match=r"log.jsonl is damaged"):
             seconds_logged(tmp_path)
+
+
+def _hold(folder: str, held: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:
+    with locked(Path(folder)):
+        held.set()
+        release.wait(60)
+
+
+def test_one_process_a_folder(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "out"), held, release))
+    holder.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(OutputError, match="another stkit is writing"), locked(tmp_path / "out"):
+            pass
+        holder.kill()  # SIGKILL frees the folder
+        holder.join(60)
+        with locked(tmp_path / "out"):
+            pass
+    finally:
+        holder.kill()
+        holder.join(60)
+        holder.close()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OutputError, match="cannot write to"), locked(tmp_path / "taken"):
+        pass
+    assert (tmp_path / "taken").read_text() == "a file"

@@ -15,7 +15,7 @@ from stkit.editor.opening import open_editor
 from stkit.editor.refinement import QUALITIES, edit_quality, parse_refinements, refinements_of
 from stkit.editor.steps import EditStep
 from stkit.errors import UsageError
-from stkit.files import reserved
+from stkit.files import locked, reserved
 from stkit.jobs.clip import ClipJob
 from stkit.jobs.codes import CodesJob, earlier_rows, keep_codes
 from stkit.jobs.edit import EditJob
@@ -23,7 +23,7 @@ from stkit.jobs.invert import InversionJob, find_place, join_folder
 from stkit.jobs.previews import contact_sheets, parse_sweep
 from stkit.jobs.report import REPORT, Report, Row, add_to_report, write_report
 from stkit.jobs.request import EditRequest, InvertRequest, Request
-from stkit.jobs.runner import locked, run_batch, run_one
+from stkit.jobs.runner import run_batch, run_one
 from stkit.jobs.sources import Item, Listing, is_clip, is_latents, list_sources, open_latents
 from stkit.jobs.spreading import spread_rows
 from stkit.jobs.video import VideoEdit

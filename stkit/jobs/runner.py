@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError, reason_of
-from stkit.files import remove_leftovers, write_all
 from stkit.jobs.report import REPORT, Row, write_report
-from stkit.jobs.sources import LOCK, Item
+from stkit.jobs.sources import Item
 from stkit.photo.room import turn
-from stkit.remote import RemotePath
 
 PreparedT = TypeVar("PreparedT")
 ResultT = TypeVar("ResultT")
@@ -236,44 +234,12 @@ def _filtered(note_filter: _NoteFilter) -> Iterator[None]:
         logger.removeFilter(note_filter)
 
 
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """The folder `out`, made where it is missing, for this process alone; a killed process leaves no lock behind.
-
-    A folder on another machine (`RemotePath`) is marked as one of results, and not locked.
-
-    Raises OutputError when another process holds it or nothing can be written there.
-    """
-    if isinstance(out, RemotePath):
-        write_all({out / LOCK: b""}, overwrite=True)  # nothing can be held there; it says what the folder is
-        yield
-        return
-    import filelock
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(out / LOCK, blocking=False)
-        lock.acquire()
-    except filelock.Timeout:
-        raise OutputError(
-            f"another stkit is writing to {out}; wait until it is done, or choose another folder with --out"
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        raise OutputError(f"cannot write to {out}: {reason_of(error)}; choose another folder with --out") from error
-    try:
-        remove_leftovers(out)
-        yield
-    finally:
-        lock.release()
-
-
 __all__ = [
     "REPORT",
     "FolderJob",
     "Job",
     "PreparedJob",
     "Row",
-    "locked",
     "prepare_batch",
     "run_batch",
     "run_one",

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from stkit.checkpoints.suffixes import ARRAY_SUFFIXES
 from stkit.errors import LatentsError, PhotoError, UsageError, reason_of
-from stkit.files import marked_name, name_key, read_lines, safe_name
+from stkit.files import LOCK, marked_name, name_key, read_lines, safe_name
 from stkit.photo.archives import ARCHIVE_SUFFIXES, open_archive
 from stkit.photo.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from stkit.remote import RemotePath, as_path, is_remote
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from stkit.jobs.report import Row
     from stkit.latents.latents import Latents
 
-LOCK = ".stkit.lock"
-"""The file in an output folder that a running batch holds locked; a folder with one in it holds no photos."""
 _OWN = re.compile(r"report\.(csv|json|html)|latents\.safetensors|contact-sheet(-\d+)?\.jpg", re.IGNORECASE)
 """What a batch itself writes to its output folder."""
 _MAX_NAME = 1000  # bytes of an item's name, folders included
@@ -388,7 +386,6 @@ def _safe(parts: Sequence[str]) -> PurePosixPath:
 
 __all__ = [
     "LATENT_SUFFIX",
-    "LOCK",
     "Item",
     "Listing",
     "is_batch",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from stkit.checkpoints.saved import read_saved
 from stkit.errors import StkitError, UsageError, WeightsError, reason_of
-from stkit.files import atomic_path
+from stkit.files import atomic_path, locked
 from stkit.training import parallel
 from stkit.training.log import RunLog
 
@@ -55,6 +55,11 @@ class LoopConfig:
         """The resumable state."""
         return self.out / "checkpoint.pt"
 
+    def require_fresh(self) -> None:
+        """Raise UsageError when `out` holds a run that is not to go on."""
+        if not self.resume and self.checkpoint.exists():
+            raise UsageError(f"{self.out} already holds a run; go on with --resume or choose another --out")
+
 
 def run_loop(
     config: LoopConfig,
@@ -68,11 +73,22 @@ def run_loop(
     figures. All randomness must come from `step_generator` or torch's global generator, which is
     seeded before every step, so that a resumed run repeats the run that was never interrupted.
     SIGINT and SIGTERM end the loop after the step under way, with a checkpoint. Of several processes
-    (see stkit.training.parallel) the first one alone writes.
+    (see stkit.training.parallel) the first one alone writes. Raises OutputError while another run writes to `out`.
     """
-    done = _restore(config, state)
     if parallel.rank():
-        return _follow(config, done, step)
+        return _follow(config, _restore(config, state), step)
+    with locked(config.out):
+        return _lead(config, state, step, sample)
+
+
+def _lead(
+    config: LoopConfig,
+    state: Mapping[str, Stateful],
+    step: Callable[[int], Mapping[str, Tensor]],
+    sample: Callable[[int], Mapping[str, float]],
+) -> int:
+    """The loop of the first process, which writes."""
+    done = _restore(config, state)
     log = RunLog(config.out, done)
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -169,11 +185,8 @@ def _save(config: LoopConfig, state: Mapping[str, Stateful], step: int) -> None:
 
 
 def _restore(config: LoopConfig, state: Mapping[str, Stateful]) -> int:
+    config.require_fresh()
     path = config.checkpoint
-    if not config.resume:
-        if path.exists():
-            raise UsageError(f"{config.out} already holds a run; go on with --resume or choose another --out")
-        return 0
     if not path.exists():
         return 0
     try:

@@ -16,7 +16,7 @@ from stkit.devices import resolve_device
 from stkit.errors import UsageError
 from stkit.plugins import load_plugins
 from stkit.training.config import CodesRecipe
-from stkit.training.runs import copy_beside, require_one_process, require_room
+from stkit.training.runs import copy_beside, loop_of, require_one_process, require_room
 from stkit.weights import Header, Weights
 
 Columns = list[tuple[str, str | None]]
@@ -92,6 +92,7 @@ def train_on_codes(
     require_one_process(kind)
     device = resolve_device(recipe.device)
     require_room(recipe.out, kind, weights)
+    loop_of(recipe)  # refuses before the codes are made, which takes minutes
     codes = gather(device)
     run = begin(codes, device)
     if run.train() != recipe.steps:

@@ -26,11 +26,13 @@ _SHAPE = ("resolution", "w_dim", "mapping_layers", "channel_base", "channel_max"
 
 
 def loop_of(config: RunConfig | CodesRecipe) -> LoopConfig:
-    """The loop that a recipe asks for."""
+    """The loop that a recipe asks for. Raises UsageError when `out` holds a run that is not to go on."""
     from stkit.training.loop import LoopConfig
 
     seconds = config.save_seconds, config.sample_seconds
-    return LoopConfig(config.out, config.steps, config.batch, config.seed, config.resume, *seconds)
+    loop = LoopConfig(config.out, config.steps, config.batch, config.seed, config.resume, *seconds)
+    loop.require_fresh()
+    return loop
 
 
 def feature_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stkit.jobs.runner import locked
+from stkit.files import locked
 from stkit.latents.latents import load_latents
 from stkit.testing import make_tiny_weights
 from stkit.weights import Weights

@@ -142,8 +142,9 @@ def test_a_killed_generator_run_goes_on_as_if_nothing_had_happened(photos: Path,
     process.wait()
     at = torch.load(killed / "checkpoint.pt", weights_only=True)["step"]
     assert 1 <= at <= 12
-    assert "already holds a run" in stkit(*options(killed), code=2)
-    stkit(*options(killed), "--resume")
+    refused = stkit(*options(killed), code=2)
+    assert "already holds a run" in refused and "images to train" not in refused  # before the photos are read
+    assert "images to train" in stkit(*options(killed), "--resume")
     assert find_weights(str(killed)).fingerprint == find_weights(str(straight)).fingerprint
 
 

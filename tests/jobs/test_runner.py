@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import logging
-import multiprocessing
-import multiprocessing.synchronize
 import pickle
 import threading
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from stkit.errors import OutputError, PhotoError, WeightsError
-from stkit.jobs.runner import PreparedJob, Row, locked, prepare_batch, run_batch, write_report
+from stkit.jobs.runner import PreparedJob, Row, prepare_batch, run_batch, write_report
 from stkit.jobs.sources import Item
 
 ITEMS = [Item(Path(f"{number:03}.jpg"), PurePosixPath(f"{number:03}")) for number in range(40)]
@@ -124,38 +122,6 @@ def test_notes_go_to_the_terminal_again_afterwards(caplog: pytest.LogCaptureFixt
     run(Counting())
     assert logger.filters == filters
     assert caplog.records == []
-
-
-def _hold(folder: str, held: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:
-    with locked(Path(folder)):
-        held.set()
-        release.wait(60)
-
-
-def test_one_process_a_folder(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(str(tmp_path / "out"), held, release))
-    holder.start()
-    try:
-        assert held.wait(60)
-        with pytest.raises(OutputError, match="another stkit is writing"), locked(tmp_path / "out"):
-            pass
-        holder.kill()  # SIGKILL frees the folder
-        holder.join(60)
-        with locked(tmp_path / "out"):
-            pass
-    finally:
-        holder.kill()
-        holder.join(60)
-        holder.close()
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(OutputError, match="cannot write to"), locked(tmp_path / "taken"):
-        pass
-    assert (tmp_path / "taken").read_text() == "a file"
 
 
 def test_the_report_holds_names_that_are_no_text(tmp_path: Path) -> None:

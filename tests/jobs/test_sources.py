@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from stkit.errors import PhotoError, UsageError
-from stkit.jobs.sources import LOCK, Listing, is_batch, list_photos
+from stkit.files import LOCK
+from stkit.jobs.sources import Listing, is_batch, list_photos
 from stkit.photo.archives import split_zip
 from stkit.photo.reading import load_photo
 

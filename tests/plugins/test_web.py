@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import io
 import json
-import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
-import matplotlib
 import pytest
 from PIL import Image, ImageOps
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 gradio = pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
 gradio_client = pytest.importorskip("gradio_client", reason="pip install 'stkit[web]'")
 
+from browsing import CHROMIUM, KNOB, PHOTO, Server, Visitor, chromium, serving  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402  # comes with Gradio
 from stkit_web.desk import SEATS, Desk  # noqa: E402
 from stkit_web.errors import as_told, told  # noqa: E402
@@ -36,83 +33,21 @@ from stkit_web.server import entry  # noqa: E402
 from stkit.cli import main  # noqa: E402
 from stkit.errors import PhotoError, UsageError  # noqa: E402
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt-get install chromium` gives it")
 
-STKIT = Path(sys.executable).with_name("stkit")
-PHOTO = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
-WAIT = 60_000
-_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 CHANGED = "old => [...document.querySelectorAll('#edit-view img')].at(-1).src !== old"
-KNOB = "#edit-knob-interfacegan-smile input[type=range]"
-
-
-class Server:
-    """`stkit web` in a process of its own."""
-
-    def __init__(self, home: Path, *flags: str) -> None:
-        environment = {**os.environ, "STKIT_HOME": str(home), "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
-        environment.pop("http_proxy", None)
-        self.home = home
-        command = [str(STKIT), "web", "--no-open", *flags]
-        self.process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.out = self.process.stdout
-
-    @functools.cached_property
-    def url(self) -> str:
-        """Where the page is, once it is there."""
-        return str(re.findall(r"http://\S+", self.out.readline())[0])
-
-    def stop(self, how: signal.Signals) -> None:
-        """End it; what it wrote is gone then."""
-        self.process.send_signal(how)
-        try:
-            assert self.process.wait(30) == 0
-            assert not list(self.home.glob("stkit-web-*"))
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.out.close()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    alone = Server(tmp_path_factory.mktemp("web"), "--port", "7871", "--weights", "faces")
-    yield alone
-    alone.stop(signal.SIGINT)
+    with serving(tmp_path_factory.mktemp("web"), "--port", "7871", "--weights", "faces") as alone:
+        yield alone
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as player:
-        opened = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *_CAMERA])
+    with chromium() as opened:
         yield opened
-        opened.close()
-
-
-class Visitor:
-    """A browser window of somebody's own, at the page."""
-
-    def __init__(self, browser, url: str, width: int = 1300) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
-        self.page = self.context.new_page()
-        self.asked: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url)
-        self.page.set_default_timeout(WAIT)
-
-    def drop(self, photo: Path, tab: str = "edit") -> None:
-        self.page.wait_for_selector(f"#{tab}-upload input[type=file]", state="attached")
-        self.page.set_input_files(f"#{tab}-upload input[type=file]", photo)
-
-    def after(self) -> str:
-        """What the edited picture is: its data."""
-        return str(self.page.locator("#edit-view img").last.get_attribute("src"))
-
-    def settled(self, edits: str) -> None:
-        """Wait until the full picture of these edits is there."""
-        self.page.wait_for_selector(f"#edit-status:has-text('Full picture: {edits}')")
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,19 @@ def test_a_finished_run_leaves_a_checkpoint_a_log_and_a_sample(tmp_path: Path) -
     assert {"loss", "seconds", "images_per_second"} <= toy.log()[0].keys()
 
 
+def test_one_run_a_folder(tmp_path: Path) -> None:
+    toy, second = Toy(tmp_path, 3, log_seconds=0.0), Toy(tmp_path, 5, resume=True)
+
+    def meddle(step: int) -> None:
+        with pytest.raises(OutputError, match="another stkit is writing to .*; wait until it is done"):
+            second.train()
+
+    toy.after = meddle
+    assert toy.train() == 3
+    assert [line["step"] for line in toy.log()] == [1, 2, 3, 3]
+    assert second.train() == 5
+
+
 def test_samples_in_between_change_nothing(tmp_path: Path) -> None:
     quiet, busy = Toy(tmp_path / "a", 5), Toy(tmp_path / "b", 5, sample_seconds=0.0)
     quiet.train()
@@ -304,7 +317,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path: Path) -
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=r"cannot write .*; choose another place with --out"):
+    with pytest.raises(OutputError, match=r"cannot write to .*; choose another folder with --out"):
         Toy(tmp_path / "file" / "run", 1).train()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stkit.contracts.training import SILENT, Voice
-from stkit.files import read_left, write_text
+from stkit.files import locked, read_left, write_text
 from stkit.jobs.evaluation.costs import measure_costs
 from stkit.jobs.evaluation.figures import make_figures
 from stkit.jobs.evaluation.plan import Plan, make_plan
@@ -17,7 +17,6 @@ from stkit.jobs.evaluation.report import write_report
 from stkit.jobs.evaluation.runner import claim_stores, run_plan, stores_in
 from stkit.jobs.evaluation.spread import by_engine
 from stkit.jobs.request import EvaluateRequest
-from stkit.jobs.runner import locked
 
 
 def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
