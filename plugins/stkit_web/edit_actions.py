@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +16,13 @@ from stkit.plugin import decode_photo, draw_subjects, edit_quality, encode_laten
 from stkit_web import work as works
 from stkit_web.desk import Desk, Seat, as_html, notes, take
 from stkit_web.edit_parts import EditParts
+from stkit_web.elsewhere import command, named, python
 from stkit_web.errors import Cancelled
 from stkit_web.events import Background
 from stkit_web.work import Knob, Work
 
 if TYPE_CHECKING:
-    from stkit import Latents, Photo
+    from stkit import Latents
 
     Shown = dict[Any, Any]
 
@@ -59,20 +59,18 @@ class Actions:
         if path is None:
             return {self.parts.status: gr.skip()}
         name = Path(path).name
-        return self._open(weights, epoch, decode_photo(take(path, self.desk, request), Path(name)), request)
+        photo = decode_photo(take(path, self.desk, request), Path(name))
+        return self._open(lambda: works.begin(self.desk.editor(weights), photo), epoch, request)
 
     def show_example(self, weights: str, epoch: int, request: gr.Request) -> Shown:
         """A photo that the generator makes up."""
         return self.show_sample(self.sample(), 0.7, weights, epoch, request)
 
     def show_sample(self, seed: int, truncation: float, weights: str, epoch: int, request: gr.Request) -> Shown:
-        """The sample of that seed, as if it were a photo."""
+        """The sample of that seed."""
         editor = self.desk.editor(weights)
-        made_up = works.picture(editor, editor.sample([int(seed)], float(truncation)), small=False)
-        encoded = io.BytesIO()
-        made_up.save(encoded, "PNG")
-        photo = decode_photo(encoded.getvalue(), Path(f"example-{int(seed)}.png"))
-        return {**self._open(weights, epoch, photo, request), self.parts.model: weights}
+        shown = self._open(lambda: works.draw(editor, int(seed), float(truncation)), epoch, request)
+        return {**shown, self.parts.model: weights}
 
     def put_away(self, request: gr.Request) -> Shown:
         """No photo any more."""
@@ -218,26 +216,26 @@ class Actions:
             shown[self.parts.status] = as_html([f"Preview, {quality} so far: {works.words(work)}"])
         return shown
 
-    def _open(self, weights: str, epoch: int, photo: Photo, request: gr.Request) -> Shown:
+    def _open(self, begin: Callable[[], Work], epoch: int, request: gr.Request) -> Shown:
         parts, seat = self.parts, self.desk.seat(request, self.tab)
         seat.cancelled.set()
         with notes() as said:
-            work = works.locate(self.desk.editor(weights), photo)
-            works.choose(work, "1")
-            works.invert(work, "fast")
+            work = begin()
         seat.work, seat.settled = work, {}
         seat.version += 1
         noun, count = work.editor.domain.noun, len(work.subjects)
         sure = sum(not one.doubtful for one in work.subjects) or count
         names = [(f"{noun} {n}", str(n)) for n in range(1, count + 1)] + [(f"all {sure}", "all")] * (sure > 1)
-        drawn = draw_subjects(photo.image, work.subjects) if count > 1 else photo.image
+        image = work.photo.image
+        drawn = draw_subjects(image, work.subjects) if count > 1 else image
         faces = works.look(drawn, (0, 0, *drawn.size), _FACES)
         return {
             parts.upload: gr.update(visible=False, value=None),
             parts.example: _HIDDEN(),
             parts.faces: gr.update(value=faces, visible=True),
             parts.which: gr.update(choices=names, value="1", visible=len(names) > 1),
-            **{part: _SEEN() for part in (parts.another, parts.closer_box, parts.view_box, parts.sliders_box)},
+            **{part: _SEEN() for part in (parts.another, parts.view_box, parts.sliders_box)},
+            parts.closer_box: gr.update(visible=work.sample is None),  # a sample could not be closer
             parts.quality: "best" if edit_quality(work.editor.weights) == "best" else "balanced",
             parts.whole: False,
             parts.progress: "",
@@ -256,27 +254,27 @@ class Actions:
             files, latents, view = [], work.latents, works.view(work, work.photo.image)
             if on:
                 edit = works.finish(work)
-                name, latents = works.name(work, edit.suffix), edit.latents
+                end = edit.suffix if work.sample is None else f".crop{edit.suffix}"  # as `stkit edit` calls it
+                name, latents = named(work, end), edit.latents
                 files = [(name, edit.encode(Path(name)))]
                 view = works.preview(work) if work.sketch else works.view(work, edit.image)
-            files.append(
-                (works.name(work, ".latents.safetensors"), encode_latents(works.nameless(latents, work.photo)))
-            )
+            codes = encode_latents(works.nameless(latents, work.photo))
+            files.append((named(work, ".latents.safetensors"), codes))
         if seat.version != version or seat.work is not work:
             return {parts.status: gr.skip()}
         self.desk.drop_files(seat)
-        *photo, codes = [self.desk.write(seat, name, data) for name, data in files]
+        *photo, kept = [self.desk.write(seat, name, data) for name, data in files]
         return {
             parts.view: view,
             parts.status: as_html([f"Full picture: {_chain(work)}" if on else _chain(work), *said, *warned]),
             parts.photo: gr.update(value=photo[0] if on else None, interactive=on),
-            parts.latents: gr.update(value=codes, interactive=True),
-            parts.shell: works.command(work) if on else "",
-            parts.python: works.python(work) if on else "",
+            parts.latents: gr.update(value=kept, interactive=True),
+            parts.shell: command(work) if on else "",
+            parts.python: python(work) if on else "",
             parts.undo: gr.update(interactive=bool(work.past)),
             parts.redo: gr.update(interactive=bool(work.future)),
             parts.reset: gr.update(interactive=on),
-            parts.likeness: gr.skip() if work.sketch else works.likeness(work, work.scene),
+            parts.likeness: gr.skip() if work.sketch or work.sample else works.likeness(work, work.scene),
         }
 
 

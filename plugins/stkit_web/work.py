@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import io
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +18,13 @@ from stkit.plugin import (
     Place,
     StkitError,
     UsageError,
-    chain_label,
     ignore_latents,
     ignore_progress,
     image_grid,
     join_latents,
     picture_part,
     refinements_of,
+    safe_name,
     to_image,
     to_tensor,
 )
@@ -85,7 +84,8 @@ class Work:
 
     `latents` has an unedited row a subject, `before` [B, 3, R, R] are their full images once they were needed;
     `sketch` is of the latents so far while they are refined; `edits` maps keys of knobs to strengths in the order in
-    which they were first moved.
+    which they were first moved. Of a `sample`, which has its seed and truncation, the codes are known: `photo` is its
+    picture, and nothing is framed.
     """
 
     editor: Editor
@@ -102,6 +102,7 @@ class Work:
     sketch: Scene | None = None
     references: Latents | None = None
     reference: str = ""
+    sample: tuple[int, float] | None = None
     whole: bool = False
     edits: dict[str, float] = field(default_factory=dict)
     past: list[dict[str, float]] = field(default_factory=list)
@@ -142,6 +143,27 @@ def locate(editor: Editor, photo: Photo) -> Work:
     if not subjects:
         editor.frame_all(photo)  # says so, in the words of the command line
     return Work(editor, photo, subjects, knobs(editor))
+
+
+def begin(editor: Editor, photo: Photo) -> Work:
+    """Work on the first subject of `photo`, inverted fast. Raises SubjectError."""
+    work = locate(editor, photo)
+    choose(work, "1")
+    invert(work, "fast")
+    return work
+
+
+def draw(editor: Editor, seed: int, truncation: float) -> Work:
+    """Work on a sample of the generator."""
+    from stkit import Photo
+
+    latents = editor.sample([seed], truncation)
+    before = editor.generate(latents)
+    name = safe_name(f"sample-{editor.weights.name}-{seed}-trunc{truncation:g}")  # as `stkit sample` calls it
+    photo = Photo(editor.picture(before[0]), Path(f"{name}.png"), sha256="")
+    work = Work(editor, photo, (), knobs(editor), latents=latents, before=before, sample=(seed, truncation))
+    work.scene = imagine(work, latents)
+    return work
 
 
 def choose(work: Work, face: str) -> None:
@@ -243,7 +265,8 @@ def finish(work: Work) -> Edit:
     if before is None:
         before = work.before = work.editor.generate(work.latents)
     after = work.editor.generate(latents) if work.edits else before
-    return Edit(latents, before, after, work.photo, work.editor.domain.output_crop, "auto", dict(work.metrics))
+    photo = work.photo if work.sample is None else None
+    return Edit(latents, before, after, photo, work.editor.domain.output_crop, "auto", dict(work.metrics))
 
 
 def imagine(work: Work, latents: Latents) -> Scene:
@@ -254,7 +277,7 @@ def imagine(work: Work, latents: Latents) -> Scene:
     scale = before.width / (box[2] - box[0])
     resolution = work.editor.weights.resolution
     places = []
-    for one, old in zip(work.framed, small, strict=True):
+    for one, old in zip(work.framed, small, strict=work.sample is None):
         shown = math.ceil(scale * resolution * float(np.hypot(*one.transform[:, 0])))
         side = min(shown, small.shape[-1])  # blending takes as long as there are pixels, so no more than are seen
         matrix = _scaled(one.transform, resolution / side, scale, box)
@@ -268,6 +291,8 @@ def preview(work: Work) -> tuple[Image.Image, Image.Image]:
     image = scene.before
     if work.edits:
         after = _small(work.editor, edited(work, scene.latents))
+        if work.sample is not None:
+            return scene.before, work.editor.picture(after[0]).resize(image.size)
         for place, new in zip(scene.places, after, strict=True):
             image = place.paste(image, _fit(new, len(place.old)))
     return scene.before, image
@@ -305,7 +330,7 @@ def view(work: Work, image: Image.Image) -> tuple[Image.Image, Image.Image]:
 def view_box(work: Work) -> Box:
     """The part of the photo that is shown: around the chosen subjects, or all of it."""
     width, height = work.photo.image.size
-    if work.whole:
+    if work.whole or work.sample is not None:
         return 0, 0, width, height
     size = work.editor.weights.resolution
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
@@ -324,35 +349,6 @@ def look(image: Image.Image, box: Box, side: int) -> Image.Image:
     scale = min(1.0, side / max(box[2] - box[0], box[3] - box[1]))
     size = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
     return image.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=2.0)
-
-
-def command(work: Work) -> str:
-    """The command line that gives the same bytes."""
-    flags = ["--weights", work.editor.weights.name, "--face", work.face, "--quality", work.quality]
-    for text in texts(work.edits):
-        flags += ["--edit", text]
-    if work.reference:
-        flags += ["--ref", work.reference]
-    return shlex.join(["stkit", "edit", work.photo.path.name, *flags])
-
-
-def python(work: Work) -> str:
-    """The lines of Python that give the same bytes."""
-    request = {
-        "weights": work.editor.weights.name,
-        "face": work.face,
-        "quality": work.quality,
-        "edits": texts(work.edits),
-        **({"ref": [work.reference]} if work.reference else {}),
-    }
-    lines = "".join(f"    {key}={value!r},\n" for key, value in request.items())
-    return f"import stkit\n\nstkit.run(stkit.EditRequest(\n    {work.photo.path.name!r},\n{lines}))\n"
-
-
-def name(work: Work, end: str) -> str:
-    """What a file of the edit is called."""
-    label = chain_label(steps(work)) if work.edits else "unedited"
-    return f"{Path(work.photo.path.name).stem}.{label}{end}"
 
 
 def nameless(latents: Latents, photo: Photo) -> Latents:
@@ -403,10 +399,11 @@ __all__ = [
     "Knob",
     "Scene",
     "Work",
+    "begin",
     "choose",
     "clear",
-    "command",
     "data_url",
+    "draw",
     "edited",
     "finish",
     "imagine",
@@ -415,12 +412,10 @@ __all__ = [
     "likeness",
     "locate",
     "look",
-    "name",
     "nameless",
     "picture",
     "place",
     "preview",
-    "python",
     "redo",
     "settle",
     "steps",

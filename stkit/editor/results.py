@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from stkit.contracts.domains import Subject
-from stkit.errors import PhotoError, UsageError
+from stkit.errors import PhotoError
 from stkit.files import atomic_path
 from stkit.latents.latents import Latents, Provenance
 from stkit.measure.paired import picture_errors
@@ -169,9 +169,9 @@ class Edit:
         return ".png" if self.photo is None else photo_suffix(self.photo)
 
     def encode(self, path: Path) -> bytes:
-        """The bytes that `save` writes; the photo must be there. Raises UsageError, OutputError."""
+        """The bytes that `save` writes. Raises UsageError, OutputError."""
         if self.photo is None:
-            raise UsageError("this edit has no photo; save its crop")
+            return encode_marked(self.crop, path, self.mark)
         return encode_photo(self.image, self.photo, path, self.mark)
 
     def save(self, path: Path | str) -> None:
@@ -182,7 +182,7 @@ class Edit:
         if self.photo is None:
             path = Path(path)
             with atomic_path(path) as temporary:
-                temporary.write_bytes(encode_marked(self.crop, path, self.mark))
+                temporary.write_bytes(self.encode(path))
         else:
             save_photo(self.image, self.photo, path, self.mark)
 

@@ -20,7 +20,7 @@ from stkit.remote import RemotePath
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".parquet")
 _MAX_BYTES = 2**28  # of one member
-_MAX_NAME = 200  # bytes
+_MAX_NAME = 255  # bytes; longer names no folder has either
 
 
 @dataclass(frozen=True, eq=False)

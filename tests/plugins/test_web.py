@@ -26,9 +26,11 @@ gradio_client = pytest.importorskip("gradio_client", reason="pip install 'stkit[
 from browsing import CHROMIUM, KNOB, PHOTO, Server, Visitor, chromium, serving  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402  # comes with Gradio
 from stkit_web.desk import SEATS, Desk  # noqa: E402
+from stkit_web.elsewhere import command  # noqa: E402
 from stkit_web.errors import as_told, told  # noqa: E402
 from stkit_web.guard import OWNER, Guard, Owners  # noqa: E402
 from stkit_web.server import entry  # noqa: E402
+from stkit_web.work import Work  # noqa: E402
 
 from stkit.cli import main  # noqa: E402
 from stkit.errors import PhotoError, UsageError  # noqa: E402
@@ -386,6 +388,14 @@ def test_what_goes_wrong_is_told_without_folders_and_as_html_to_the_page_alone()
         told(lambda: 1 // 0)()
     assert as_told(PhotoError("<b>"), program=True).message == "<b>"
     assert as_told(PhotoError("<b>")).message == "&lt;b&gt;"
+
+
+def test_a_photo_with_a_name_like_a_flag_is_still_a_photo_on_the_command_line() -> None:
+    photo = SimpleNamespace(path=Path("-x y.jpg"))
+    editor = SimpleNamespace(weights=SimpleNamespace(name="faces"))
+    work = Work(editor, photo, (), {}, edits={"ganspace:pc1": -1.0}, reference="--ref.jpg")
+    words = ["./-x y.jpg", "--weights", "faces", "--face", "1", "--quality", "fast"]
+    assert shlex.split(command(work)) == ["stkit", "edit", *words, "--edit", "ganspace:pc1=-1", "--ref", "./--ref.jpg"]
 
 
 def test_what_waited_for_a_window_that_was_closed_leaves_nothing_behind(tmp_path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import shlex
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
 from browsing import CHROMIUM, KNOB, PHOTO, Server, Visitor, chromium, serving
 
 import stkit
+from stkit.cli import main
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt-get install chromium` gives it")
 
@@ -59,13 +63,15 @@ def test_two_photos_are_mixed_and_their_morph_is_taken_home(visitor: Visitor, tm
     with page.expect_download() as gif:
         page.locator("#mix-gif").click()
     with Image.open(gif.value.path()) as morph:
-        assert (morph.format, morph.n_frames, morph.size) == ("GIF", 24, (128, 128))
+        assert (morph.format, morph.n_frames, morph.size) == ("GIF", 46, (128, 128))  # 24 to the second, and back
         first = morph.convert("RGB").tobytes()
         morph.seek(23)
         assert morph.convert("RGB").tobytes() != first
 
 
-def test_a_sample_is_chosen_by_a_click_and_edited(visitor: Visitor) -> None:
+def test_a_sample_is_chosen_by_a_click_and_edited_as_the_command_lines_do(
+    visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visitor.page
     page.get_by_role("tab", name="Samples").click()
     page.fill("#samples-seed input", "5")
@@ -76,15 +82,30 @@ def test_a_sample_is_chosen_by_a_click_and_edited(visitor: Visitor) -> None:
     page.wait_for_function("document.querySelector('#samples-kept input').value === '11'")
     page.click("#samples-edit")
     page.wait_for_selector(KNOB)
+    assert not page.locator("#edit-closer").is_visible()
+    before = visitor.after()
     page.focus(KNOB)
     page.keyboard.press("End")
     visitor.settled("smile +2.1")
+    assert visitor.after() != before
     with page.expect_download() as download:
         page.locator("#edit-photo").click()
-    editor = stkit.load("faces")
-    own = editor.edit(editor.sample([11], 0.7), method="interfacegan", attribute="smile", strength=2.1)
-    with Image.open(download.value.path()) as picture:
-        assert picture.convert("RGB").tobytes() == own.image.convert("RGB").tobytes()
+    page.get_by_text("For the command line and Python").click()
+    commands = page.locator("#edit-command .cm-content").inner_text().splitlines()
+    python = page.locator("#edit-python .cm-content").inner_text()
+    name = "sample-faces-11-trunc0.7.interfacegan-smile+2.1.crop.png"
+    assert download.value.suggested_filename == name
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with contextlib.suppress(SystemExit):
+            main()
+    made = (tmp_path / name).read_bytes()
+    assert made == Path(download.value.path()).read_bytes()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    exec(python, {})
+    assert (tmp_path / name).read_bytes() == made
 
 
 def test_an_archive_comes_back_edited_with_its_report(visitor: Visitor, tmp_path: Path) -> None:
@@ -100,7 +121,7 @@ def test_an_archive_comes_back_edited_with_its_report(visitor: Visitor, tmp_path
     page.fill("#folder-edits textarea", "smile=-2")
     page.click("#folder-start")
     page.wait_for_selector("#folder-status:has-text('1 of 2 photos are done.')")
-    assert "broken.jpg is damaged" in page.inner_text("#folder-report")
+    page.wait_for_selector("#folder-report:has-text('broken.jpg is damaged')")
     with page.expect_download() as download:
         page.locator("#folder-result").click()
     assert download.value.suggested_filename == "trip-edited.zip"
