@@ -24,6 +24,7 @@ from stkit.photo.reading import MOST_BYTES, decode_photo
 from stkit.photo.suffixes import IMAGE_SUFFIXES
 
 logger = logging.getLogger("stkit")
+_LEAST = 10  # to train on
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +173,12 @@ def frame_largest(
     return frame_photo(photo, transform, resolution, domain.output_crop)
 
 
+def require_enough(count: int, source: Path) -> None:
+    """Raise StkitError when the `count` images of `source` are too few to train on."""
+    if count < _LEAST:
+        raise StkitError(f"{source} has {count} images to train on; {_LEAST} are the least, hundreds make a model")
+
+
 class ImageFiles:
     """The image files of a folder or an archive: `names` (paths inside it) in a fixed order. Raises PhotoError."""
 
@@ -241,5 +248,6 @@ __all__ = [
     "load_image_set",
     "load_train_val",
     "read_splits",
+    "require_enough",
     "without_name",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 from stkit.checkpoints.importing import check_name
 from stkit.contracts.training import SILENT, Voice
+from stkit.datasets.images import ImageFiles, require_enough
 from stkit.datasets.prepare import prepare_photos
 from stkit.devices import resolve_device
 from stkit.errors import UsageError
@@ -110,6 +111,7 @@ def _require_same_pictures(path: Path, pictures: dict[str, Any]) -> None:
 def _prepare(recipe: DomainRecipe, work: Path, voice: Voice) -> Path:
     domain = load_plugins().domain(recipe.domain)
     folder = work / f"photos-{recipe.domain}-{recipe.resolution}"
+    require_enough(len(ImageFiles(recipe.photos).names), recipe.photos)  # before they are aligned
     with voice.bar("aligning photos") as on_progress:
         prepared = prepare_photos(recipe.photos, domain, recipe.resolution, folder, on_progress)
     voice.say(f"{prepared.count} photos aligned, {len(prepared.skipped)} left out")
@@ -121,6 +123,7 @@ def _prepare(recipe: DomainRecipe, work: Path, voice: Voice) -> Path:
             voice.say(f"  {line}")
         if len(lines) > 5:
             voice.say(f"  ... all {len(lines)} in {work / 'left-out.txt'}")
+    require_enough(prepared.count, recipe.photos)
     return prepared.folder
 
 

@@ -8,8 +8,9 @@ import torch
 
 from stkit.contracts.shapes import Shape
 from stkit.contracts.training import SILENT, Voice
+from stkit.datasets.images import require_enough
 from stkit.devices import resolve_device
-from stkit.errors import MissingPackageError, StkitError, UsageError
+from stkit.errors import MissingPackageError, UsageError
 from stkit.models.discriminator import DiscriminatorConfig
 from stkit.models.projected import ProjectedConfig
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, load_psp_encoder
@@ -86,9 +87,7 @@ def train_reconstruction(recipe: ReconstructionRecipe, voice: Voice = SILENT) ->
         compile=recipe.compile,
     )
     train_set, val_set = image_sets(recipe.data, last, source["domain"], voice)
-    if len(train_set) < 10:
-        few = f"{recipe.data} has {len(train_set)} images to train on"
-        raise StkitError(f"{few}; 10 are the least, hundreds make a model")
+    require_enough(len(train_set), recipe.data)
     run = ReconstructionRun(config, loop, train_set, val_set, device, start)
     if run.train() != loop.steps or not is_first_process():
         return False

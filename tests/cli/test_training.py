@@ -261,7 +261,9 @@ def test_a_domain_loses_no_photo_of_an_archive(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["empty", "--name", "mine"], 1, "no usable photos in empty"),
+        (["empty", "--name", "mine"], 1, "empty has 0 images to train on; 10 are the least"),
+        (["missing", "--name", "mine"], 1, "there is no file missing"),
+        (["few", "--name", "mine"], 1, "few has 4 images to train on; 10 are the least"),
         (["empty", "--name", "../mine"], 2, "cannot be a name of weights"),
         (["empty", "--name", "faces"], 2, "choose another"),
         (["few", "--name", "mine", *TINY, *QUICK], 1, "10 are the least"),
@@ -279,4 +281,4 @@ def test_bad_photos_for_a_domain(
         Image.new("RGB", (32, 32), (50 * i, 0, 0)).save(f"few/{i}.png")
     said = stkit("train", "domain", *arguments, code=code)
     assert says in said
-    assert "Traceback" not in said
+    assert "Traceback" not in said and "photos aligned" not in said
