@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOVED: dict[str, tuple[str, ...]] = {
     "stkit.alignment": ("stkit.photo.alignment",),
     "stkit.archives": ("stkit.photo.archives",),
-    "stkit.batch": ("stkit.jobs.runner",),
+    "stkit.batch": ("stkit.jobs.runner", "stkit.files"),
     "stkit.batch_edit": ("stkit.jobs.edit",),
     "stkit.batch_inversion": ("stkit.jobs.invert",),
     "stkit.chain": ("stkit.editor.steps",),

@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from stkit.photo.reading import decode_photo
     from stkit.photo.subjects import draw_subjects
     from stkit.plugins import load_plugins
+    from stkit.tensors import load_tensors, require_tensors, save_tensors, tensors_fingerprint
     from stkit.training.config import (
         CodesRecipe,
         DomainRecipe,
@@ -161,12 +162,8 @@ if TYPE_CHECKING:
         cache_folder,
         find_weights,
         load_header,
-        load_tensors,
         note_number,
         require_names,
-        require_tensors,
-        save_tensors,
-        tensors_fingerprint,
         weights_names,
     )
 
@@ -190,10 +187,8 @@ _HOMES = {
     "devices": "fast_dtype keep_freed_memory resolve_device",
     "files": "parse_json safe_name",
     "plugins": "load_plugins",
-    "weights": (
-        "Header Weights cache_folder find_weights load_header load_tensors note_number require_names "
-        "require_tensors save_tensors tensors_fingerprint weights_names"
-    ),
+    "tensors": "load_tensors require_tensors save_tensors tensors_fingerprint",
+    "weights": ("Header Weights cache_folder find_weights load_header note_number require_names weights_names"),
     "photo.alignment": "ffhq_transform frame_photo points_transform quad_transform",
     "photo.boxes": "BoxDomain",
     "photo.images": "image_grid picture_part resize_batch to_image to_tensor",

@@ -27,7 +27,8 @@ from stkit.errors import StkitError, UsageError
 from stkit.latents.latents import Latents, Provenance
 from stkit.options import LatentSpace, LayerRange, Options, build_options
 from stkit.photo.boxes import BoxDomain
-from stkit.weights import Header, find_weights, save_tensors
+from stkit.tensors import save_tensors
+from stkit.weights import Header, find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

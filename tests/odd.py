@@ -91,7 +91,7 @@ def odd_headers(path: Path, key: str) -> Iterator[tuple[str, Callable[[], None]]
 
 def odd_tensors(path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """Each change of the tensors of `path`, their fingerprint made right."""
-    from stkit.weights import tensors_fingerprint
+    from stkit.tensors import tensors_fingerprint
 
     tensors, metadata = read(path)
     header = json.loads(metadata["stkit"]) if "stkit" in metadata else None

@@ -25,16 +25,14 @@ from stkit.models.style_transformer import load_style_transformer
 from stkit.models.stylegan2 import StyleGAN2
 from stkit.options import LatentSpace
 from stkit.plugins import load_plugins
+from stkit.tensors import load_tensors, save_tensors, state_shapes
 from stkit.testing import make_tiny_weights, random_latents
 from stkit.weights import (
     DOWNLOADS,
     Weights,
     find_weights,
     load_header,
-    load_tensors,
-    save_tensors,
     shipped_folder,
-    state_shapes,
     user_folder,
     verify_weights,
     weights_names,

@@ -19,7 +19,7 @@ ComponentsT = TypeVar("ComponentsT")
 class Stored(Generic[ComponentsT]):
     """Components of one `kind` of file; `make` builds them from its tensors, which are their fields by name.
 
-    `shapes` are those of the tensors, as `stkit.weights.require_tensors` takes them.
+    `shapes` are those of the tensors, as `stkit.tensors.require_tensors` takes them.
     """
 
     kind: str

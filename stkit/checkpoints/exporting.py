@@ -17,7 +17,8 @@ from stkit.checkpoints.rosinality import export_rosinality_generator
 from stkit.errors import UnknownNameError, UsageError
 from stkit.files import atomic_path
 from stkit.moved import renamed
-from stkit.weights import Weights, load_tensors
+from stkit.tensors import load_tensors
+from stkit.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)

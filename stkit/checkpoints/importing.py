@@ -24,15 +24,8 @@ from stkit.errors import OutputError, UsageError, WeightsError
 from stkit.files import remove_leftovers
 from stkit.models.registry import read_config
 from stkit.plugins import load_plugins
-from stkit.weights import (
-    Header,
-    Weights,
-    find_weights,
-    load_tensors,
-    save_tensors,
-    user_folder,
-    weights_names,
-)
+from stkit.tensors import load_tensors, save_tensors
+from stkit.weights import Header, Weights, find_weights, user_folder, weights_names
 
 ALIGNMENTS = ("ffhq", "domain")
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stkit.checkpoints.stored import StoredTensor, as_tensor, require_own_numbers
 from stkit.errors import WeightsError
-from stkit.weights import Header, state_shapes
+from stkit.tensors import state_shapes
+from stkit.weights import Header
 
 Shape = tuple[int, ...]
 State = Mapping[str, StoredTensor | Tensor]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stkit.checkpoints.layout import Part, Recognised
 from stkit.checkpoints.reading import Checkpoint
-from stkit.weights import load_header, load_tensors
+from stkit.tensors import load_tensors
+from stkit.weights import load_header
 
 
 def recognise(checkpoint: Checkpoint) -> Recognised | None:

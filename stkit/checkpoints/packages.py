@@ -20,7 +20,8 @@ from pathlib import Path
 from stkit.checkpoints.download import DownloadError, Official, Progress, download_folder, no_room
 from stkit.errors import OutputError, WeightsError
 from stkit.files import file_sha256, remove_leftovers
-from stkit.weights import Weights, find_weights, load_tensors, save_tensors, user_folder
+from stkit.tensors import load_tensors, save_tensors
+from stkit.weights import Weights, find_weights, user_folder
 
 _NO_ROOM = re.compile(r"No space left on device|File too large|Disk quota exceeded", re.IGNORECASE)
 _NETWORK = re.compile(r"\[Errno -?\d+\] ([^'\")\]\n]+)|(\d{3} (?:Client|Server) Error[^,\n]*)|(\w*Timeout\w*Error)")
@@ -71,7 +72,7 @@ def install_generator(official: Official, source: Path) -> Weights:
     """
     from stkit.checkpoints.importing import Chosen, locked_weights, new_header
     from stkit.checkpoints.recognise import open_checkpoint
-    from stkit.weights import tensors_fingerprint
+    from stkit.tensors import tensors_fingerprint
 
     checkpoint, found = open_checkpoint(source)
     part = next(part for part in found.parts if part.kind == "generator")

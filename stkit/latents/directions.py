@@ -16,7 +16,8 @@ from torch import Tensor
 
 from stkit.errors import StkitError, UsageError, WeightsError, reason_of
 from stkit.options import LatentSpace, LayerRange, first_fault
-from stkit.weights import Weights, load_header, load_tensors, require_tensors, save_tensors, user_folder
+from stkit.tensors import load_tensors, require_tensors, save_tensors
+from stkit.weights import Weights, load_header, user_folder
 
 if TYPE_CHECKING:
     from stkit.contracts.editing import EditContext

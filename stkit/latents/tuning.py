@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from stkit.errors import LatentsError, StkitError, WeightsError
 from stkit.files import safe_name
-from stkit.weights import Header, Weights, load_header, load_tensors, save_tensors, tensors_fingerprint
+from stkit.tensors import load_tensors, save_tensors, tensors_fingerprint
+from stkit.weights import Header, Weights, load_header
 
 if TYPE_CHECKING:
     from stkit.models.generators import Generator

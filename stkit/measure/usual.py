@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from stkit.contracts.domains import DEFAULT_DOMAIN, Domain
 from stkit.errors import WeightsError
-from stkit.weights import load_header, load_tensors, note_number, save_tensors
+from stkit.tensors import load_tensors, save_tensors
+from stkit.weights import load_header, note_number
 
 if TYPE_CHECKING:
     from torch import Tensor

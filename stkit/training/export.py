@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from stkit.errors import WeightsError
 from stkit.storage import as_float16, as_int8
-from stkit.weights import Header, save_tensors
+from stkit.tensors import save_tensors
+from stkit.weights import Header
 
 
 def save_module(

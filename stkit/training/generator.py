@@ -33,13 +33,14 @@ from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import StyleTransformer
 from stkit.models.stylegan2 import StyleGAN2
 from stkit.photo.images import picture_part, resize_batch
+from stkit.tensors import tensors_fingerprint
 from stkit.training import parallel
 from stkit.training.augment import AugmentConfig, AugmentController, apply_augmentation, draw_augmentation
 from stkit.training.export import load_initial, save_module
 from stkit.training.log import save_samples
 from stkit.training.loop import Ema, LoopConfig, Stateful, Unchanged, run_loop, run_settings, step_generator
 from stkit.training.perceptual import training_lpips
-from stkit.weights import Header, tensors_fingerprint
+from stkit.weights import Header
 
 # The mean w follows the mapping network by this much a step, as in the papers.
 W_AVG_RATE = 0.002

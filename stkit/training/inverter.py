@@ -31,6 +31,7 @@ from stkit.models.precision import autocast, channels_last
 from stkit.models.psp_encoders import PSPEncoder, PSPEncoderConfig, encode_iteratively
 from stkit.models.style_transformer import StyleTransformer, StyleTransformerConfig
 from stkit.photo.images import picture_part, resize_batch
+from stkit.tensors import tensors_fingerprint
 from stkit.training import parallel
 from stkit.training.augment import PHOTO_AUGMENT, apply_augmentation, draw_augmentation
 from stkit.training.e4e import E4EConfig, E4ELosses
@@ -47,7 +48,7 @@ from stkit.training.loop import (
     step_generator,
 )
 from stkit.training.perceptual import training_lpips
-from stkit.weights import Header, tensors_fingerprint
+from stkit.weights import Header
 
 Embedder = Callable[[Tensor], Tensor]
 Network: TypeAlias = StyleTransformer | PSPEncoder

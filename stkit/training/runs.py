@@ -117,7 +117,7 @@ def carry_over(weights: Weights, out: Path, generator: str, leave_out: Sequence[
     Files of the kinds in `leave_out` stay behind. It must take the same codes. The usual errors of the inverter were
     another generator's and are left out.
     """
-    from stkit.weights import load_tensors, save_tensors
+    from stkit.tensors import load_tensors, save_tensors
 
     for kind in sorted(weights.kinds(), key=lambda kind: kind == "inverter"):  # last: it says that all is there
         if kind not in ("generator", *leave_out):

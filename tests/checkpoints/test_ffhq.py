@@ -26,7 +26,7 @@ CODE = """
 import sys, pathlib
 from stkit.checkpoints.download import load_official
 from stkit.checkpoints.recognise import open_checkpoint
-from stkit.weights import tensors_fingerprint
+from stkit.tensors import tensors_fingerprint
 print(tensors_fingerprint(open_checkpoint(pathlib.Path(sys.argv[1]))[1].parts[0].convert()))
 """
 

@@ -19,7 +19,8 @@ from stkit.errors import OutputError, StkitError, UsageError, WeightsError
 from stkit.models.registry import load_generator
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.style_transformer import load_style_transformer
-from stkit.weights import Weights, load_header, load_tensors, user_folder, verify_weights, weights_names
+from stkit.tensors import load_tensors
+from stkit.weights import Weights, load_header, user_folder, verify_weights, weights_names
 from tests.checkpoints.writers import (
     make_generator,
     make_psp_encoder,

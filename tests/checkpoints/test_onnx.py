@@ -22,7 +22,8 @@ from stkit.models.psp_encoders import load_psp_encoder
 from stkit.models.registry import load_generator
 from stkit.models.shapes import MobileStyleGANConfig
 from stkit.models.style_transformer import load_style_transformer
-from stkit.weights import Header, Weights, find_weights, load_header, save_tensors
+from stkit.tensors import save_tensors
+from stkit.weights import Header, Weights, find_weights, load_header
 
 
 def run(path: Path, name: str, value: Tensor) -> np.ndarray:

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from stkit.latents.latents import Latents, load_latents, save_latents
+from stkit.tensors import save_tensors
 from stkit.testing import random_latents
-from stkit.weights import Weights, load_header, save_tensors
+from stkit.weights import Weights, load_header
 from tests.cli.harness import Cli, error_line
 
 OUT = Path("deep/out")

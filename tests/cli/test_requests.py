@@ -18,7 +18,8 @@ from stkit.editor.editor import Editor
 from stkit.editor.refinement import EDIT_QUALITY
 from stkit.errors import LatentsError, OutputError, PhotoError, UsageError
 from stkit.jobs.report import Row, add_to_report, mean_metric, write_report
-from stkit.weights import Weights, find_weights, load_tensors, save_tensors
+from stkit.tensors import load_tensors, save_tensors
+from stkit.weights import Weights, find_weights
 from tests.cli.harness import Cli, error_line
 from tests.jobs.test_video import make_clip
 

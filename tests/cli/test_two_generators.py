@@ -13,7 +13,8 @@ from PIL import Image
 from stkit.checkpoints.download import load_official
 from stkit.latents.latents import load_latents, save_latents
 from stkit.latents.tuning import Tuning, save_tuning
-from stkit.weights import Weights, find_weights, shipped_folder, tensors_fingerprint
+from stkit.tensors import tensors_fingerprint
+from stkit.weights import Weights, find_weights, shipped_folder
 from tests.cli.harness import Cli, error_line
 
 

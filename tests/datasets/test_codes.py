@@ -17,8 +17,9 @@ from stkit.datasets.labels import load_labels
 from stkit.errors import LabelsError, StkitError
 from stkit.latents.latents import Latents
 from stkit.options import Options
+from stkit.tensors import load_tensors, save_tensors
 from stkit.testing import make_tiny_weights
-from stkit.weights import Weights, cache_folder, load_tensors, save_tensors
+from stkit.weights import Weights, cache_folder
 
 CPU = torch.device("cpu")
 

@@ -23,8 +23,9 @@ from stkit.latents.latents import Latents
 from stkit.models.registry import load_generator
 from stkit.options import LayerRange
 from stkit.plugins import load_plugins
+from stkit.tensors import load_tensors
 from stkit.testing import make_tiny_weights, random_latents
-from stkit.weights import Weights, cache_folder, find_weights, load_tensors
+from stkit.weights import Weights, cache_folder, find_weights
 
 CPU = torch.device("cpu")
 

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from stkit.measure.usual import store_usual_errors, usual_errors
+from stkit.tensors import load_tensors, save_tensors
 from stkit.testing import make_tiny_weights
 from stkit.training.config import InverterRecipe
 from stkit.training.recipes import train_inverter
-from stkit.weights import find_weights, load_header, load_tensors, save_tensors
+from stkit.weights import find_weights, load_header
 
 
 def test_notes_that_stay_true_are_kept(tmp_path: Path) -> None:

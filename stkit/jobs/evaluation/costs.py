@@ -18,7 +18,8 @@ from stkit.jobs.evaluation.photos import Photos
 from stkit.jobs.evaluation.plan import System
 from stkit.models.style_transformer import load_style_transformer
 from stkit.photo.images import resize_batch
-from stkit.weights import count_numbers, load_header
+from stkit.tensors import count_numbers
+from stkit.weights import load_header
 
 RUNS = 9
 _ENOUGH = 30  # seconds of runs, after which a slow inverter is not run again
