@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOVED: dict[str, tuple[str, ...]] = {
     "stkit.alignment": ("stkit.photo.alignment",),
     "stkit.archives": ("stkit.photo.archives",),
-    "stkit.batch": ("stkit.jobs.runner", "stkit.files"),
+    "stkit.batch": ("stkit.jobs.runner",),
     "stkit.batch_edit": ("stkit.jobs.edit",),
     "stkit.batch_inversion": ("stkit.jobs.invert",),
     "stkit.chain": ("stkit.editor.steps",),
@@ -59,6 +59,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 """Old module: the new ones that hold what was in it, the one with most of it first."""
 
 RENAMED: dict[str, str] = {
+    "stkit.batch.locked": "stkit.files.locked",
     "stkit.batch.printable": "stkit.files.printable",
     "stkit.checkpoints.exporting.header_json": "stkit.checkpoints.onnx.header_json",
     "stkit.checkpoints.nvidia.module_state": "stkit.checkpoints.wrapping.module_state",
@@ -70,6 +71,10 @@ RENAMED: dict[str, str] = {
     "stkit.models.stylegan2.StyledConv": "stkit.models.stylegan2_synthesis.StyledConv",
     "stkit.models.stylegan2.ToRGB": "stkit.models.stylegan2_synthesis.ToRGB",
     "stkit.models.stylegan2.add_style_offsets": "stkit.models.generators.add_style_offsets",
+    "stkit.weights.count_numbers": "stkit.tensors.count_numbers",
+    "stkit.weights.require_tensors": "stkit.tensors.require_tensors",
+    "stkit.weights.save_tensors": "stkit.tensors.save_tensors",
+    "stkit.weights.tensors_fingerprint": "stkit.tensors.tensors_fingerprint",
 }
 """Old names that stand elsewhere: the old module's `__getattr__` asks `renamed`."""
 

@@ -26,6 +26,7 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UnknownNameError, UsageError, WeightsError, reason_of
 from stkit.files import atomic_path, file_sha256, read_text
 from stkit.headers import Header, load_header, note_number, read_metadata
+from stkit.moved import renamed
 from stkit.storage import as_float32
 from stkit.tensors import load_tensors, state_shapes
 
@@ -373,6 +374,9 @@ def _listed(folder: Path) -> dict[str, str]:
         return dict(tomllib.loads(read_text(path)).get(folder.name, {}))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {reason_of(error)}") from error
+
+
+__getattr__ = partial(renamed, __name__)
 
 
 __all__ = [

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {*BASICS, "contracts", "hookspecs"},
     "headers": {*BASICS, "contracts"},
     "tensors": {*BASICS, "headers", "storage"},
-    "weights": {*BASICS, "contracts", "headers", "storage", "tensors"},
+    "weights": {*BASICS, "contracts", "headers", "storage", "tensors", "moved"},
     "photo": {*BASICS, "contracts"},
     "latents": {*BASICS, "contracts", "tensors", "weights"},
     "datasets": {*BASICS, "contracts", "plugins", "weights", "photo"},
