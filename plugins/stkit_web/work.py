@@ -156,12 +156,14 @@ def begin(editor: Editor, photo: Photo) -> Work:
 def draw(editor: Editor, seed: int, truncation: float) -> Work:
     """Work on a sample of the generator."""
     from stkit import Photo
+    from stkit.plugin import Subject
 
     latents = editor.sample([seed], truncation)
     before = editor.generate(latents)
     name = safe_name(f"sample-{editor.weights.name}-{seed}-trunc{truncation:g}")  # as `stkit sample` calls it
     photo = Photo(editor.picture(before[0]), Path(f"{name}.png"), sha256="")
-    work = Work(editor, photo, (), knobs(editor), latents=latents, before=before, sample=(seed, truncation))
+    alone = Subject((0.0, 0.0, *map(float, photo.image.size)), np.zeros((0, 2)), 1.0)
+    work = Work(editor, photo, [alone], knobs(editor), latents=latents, before=before, sample=(seed, truncation))
     work.scene = imagine(work, latents)
     return work
 

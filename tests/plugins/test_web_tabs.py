@@ -83,10 +83,12 @@ def test_a_sample_is_chosen_by_a_click_and_edited_as_the_command_lines_do(
     page.click("#samples-edit")
     page.wait_for_selector(KNOB)
     assert not page.locator("#edit-closer").is_visible()
+    page.click("#edit-faces img")  # which is the only one
     before = visitor.after()
     page.focus(KNOB)
     page.keyboard.press("End")
     visitor.settled("smile +2.1")
+    assert "unexpected" not in page.inner_text("body")
     assert visitor.after() != before
     with page.expect_download() as download:
         page.locator("#edit-photo").click()
