@@ -75,6 +75,7 @@ def seeds(folder: Path, weights: Weights) -> dict[Path, Read]:
         weights.path("generator").read_bytes())  # fmt: skip
     add("labels.csv", load_labels, b"file,smile,split\na.jpg,1,train\nb.jpg,0,val\n")
     add("list_attr_celeba.txt", load_labels, b"2\nsmile young\na.jpg 1 -1\nb.jpg -1 1\n")
+    add("metadata.jsonl", load_labels, b'{"file_name": "a.jpg", "smile": 1}\n{"file_name": "b.jpg", "smile": 0}\n')
     add("dataset.json", load_labels, b'{"labels": [["a.jpg", 1], ["b.jpg", 0]]}')
     add("landmarks.json", read_landmarks, b"[[10, 20], [30, 20], [15, 40], [25, 40]]")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8))
@@ -93,6 +94,7 @@ def seeds(folder: Path, weights: Weights) -> dict[Path, Read]:
     add("photos.zip", read_archive, packed.getvalue())
     with contextlib.suppress(MissingPackageError):
         add("photos.parquet", read_archive, image_shard((folder / "photo.jpg").read_bytes()))
+        add("labelled.parquet", load_labels, image_shard(b"photo"))
         told = [dataclasses.asdict(Provenance(photo="a.jpg"))]
         codes = [Codes(np.zeros((1, weights.num_ws, weights.w_dim), np.float32), told)]
         facts = {"generator": weights.space, "space": "w_plus", "settings": {}}
@@ -105,7 +107,7 @@ def image_shard(photo: bytes) -> bytes:
     pa, pq = import_pyarrow()
     data = io.BytesIO()
     values = [{"bytes": photo, "path": f"{row}.jpg"} for row in range(3)]
-    pq.write_table(pa.table({"image": values}), data, row_group_size=2)
+    pq.write_table(pa.table({"image": values, "label": [0, 1, 1]}), data, row_group_size=2)
     return data.getvalue()
 
 

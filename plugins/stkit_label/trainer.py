@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class ClassifierRecipe(CodesRecipe):
     """Train a latent classifier from labelled photos or scored samples; see `stkit_label.training.ClassifierConfig`."""
 
-    labels: Path | None = field(default=None, metadata=flag("Of the images: CSV, TSV, CelebA's list or dataset.json."))
+    labels: Path | None = field(
+        default=None, metadata=flag("Of the images: CSV, TSV, CelebA's list, JSON, or an archive with labels in it.")
+    )
     scorer: str | None = field(
         default=None, metadata=flag("Labels the samples: one, or several with commas; see `stkit scorers`.")
     )

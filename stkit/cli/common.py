@@ -237,7 +237,10 @@ LABELLED: Mapping[str, Any] = {
     "attribute": Annotated[str, typer.Option("--attribute", help="A column; for one of words the positive: sex=M.")],
     "labels": Annotated[
         Path | None,
-        typer.Option("--labels", help="CSV or TSV with a column file, list_attr_celeba.txt, or dataset.json."),
+        typer.Option(
+            "--labels",
+            help="CSV, TSV, list_attr_celeba.txt or JSON with a column file, or an archive with labels in it.",
+        ),
     ],
     "images": Annotated[
         Path | None, typer.Option("--images", help="The labelled photos: a folder or an archive; or their latents.")

@@ -1,29 +1,24 @@
-"""Label files: CSV and TSV with a header, CelebA's list_attr_celeba.txt, and NVIDIA's dataset.json."""
+"""Labels of photos: tables of text, found beside photos or in their archive; see `stkit.datasets.label_rows`."""
 
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import logging
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
+from stkit.datasets.label_rows import MOST_LETTERS, archive_rows, has_own_labels, text_rows
 from stkit.errors import LabelsError, PhotoError, UnknownNameError, UsageError, reason_of
-from stkit.files import parse_json, read_bytes, require_file
+from stkit.files import read_bytes, require_file
 from stkit.photo.archives import ARCHIVE_SUFFIXES, open_archive, read_member, split_zip
 
 _log = logging.getLogger("stkit")
 
-_FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_path", "img", "path", "photo")
-_USUAL_NAMES = ("dataset.json", "list_attr_celeba.txt")
-_DIGITS = 12  # of a number of rows
-_MAX_JSON = 2**28  # letters, or bytes of a table
+_USUAL_NAMES = ("dataset.json", "list_attr_celeba.txt", "metadata.jsonl")
 _MISSING = {"", "nan", "na", "n/a", "none", "null"}
 
 
@@ -112,15 +107,18 @@ def load_labels(path: Path) -> Labels:
     - CSV, TSV or semicolons, with a header and a column for the file (`file`, `filename`, `image_id`, `path`, ...);
     - CelebA's list_attr_celeba.txt: the number of rows, the attributes, then a file and -1 or 1 each;
     - NVIDIA's dataset.json: `{"labels": [["file", 3], ...]}` (column `label`) or `[["file", [0.1, 0.7]], ...]`
-      (columns `label0`, `label1`, ...).
+      (columns `label0`, `label1`, ...);
+    - JSON objects with the file and its labels, in a list or one a line (Hugging Face's metadata.jsonl).
 
-    A folder or ZIP archive of photos stands for the label file in it, or for `NAME.csv` beside it. Raises LabelsError
-    saying what is wrong and in which line.
+    A folder or archive of photos stands for the label file in it, for what a Parquet file or WebDataset's shards have
+    beside each photo, or for `NAME.csv` beside it. Raises LabelsError saying what is wrong and in which line.
     """
     path = label_file(Path(path))
+    if path.suffix.lower() in ARCHIVE_SUFFIXES:
+        return _labels(path, *archive_rows(path))
     try:
         zipped = split_zip(path)
-        data = read_bytes(path, _MAX_JSON) if zipped is None else read_member(*zipped)
+        data = read_bytes(path, MOST_LETTERS) if zipped is None else read_member(*zipped)
         text = data.decode("utf-8-sig")
     except PhotoError as error:
         raise LabelsError(f"cannot read labels: {error}") from error
@@ -128,24 +126,14 @@ def load_labels(path: Path) -> Labels:
         raise LabelsError(f"cannot read labels {path}: {reason_of(error)}; check the path") from error
     except UnicodeDecodeError:
         raise LabelsError(f"labels {path} are not UTF-8 text; save them as a UTF-8 CSV") from None
-    lines = text.splitlines()
-    first = next((line.strip() for line in lines if line.strip()), "")
-    if not first:
-        raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
-    rows: Iterable[list[str]]
-    if first[0] in "{[":
-        columns, rows = _read_json(text, path)
-    elif first.isdecimal():
-        columns, rows = _read_celeba(lines, path)
-    else:
-        columns, rows = _read_table(text, first, path)
-    return _labels(path, columns, rows)
+    return _labels(path, *text_rows(text, path))
 
 
 def label_file(source: Path) -> Path:
-    """`source`, or the label file of photos where it is their folder or ZIP archive: in it, or else beside it.
+    """`source`, or the label file of photos where it is their folder or archive: in it, or else beside it.
 
-    That is NVIDIA's dataset.json, CelebA's list_attr_celeba.txt, or the only CSV or TSV at the top. Raises LabelsError.
+    That is NVIDIA's dataset.json, CelebA's list_attr_celeba.txt, Hugging Face's metadata.jsonl, or the only CSV or TSV
+    at the top. An archive that has labels beside each photo is its own. Raises LabelsError.
     """
     try:
         if source.exists():
@@ -166,9 +154,12 @@ def label_file(source: Path) -> Path:
             return source / found[0]
     tables = [path for path in inside if path.suffix.lower() in (".csv", ".tsv") and len(path.parts) == 1]
     if len(tables) > 1:
-        raise LabelsError(f"{source} holds {len(tables)} tables ({tables[0]}, {tables[1]}); name one of them as labels")
+        choice = f"choose one, like --labels {source / tables[0]}"
+        raise LabelsError(f"{source} holds {len(tables)} tables ({tables[0]}, {tables[1]}); {choice}")
     if tables:
         return source / tables[0]
+    if has_own_labels(source, inside):
+        return source
     beside = labels_beside(source)
     if beside.is_file():
         return beside
@@ -229,92 +220,12 @@ def _labels(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
     return Labels(path, files, cells, split)
 
 
-def _read_table(text: str, header: str, path: Path) -> tuple[list[str], Iterator[list[str]]]:
-    delimiter = max(",\t;", key=header.count)
-    # Not strict: a stray quote inside a cell is no reason to refuse a file.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    filled = (row for row in reader if any(cell.strip() for cell in row))
-    try:
-        columns = [name.strip() for name in next(filled, [])]
-    except csv.Error as error:
-        raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {reason_of(error)}") from error
-    columns = [" ".join(name.split()) for name in columns]
-    if not columns:
-        raise LabelsError(f"labels {path} are empty; give a CSV with a header and a column 'file'")
-    place = next((i for i, name in enumerate(columns) if name.lower() in _FILE_COLUMNS), None)
-    if place is None and len(columns) == 1:
-        raise LabelsError(
-            f"the header of {path} is one column, '{columns[0][:40]}'; separate columns by commas, tabs or semicolons"
-        )
-    if place is None:
-        raise LabelsError(
-            f"labels {path} have no column for the file; name one of {', '.join(columns[:8])} 'file' in the header"
-        )
-
-    def rows() -> Iterator[list[str]]:
-        try:
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) != len(columns):
-                    raise LabelsError(
-                        f"line {reader.line_num} of {path} has {len(row)} cells and the header {len(columns)}"
-                    )
-                yield [row[place].strip(), *row[:place], *row[place + 1 :]]
-        except csv.Error as error:
-            raise LabelsError(f"cannot read labels {path} at line {reader.line_num}: {reason_of(error)}") from error
-
-    return [columns[place], *columns[:place], *columns[place + 1 :]], rows()
-
-
-def _read_celeba(lines: Sequence[str], path: Path) -> tuple[list[str], list[list[str]]]:
-    filled = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
-    if len(filled[0][1][0]) > _DIGITS:
-        raise LabelsError(f"line {filled[0][0]} of {path} is no number of rows; give a CSV with a header")
-    count = int(filled[0][1][0])
-    columns = filled[1][1] if len(filled) > 1 else []
-    for number, row in filled[2:]:
-        if len(row) != len(columns) + 1:
-            raise LabelsError(f"line {number} of {path} has {len(row) - 1} labels and the header {len(columns)}")
-    if len(filled) - 2 != count:
-        raise LabelsError(f"{path} announces {count} rows and has {max(len(filled) - 2, 0)}; copy it again")
-    return ["file", *columns], [row for _, row in filled[2:]]
-
-
-def _read_json(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
-    wanted = '{"labels": [["file", label], ...]}'
-    try:
-        data = parse_json(text, _MAX_JSON)
-    except ValueError as error:
-        raise LabelsError(f"labels {path} are not JSON: {reason_of(error)}") from error
-    entries = data.get("labels") if isinstance(data, dict) else data
-    if not entries or not isinstance(entries, list):
-        raise LabelsError(f"{path} has no labels; NVIDIA's dataset.json is like {wanted}")
-    rows = []
-    for i, entry in enumerate(entries):
-        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-            raise LabelsError(f"entry {i} of the labels in {path} is {str(entry)[:40]!r}, not like {wanted}")
-        values = entry[1] if isinstance(entry[1], list) else [entry[1]]
-        rows.append([entry[0], *("" if value is None else _text(value) for value in values)])
-        if len(rows[-1]) != len(rows[0]) or isinstance(entry[1], list) != isinstance(entries[0][1], list):
-            raise LabelsError(
-                f"entry {i} of the labels in {path} has {len(values)} labels, the first {len(rows[0]) - 1}"
-            )
-    width = len(rows[0]) - 1
-    several = isinstance(entries[0][1], list)
-    return ["file", *([f"label{i}" for i in range(width)] if several else ["label"])], rows
-
-
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
         return False
     return True
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _common(cells: Sequence[str]) -> list[tuple[str, int]]:

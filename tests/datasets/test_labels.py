@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -184,6 +185,60 @@ def test_an_archive_stands_for_the_labels_in_it(members: dict[str, str], tmp_pat
     assert match_photos(labels, ["00000/a.png", "00000\\b.png"]) == {0: "00000/a.png", 1: "00000\\b.png"}
 
 
+RECORDS = [
+    {"file_name": "a.jpg", "smile": 0.5, "sex": "F", "glasses": True, "box": [1, 2]},
+    {"file_name": "b.jpg", "sex": "M", "smile": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.json", json.dumps(RECORDS)),
+        ("labels.json", json.dumps({"labels": RECORDS})),
+        ("metadata.jsonl", "\n".join(map(json.dumps, RECORDS)) + "\n"),
+    ],
+)
+def test_objects_with_a_file_each(name: str, text: str, tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path, text, name))
+    assert labels.files == ["a.jpg", "b.jpg"]
+    assert labels.cells == {"smile": ["0.5", ""], "sex": ["F", "M"], "glasses": ["1", ""]}
+    assert load_labels(write(tmp_path, json.dumps(RECORDS[0]), "one.jsonl")).column("smile").tolist() == [0.5]
+    assert load_labels(write(tmp_path, '{"labels": {"a.jpg": 3}}', "dataset.json")).column("label").tolist() == [3]
+
+
+def test_shards_of_webdataset_have_labels_beside_each_photo(tmp_path: Path) -> None:
+    files = {"x/1.jpg": b"", "x/1.json": b'{"age": 31, "file": "old.jpg"}', "x/1.cls": b"2\n", "x/2.face.jpg": b""}
+    files |= {"x/2.json": b'{"age": 40}', "x/3.json": b'{"age": 50}'}
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    labels = load_labels(tmp_path / "shard.tar")
+    assert labels.files == ["x/1.jpg", "x/2.face.jpg"]
+    assert labels.cells == {"age": ["31", "40"], "label": ["2", ""]}
+
+
+def test_a_parquet_file_has_labels_in_its_other_columns(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    photos = [{"bytes": b"x", "path": name} for name in ("a.jpg", "b.png")]
+    table = pa.table({"image": photos, "label": [0, 1], "word": ["old", None], "score": [0.25, float("nan")]})
+    pyarrow.parquet.write_table(table, tmp_path / "faces.parquet")
+    labels = load_labels(tmp_path / "faces.parquet")
+    assert labels.files == ["a.jpg", "b.png"]
+    assert labels.column("label").tolist() == [0, 1] and labels.cells["word"] == ["old", ""]
+    assert np.isnan(labels.column("score")[1])
+    write(tmp_path, "file,age\na.jpg,5\n", "bare.csv")
+    pyarrow.parquet.write_table(table.select(["image"]), tmp_path / "bare.parquet")
+    assert load_labels(tmp_path / "bare.parquet").column("age").tolist() == [5]
+    (tmp_path / "bare.parquet").write_bytes(b"PAR1 no table PAR1")
+    with pytest.raises(LabelsError, match="cannot read"):
+        load_labels(tmp_path / "bare.parquet")
+
+
 def test_a_folder_stands_for_the_labels_in_it_or_beside_it(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -198,7 +253,7 @@ def test_a_folder_stands_for_the_labels_in_it_or_beside_it(tmp_path: Path) -> No
 
 def test_which_labels_of_an_archive_is_asked(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", one_dot_csv="file,x\na.png,1\n", two_dot_csv="file,x\na.png,1\n")
-    with pytest.raises(LabelsError, match=r"holds 2 tables \(one.csv, two.csv\)"):
+    with pytest.raises(LabelsError, match=r"holds 2 tables \(one.csv, two.csv\); choose one, like --labels .*one.csv"):
         load_labels(path)
     assert load_labels(path / "two.csv").files == ["a.png"]
     path.write_bytes(path.read_bytes()[:-30])
@@ -211,7 +266,8 @@ def test_which_labels_of_an_archive_is_asked(tmp_path: Path) -> None:
     [
         "1" * 5000 + "\nsmile\na.jpg 1\n", "x" * 200_000 + ",file\n1,a.jpg\n", "file,smile\n" + "x" * 200_000 + ",1\n",
         "file,smile\na.jpg\n", '{"labels": [["a.jpg", ' + "1" * 5000 + "]]}", "[" * 100_000, '{"labels": [[["a"]]]}',
-        '"', '{"labels": {"a": 1}}',
+        '"', '{"labels": {"a": [[]]}}', '{"smile": 1}', '[{"file": "a.jpg"}, 3]', '[{"file": "a.jpg"}, {"smile": 1}]',
+        '{"file": "a.jpg"}\n{"file": ',
     ],
 )  # fmt: skip
 def test_files_of_no_sense_are_one_line(text: str, tmp_path: Path) -> None:
