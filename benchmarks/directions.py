@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.directions", description="How far directions move a judge of their labels."
     )
-    parser.add_argument("data", type=Path, help="folder or zip of aligned crops")
+    parser.add_argument("data", type=Path, help="folder or archive of aligned crops")
     parser.add_argument("--labels", type=Path, required=True, help="as for stkit fit-direction")
     parser.add_argument("--attributes", nargs="+", required=True, metavar="A", help="of two classes: smile, colour=red")
     parser.add_argument("--strengths", nargs="+", type=float, default=[-2.0, 2.0])

@@ -35,7 +35,7 @@ def draw(
     photos: bool = True,
     size: int | None = None,
 ) -> Image.Image:
-    """The grid of `edits`, written as for `stkit edit --edit`, of the files `faces` in a folder or zip.
+    """The grid of `edits`, written as for `stkit edit --edit`, of the files `faces` in a folder or archive.
 
     Pictures are `size` pixels wide, by default as large as the weights make them.
 
@@ -64,7 +64,7 @@ def draw(
 
 
 def read_crops(editor: Editor, source: Path, names: Sequence[str]) -> Tensor:
-    """The files `names` of a folder or zip, by bare name, as [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
+    """The files `names` of a folder or archive, by bare name, as [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
     size, crop = editor.weights.resolution, editor.domain.output_crop
     files = ImageFiles(source)
     paths = {Path(path).name: path for path in files.names}
@@ -82,7 +82,7 @@ def _column(editor: Editor, images: Tensor, caption: str) -> list[tuple[Image.Im
 def main() -> None:
     """Draw and save."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description="A grid of edits to look at.")
-    parser.add_argument("data", type=Path, help="folder or zip of aligned crops")
+    parser.add_argument("data", type=Path, help="folder or archive of aligned crops")
     parser.add_argument("--faces", nargs="+", required=True, metavar="NAME", help="files in it, one a row")
     parser.add_argument(
         "--edits", nargs="+", required=True, metavar="EDIT", help="as for stkit edit --edit, one a column"

@@ -19,7 +19,7 @@ logger = logging.getLogger("stkit")
 
 COMMAND, OLD_COMMAND = "evaluate", "evaluate-quick"
 
-_DATA = Annotated[Path, typer.Argument(help="A zip or a folder of aligned images, a CSV with splits beside it.")]
+_DATA = Annotated[Path, typer.Argument(help="A folder or an archive of aligned images, a CSV with splits beside it.")]
 _SPLIT = Annotated[str, typer.Option("--split", help="The split of the CSV to measure.")]
 _LABELS = Annotated[Path | None, typer.Option("--labels", help="Another CSV of splits (file, split).")]
 _QUICK = {

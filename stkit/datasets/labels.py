@@ -167,7 +167,7 @@ def label_file(source: Path) -> Path:
 
 
 def labels_beside(source: Path) -> Path:
-    """Where the CSV of a folder or zip of images lies, if there is one: `photos.csv` for `photos` and `photos.zip`."""
+    """Where the CSV of a folder or archive of images lies, if any: `photos.csv` for `photos` and `photos.zip`."""
     source = source.resolve()
     return source.with_name(source.name + ".csv") if source.is_dir() else source.with_suffix(".csv")
 

@@ -170,7 +170,7 @@ class LabelledRequest(Spreading):
 class EvaluateRequest(Spreading):
     """Compare inverters, and edits of what they give, on photos that no training saw, in a report.
 
-    `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it).
+    `data` is a folder or an archive of aligned images with a CSV of splits (`labels`, by default the one beside it).
     Every one of `weights` (names or folders, by default those of `domain`) is measured with every one of `inverters`
     (registered names, or like "optimize:100", "psp+optimize:50+pti" or a quality like "best"; by default the encoders
     that the weights have), by `metrics`, registered ones, or "all". `edits` are like "age=2": each goes to both sides,
@@ -207,7 +207,7 @@ class EvaluateRequest(Spreading):
 class QuickRequest:
     """Measure reconstructions of held-out images, beside the mean training image in their place.
 
-    `data` is a zip or a folder of aligned images with a CSV of splits (`labels`, by default the one beside it);
+    `data` is a folder or an archive of aligned images with a CSV of splits (`labels`, by default the one beside it);
     without a CSV every 25th image is held out, as in training. `metrics` are registered ones to compute as well, and
     `options` those of the only one. `identity` adds the cosine of identity embeddings, `frechet` the distances of
     that many samples. `grid` is a picture to write, and `calibrate` notes the usual errors in the weights.

@@ -29,7 +29,7 @@ class RunConfig(LoopRecipe):
     native), "bf16" or "fp32"; `device` "auto", "cpu", "cuda" or "mps".
     """
 
-    data: Path = field(metadata=argument("A zip or a folder of aligned images, a CSV with splits beside it."))
+    data: Path = field(metadata=argument("A folder or an archive of aligned images, a CSV with splits beside it."))
     out: Path = field(metadata=flag("The run's folder: checkpoint, log, samples, and the weights."))
     steps: int = field(default=3000, metadata=flag("Optimiser steps.", least=1))
     batch: int = field(default=32, metadata=flag("Images a step.", least=2))
@@ -185,7 +185,7 @@ class CodesRecipe(LoopRecipe):
     The weights get one more part.
     """
 
-    images: Path | None = field(default=None, metadata=flag("A zip or a folder of images."))
+    images: Path | None = field(default=None, metadata=flag("A folder or an archive of images."))
     samples: int | None = field(
         default=None, metadata=flag("So many of the generator's own images, beside --images or without.", least=100)
     )
