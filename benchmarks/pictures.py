@@ -64,7 +64,7 @@ def draw(
 
 
 def read_crops(editor: Editor, source: Path, names: Sequence[str]) -> Tensor:
-    """The files `names` of a folder or archive, by bare name, as [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
+    """Files of a folder or archive by their bare `names`: [N, 3, R, R] in [-1, 1]. Raises PhotoError, UsageError."""
     size, crop = editor.weights.resolution, editor.domain.output_crop
     files = ImageFiles(source)
     paths = {Path(path).name: path for path in files.names}
