@@ -162,7 +162,7 @@ def draw(editor: Editor, seed: int, truncation: float) -> Work:
     before = editor.generate(latents)
     name = safe_name(f"sample-{editor.weights.name}-{seed}-trunc{truncation:g}")  # as `stkit sample` calls it
     photo = Photo(editor.picture(before[0]), Path(f"{name}.png"), sha256="")
-    alone = Subject((0.0, 0.0, *map(float, photo.image.size)), np.zeros((0, 2)), 1.0)
+    alone = Subject((0.0, 0.0, float(photo.image.width), float(photo.image.height)), np.zeros((0, 2)), 1.0)
     work = Work(editor, photo, [alone], knobs(editor), latents=latents, before=before, sample=(seed, truncation))
     work.scene = imagine(work, latents)
     return work

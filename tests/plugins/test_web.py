@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -23,7 +24,6 @@ pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 gradio = pytest.importorskip("gradio", reason="pip install 'stkit[web]'")
 gradio_client = pytest.importorskip("gradio_client", reason="pip install 'stkit[web]'")
 
-from browsing import CHROMIUM, KNOB, PHOTO, Server, Visitor, chromium, serving  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402  # comes with Gradio
 from stkit_web.desk import SEATS, Desk  # noqa: E402
 from stkit_web.elsewhere import command  # noqa: E402
@@ -34,6 +34,7 @@ from stkit_web.work import Work  # noqa: E402
 
 from stkit.cli import main  # noqa: E402
 from stkit.errors import PhotoError, UsageError  # noqa: E402
+from tests.browsing import CHROMIUM, KNOB, PHOTO, Server, Visitor, chromium, serving  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `apt-get install chromium` gives it")
 
@@ -391,8 +392,8 @@ def test_what_goes_wrong_is_told_without_folders_and_as_html_to_the_page_alone()
 
 
 def test_a_photo_with_a_name_like_a_flag_is_still_a_photo_on_the_command_line() -> None:
-    photo = SimpleNamespace(path=Path("-x y.jpg"))
-    editor = SimpleNamespace(weights=SimpleNamespace(name="faces"))
+    photo: Any = SimpleNamespace(path=Path("-x y.jpg"))
+    editor: Any = SimpleNamespace(weights=SimpleNamespace(name="faces"))
     work = Work(editor, photo, (), {}, edits={"ganspace:pc1": -1.0}, reference="--ref.jpg")
     words = ["./-x y.jpg", "--weights", "faces", "--face", "1", "--quality", "fast"]
     assert shlex.split(command(work)) == ["stkit", "edit", *words, "--edit", "ganspace:pc1=-1", "--ref", "./--ref.jpg"]
