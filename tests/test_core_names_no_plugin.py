@@ -18,7 +18,7 @@ OWN_NETWORKS = {"style-transformer", "psp", "e4e", "restyle"}
 """Architectures of `stkit.models` that weights files name; the plugins that run them are called like them."""
 
 KNOWN = {
-    ("datasets/labels.py", "label"): "a column of label files",
+    ("datasets/label_rows.py", "label"): "a column of label files",
     ("training/config.py", "plain"): "the default of `stkit train domain`, whose photos can show anything",
 }
 """(file, text): why it stands there."""

@@ -198,7 +198,7 @@ def test_a_training_goes_on_with_the_pictures_it_was_begun_with(
 ) -> None:
     monkeypatch.setenv("STKIT_HOME", str(tmp_path / "home"))
     command = ["train", "domain", photos, "--name", "mine", *TINY, *QUICK]
-    assert "no usable photos" in stkit(*command[:2], tmp_path, *command[3:], code=1)
+    assert "0 images to train on" in stkit(*command[:2], tmp_path, *command[3:], code=1)
     stkit(*command, "--steps", 1, "-o", "mapping_steps=0")
     said = stkit(*command, "--steps", 1, "--resume", "--domain", "cars", code=2)
     assert "begun with domain plain" in said
