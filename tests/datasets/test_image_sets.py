@@ -65,12 +65,12 @@ def test_a_folder_and_a_zip_give_the_same_images_in_the_order_of_names(tmp_path:
 
 
 def test_data_sets_as_they_are_published(tmp_path: Path, files: dict[str, bytes]) -> None:
-    pa = pytest.importorskip("pyarrow")
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     whole = load_image_set(fill(tmp_path / "folder", files), 16)
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(tmp_path / "folder", "data")
     values = [{"bytes": data, "path": name} for name, data in files.items()]
-    pa.parquet.write_table(pa.table({"image": values}), tmp_path / "data.parquet")
+    parquet.write_table(pa.table({"image": values}), tmp_path / "data.parquet")
     for name in ("data.tar", "data.parquet"):
         packed = load_image_set(tmp_path / name, 16)
         assert torch.equal(packed.images, whole.images)

@@ -221,18 +221,16 @@ def test_shards_of_webdataset_have_labels_beside_each_photo(tmp_path: Path) -> N
 
 
 def test_a_parquet_file_has_labels_in_its_other_columns(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     photos = [{"bytes": b"x", "path": name} for name in ("a.jpg", "b.png")]
     table = pa.table({"image": photos, "label": [0, 1], "word": ["old", None], "score": [0.25, float("nan")]})
-    pyarrow.parquet.write_table(table, tmp_path / "faces.parquet")
+    parquet.write_table(table, tmp_path / "faces.parquet")
     labels = load_labels(tmp_path / "faces.parquet")
     assert labels.files == ["a.jpg", "b.png"]
     assert labels.column("label").tolist() == [0, 1] and labels.cells["word"] == ["old", ""]
     assert np.isnan(labels.column("score")[1])
     write(tmp_path, "file,age\na.jpg,5\n", "bare.csv")
-    pyarrow.parquet.write_table(table.select(["image"]), tmp_path / "bare.parquet")
+    parquet.write_table(table.select(["image"]), tmp_path / "bare.parquet")
     assert load_labels(tmp_path / "bare.parquet").column("age").tolist() == [5]
     (tmp_path / "bare.parquet").write_bytes(b"PAR1 no table PAR1")
     with pytest.raises(LabelsError, match="cannot read"):
