@@ -22,10 +22,7 @@ from stkit.plugin import (
     ignore_progress,
     image_grid,
     join_latents,
-    picture_part,
     refinements_of,
-    safe_name,
-    to_image,
     to_tensor,
 )
 
@@ -160,8 +157,7 @@ def draw(editor: Editor, seed: int, truncation: float) -> Work:
 
     latents = editor.sample([seed], truncation)
     before = editor.generate(latents)
-    name = safe_name(f"sample-{editor.weights.name}-{seed}-trunc{truncation:g}")  # as `stkit sample` calls it
-    photo = Photo(editor.picture(before[0]), Path(f"{name}.png"), sha256="")
+    photo = Photo(editor.picture(before[0]), Path(f"{editor.sample_name(str(seed), truncation)}.png"), sha256="")
     alone = Subject((0.0, 0.0, float(photo.image.width), float(photo.image.height)), np.zeros((0, 2)), 1.0)
     work = Work(editor, photo, [alone], knobs(editor), latents=latents, before=before, sample=(seed, truncation))
     work.scene = imagine(work, latents)
@@ -369,10 +365,9 @@ def data_url(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
 
 
-def picture(editor: Editor, latents: Latents, small: bool = True) -> Image.Image:
-    """The generated picture of the first row."""
-    made = _small(editor, latents) if small else editor.generate(latents)
-    return to_image(picture_part(made[0], editor.domain.output_crop))
+def picture(editor: Editor, latents: Latents) -> Image.Image:
+    """The generated picture of the first row, at the preview size."""
+    return editor.picture(_small(editor, latents)[0])
 
 
 def _small(editor: Editor, latents: Latents) -> torch.Tensor:

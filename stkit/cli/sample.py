@@ -24,7 +24,6 @@ def run(
 ) -> None:
     """Draw random images from the generator as one grid, with their latents."""
     numbers = parse_seeds(seeds)
-    from stkit.files import safe_name
     from stkit.latents.latents import save_latents
     from stkit.photo.images import image_grid, save_image
 
@@ -32,7 +31,7 @@ def run(
     latents = editor.sample(numbers, trunc)
     images = [editor.picture(image) for image in editor.generate(latents)]
     grid = image_grid(images, columns=math.ceil(math.sqrt(len(images))), captions=[f"seed {n}" for n in numbers])
-    base = out / safe_name(f"sample-{editor.weights.name}-{seeds.replace(',', '_')}-trunc{trunc:g}")
+    base = out / editor.sample_name(seeds, trunc)
     grid_path, latents_path = base.with_name(base.name + ".png"), base.with_name(base.name + ".latents.safetensors")
     save_image(grid, grid_path)
     save_latents(latents, latents_path)

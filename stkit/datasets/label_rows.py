@@ -6,13 +6,14 @@ Each reader gives the names of the columns, the first of which has the files, an
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stkit.errors import LabelsError, PhotoError, reason_of
+from stkit.errors import LabelsError, PhotoError, StkitError, reason_of
 from stkit.files import parse_json
 from stkit.parquet import ParquetTable, import_pyarrow
 from stkit.photo.archives import open_archive, read_member
@@ -45,24 +46,32 @@ def text_rows(text: str, path: Path) -> Rows:
 def has_own_labels(source: Path, inside: Iterable[PurePosixPath]) -> bool:
     """Whether an archive of these files has labels beside each photo: columns, or files called like it."""
     if source.suffix.lower() == ".parquet":
-        return bool(_label_columns(source))
+        with _told(source), source.open("rb") as file:
+            return bool(_label_columns(ParquetTable(file)))
     return source.suffix.lower() == ".tar" and any(path.suffix.lower() in _SIDECARS for path in inside)
 
 
 def archive_rows(path: Path) -> Rows:
     """What a Parquet file has in columns beside the photos, or WebDataset's `.json` and `.cls`. Raises LabelsError."""
-    try:
+    with _told(path):
         found = _columns(path) if path.suffix.lower() == ".parquet" else _sidecars(path)
         return _read_records(list(found), path)
-    except LabelsError:
-        raise
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong with an archive, as a LabelsError."""
+    try:
+        yield
     except PhotoError as error:
         raise LabelsError(f"cannot read labels: {error}") from error
+    except StkitError:
+        raise
     except Exception as error:  # pyarrow's errors are of many kinds
         raise LabelsError(f"cannot read labels of {path}: {reason_of(error)}; copy or download it again") from error
 
 
-def _label_columns(path: Path) -> list[str]:
+def _label_columns(table: ParquetTable) -> list[str]:
     """The columns of a Parquet file that hold numbers or words."""
     pa, _ = import_pyarrow()
     kinds = (
@@ -72,20 +81,15 @@ def _label_columns(path: Path) -> list[str]:
         pa.types.is_string,
         pa.types.is_large_string,
     )
-    try:
-        with path.open("rb") as file:
-            schema = ParquetTable(file).schema
-    except (OSError, ValueError) as error:
-        raise LabelsError(f"cannot read labels of {path}: {reason_of(error)}; copy or download it again") from error
-    return [field.name for field in schema if any(is_one(field.type) for is_one in kinds)]
+    return [field.name for field in table.schema if any(is_one(field.type) for is_one in kinds)]
 
 
 def _columns(path: Path) -> Iterator[dict[str, Any]]:
-    columns = _label_columns(path)
     names = {row: str(name) for name, row in open_archive(path).members.items()}
     with path.open("rb") as file:
-        number = 0
-        for part in ParquetTable(file).batches(columns, _TOGETHER, _MOST_PAGE, MOST_LETTERS):
+        table = ParquetTable(file)
+        columns, number = _label_columns(table), 0
+        for part in table.batches(columns, _TOGETHER, _MOST_PAGE, MOST_LETTERS):
             for row in part.to_pylist():
                 if number in names:
                     yield {"file": names[number], **{name: row[name] for name in columns if name not in _FILE_COLUMNS}}

@@ -22,6 +22,7 @@ from stkit.editor.refinement import refine_latents
 from stkit.editor.results import Edit, Framed, Inversion, Inverted
 from stkit.editor.steps import EditStep, apply_steps, parse_step
 from stkit.errors import StkitError, UsageError
+from stkit.files import safe_name
 from stkit.latents.latents import Latents, Provenance, join_latents
 from stkit.latents.tuning import Tuning, require_base, tuned_generator
 from stkit.measure.lpips import LPIPS, find_lpips
@@ -260,6 +261,10 @@ class Editor:
         w_plus = generator.map(z.to(self.device), truncation_psi)
         rows = (Provenance(weights=self.weights.name),) * len(seeds)
         return Latents(w_plus.cpu().contiguous(), self.weights.space, provenance=rows)
+
+    def sample_name(self, seeds: str, truncation_psi: float) -> str:
+        """What the files of samples are called, without a suffix; `seeds` are like "0-15" or "3,7"."""
+        return safe_name(f"sample-{self.weights.name}-{seeds.replace(',', '_')}-trunc{truncation_psi:g}")
 
     def edit(
         self,
