@@ -7,9 +7,11 @@ import inspect
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio as gr
+from gradio.context import LocalContext
+from gradio.helpers import log_message
 
 from stkit.plugin import StkitError
 
@@ -25,6 +27,7 @@ class Cancelled(Exception):
 def told(function: Callable[..., Any], program: bool = False) -> Callable[..., Any]:
     """`function` with its errors as one line, for the page as HTML, for a `program` as it is."""
     signature = inspect.signature(function)
+    fail = _refuse if program else _tell
 
     if inspect.isgeneratorfunction(inspect.unwrap(getattr(function, "func", function))):
 
@@ -32,19 +35,33 @@ def told(function: Callable[..., Any], program: bool = False) -> Callable[..., A
             try:
                 yield from function(*args, **kwargs)
             except Exception as error:
-                raise as_told(error, program) from error
+                yield fail(error)
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                raise as_told(error, program) from error
+                return fail(error)
 
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = _types(function)
     run.__name__ = getattr(getattr(function, "func", function), "__name__", "run")
     return run
+
+
+def _refuse(error: Exception) -> NoReturn:
+    raise as_told(error, program=True) from error
+
+
+def _tell(error: Exception) -> Any:
+    """Show the error; the event ends well. After one that fails Gradio forgets what waits for its end: a photo dropped
+    while another is found to be damaged would never be opened. What did not queue has no other way than to fail."""
+    shown = as_told(error)
+    if LocalContext.event_id.get(None) is None:
+        raise shown from error
+    log_message(shown.message, shown.title, "error", shown.duration)  # as gr.Error shows it
+    return gr.skip()
 
 
 def as_told(error: Exception, program: bool = False) -> gr.Error:

@@ -208,8 +208,17 @@ def test_a_bad_file_is_told_in_one_line_and_the_page_goes_on(other, server, tmp_
     page.wait_for_selector("text=broken.jpg is damaged")
     assert str(server.home) not in page.inner_text("body")
     other.drop(tmp_path / "<b>notes.png")
-    page.wait_for_selector("text=notes.png")
-    other.drop(PHOTO)
+    page.wait_for_selector("text=notes.png is not an image")
+    (tmp_path / "empty.jpg").touch()
+    held: list[Any] = []
+    page.route("**/queue/join*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/queue/join*"):
+        other.drop(tmp_path / "empty.jpg")
+    with page.expect_response("**/upload*"):
+        other.drop(PHOTO)  # while the one before is still under way
+    page.wait_for_timeout(500)
+    held.pop().continue_()
+    page.wait_for_selector("text=empty.jpg is empty")
     page.wait_for_selector(KNOB)
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 390, "a narrow screen needs no scrolling sideways"
@@ -334,7 +343,7 @@ def test_a_host_of_ones_own_needs_the_token(browser, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_it_ends_in_order_while_something_is_computed(browser, tmp_path) -> None:
-    ended = Server(tmp_path, "--port", "7873", "--weights", "faces")
+    ended = Server(tmp_path, "--port", "7874", "--weights", "faces")
     try:
         visitor = Visitor(browser, ended.url)
         visitor.drop(PHOTO)

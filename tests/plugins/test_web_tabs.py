@@ -37,8 +37,8 @@ def visitor(server: Server) -> Iterator[Visitor]:
 
 def changed(visitor: Visitor, image: str, was: str | None) -> str:
     """What `image` shows, once it is no longer what it was."""
-    found = "([where, was]) => { const img = document.querySelector(where); return img && img.src !== was; }"
-    visitor.page.wait_for_function(found, arg=[image, was])
+    found = "const img = document.querySelector(where); return img && img.src !== was && img.complete && img.width > 0;"
+    visitor.page.wait_for_function(f"([where, was]) => {{ {found} }}", arg=[image, was])
     return str(visitor.page.locator(image).get_attribute("src"))
 
 
@@ -80,8 +80,9 @@ def test_a_sample_is_chosen_by_a_click_and_edited_as_the_command_lines_do(
     page.fill("#samples-seed input", "5")
     page.click("#samples-draw")
     changed(visitor, "#samples-view img", None)
-    box = page.locator("#samples-view img").bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5)  # third of four, second of three
+    grid = page.locator("#samples-view img")
+    box = grid.bounding_box()
+    grid.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})  # third of four, second of three
     page.wait_for_function("document.querySelector('#samples-kept input').value === '11'")
     page.click("#samples-edit")
     page.wait_for_selector(KNOB)
