@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from stkit.files import parse_json, safe_name
     from stkit.hookspecs import hookimpl
     from stkit.jobs.labelled import labelled_photos, labelled_rows, labelled_samples, require_classes, two_classes
+    from stkit.jobs.outputs import LATENTS_SUFFIX
     from stkit.jobs.previews import encode_gif
     from stkit.jobs.report import Row
     from stkit.jobs.request import LabelledRequest
@@ -225,6 +226,7 @@ _HOMES = {
     "editor.results": "Framed",
     "editor.steps": "chain_label",
     "jobs.labelled": "labelled_photos labelled_rows labelled_samples require_classes two_classes",
+    "jobs.outputs": "LATENTS_SUFFIX",
     "jobs.previews": "encode_gif",
     "checkpoints.directions": "read_directions write_direction",
     "checkpoints.encoders": "Framework read_framework",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from stkit.plugin import decode_photo, draw_subjects, edit_quality, encode_latents
+from stkit.plugin import LATENTS_SUFFIX, decode_photo, draw_subjects, edit_quality, encode_latents
 from stkit_web import work as works
 from stkit_web.desk import Desk, Seat, as_html, notes, take
 from stkit_web.edit_parts import EditParts
@@ -259,7 +259,7 @@ class Actions:
                 files = [(name, edit.encode(Path(name)))]
                 view = works.preview(work) if work.sketch else works.view(work, edit.image)
             codes = encode_latents(works.nameless(latents, work.photo))
-            files.append((named(work, ".latents.safetensors"), codes))
+            files.append((named(work, LATENTS_SUFFIX), codes))
         if seat.version != version or seat.work is not work:
             return {parts.status: gr.skip()}
         self.desk.drop_files(seat)

@@ -6,13 +6,11 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stkit.plugin import chain_label
+from stkit.plugin import LATENTS_SUFFIX, chain_label
 from stkit_web.work import steps, texts
 
 if TYPE_CHECKING:
     from stkit_web.work import Work
-
-_CODES = ".latents.safetensors"
 
 
 def command(work: Work) -> str:
@@ -54,7 +52,7 @@ def named(work: Work, end: str) -> str:
 def _source(work: Work) -> str:
     """What is edited: the photo, or the codes that `stkit sample` writes beside its picture."""
     name = work.photo.path.name
-    return name if work.sample is None else Path(name).stem + _CODES
+    return name if work.sample is None else Path(name).stem + LATENTS_SUFFIX
 
 
 def _plain(name: str) -> str:

@@ -121,10 +121,11 @@ def import_codes(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Take over codes of other programs' projectors and encoders (NVIDIA's, e4e's, PTI's, ...), for --weights."""
+    from stkit.jobs.outputs import LATENTS_SUFFIX
     from stkit.jobs.sources import open_latents
     from stkit.latents.latents import save_latents
 
-    out = out or file.with_name(f"{file.stem}.latents.safetensors")
+    out = out or file.with_name(file.stem + LATENTS_SUFFIX)
     if out.suffix != ".safetensors":
         raise UsageError(f"'{out}' does not end in .safetensors; name a latent file")
     latents = open_latents(file, domain, weights)

@@ -24,6 +24,7 @@ def run(
 ) -> None:
     """Draw random images from the generator as one grid, with their latents."""
     numbers = parse_seeds(seeds)
+    from stkit.jobs.outputs import LATENTS_SUFFIX
     from stkit.latents.latents import save_latents
     from stkit.photo.images import image_grid, save_image
 
@@ -32,7 +33,7 @@ def run(
     images = [editor.picture(image) for image in editor.generate(latents)]
     grid = image_grid(images, columns=math.ceil(math.sqrt(len(images))), captions=[f"seed {n}" for n in numbers])
     base = out / editor.sample_name(seeds, trunc)
-    grid_path, latents_path = base.with_name(base.name + ".png"), base.with_name(base.name + ".latents.safetensors")
+    grid_path, latents_path = base.with_name(base.name + ".png"), base.with_name(base.name + LATENTS_SUFFIX)
     save_image(grid, grid_path)
     save_latents(latents, latents_path)
     console.print(f"{grid_path}\n{latents_path}")
