@@ -8,13 +8,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from stkit.errors import MissingPackageError, OutputError, UsageError, reason_of
 from stkit.files import atomic_path
+from stkit.jobs.colours import BT709, Colours, frame_of, tag_stream
 from stkit.photo.images import image_grid, save_image
 
 _VIDEOS = (".mp4", ".mov", ".mkv", ".m4v")
+_PLAIN = Colours(BT709, BT709, BT709, 1, 8)
 
 
 def import_av() -> Any:
@@ -63,7 +66,8 @@ def _write_video(frames: Iterable[Image.Image], path: Path, rate: float) -> None
                 for frame in frames:
                     if stream is None:
                         stream = add_video_stream(container, Fraction(rate).limit_denominator(1001), frame.size)
-                    container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+                        tag_stream(stream, _PLAIN)
+                    container.mux(stream.encode(frame_of(np.asarray(frame), stream.pix_fmt, _PLAIN)))
                 if stream is not None:
                     container.mux(stream.encode(None))
         except av.error.FFmpegError as error:

@@ -160,6 +160,8 @@ def list_photos(sources: Sequence[str], out: Path, load: Load | None = None) -> 
                 found.setdefault(path, inside)
     if not found and problems:
         raise PhotoError(problems[0][1])
+    if not found and any(as_path(source).suffix.lower() in VIDEO_SUFFIXES for source in sources):
+        raise UsageError("videos are edited one at a time; name one alone")
     if not found:
         also = f" ({ignored} other files were left aside)" if ignored else ""
         raise PhotoError(

@@ -27,7 +27,7 @@ from stkit.editor.steps import EditStep
 from stkit.errors import OutputError, PhotoError, SubjectError, UsageError, reason_of
 from stkit.files import atomic_path, require_file
 from stkit.jobs.animation import add_video_stream, import_av
-from stkit.jobs.colours import Colours, colours_of, tag_stream, to_sdr
+from stkit.jobs.colours import Colours, colours_of, frame_of, picture_of, require_known, tag_stream
 from stkit.latents.latents import Latents, Provenance
 from stkit.photo.alignment import frame_photo
 from stkit.photo.images import to_tensor
@@ -35,6 +35,8 @@ from stkit.photo.metadata import SOURCE_TYPE, creator, mark_video
 from stkit.photo.paste import Blend, paste_back
 
 _EDITED_TOGETHER = 64  # frames
+_KEPT_STREAMS = ("video", "audio")
+_KEPT_TAGS = ("title", "artist", "album", "comment", "description", "copyright", "genre", "date", "creation_time")
 
 logger = logging.getLogger("stkit")
 
@@ -86,6 +88,10 @@ def edit_video(
     edit = replace(edit, inverter=inverter.name)
     with _opened(source) as container:
         colours = colours_of(container.streams.video[0])
+        lost = sorted({stream.type for stream in container.streams if stream.type not in _KEPT_STREAMS})
+    require_known(colours, source.name)
+    if lost:
+        logger.info("left out of the edited %s: %s", source.name, " and ".join(lost))
     if colours.hdr:
         logger.warning("%s is HDR; the edit is written as SDR, in 8 bits of BT.709", source.name)
     elif colours.bits > 8:
@@ -244,6 +250,7 @@ def _write(source: Path, out: Path, draw: Callable[[int, Image.Image], Image.Ima
     with atomic_path(out) as temporary, _opened(source) as container:
         try:
             with av.open(str(temporary), "w") as output:
+                output.metadata.update({k: v for k, v in container.metadata.items() if k.lower() in _KEPT_TAGS})
                 if mark and out.suffix.lower() == ".mkv":
                     output.metadata.update(CreatorTool=creator(), DigitalSourceType=SOURCE_TYPE)
                 _transcode(container, output, first, draw)
@@ -257,13 +264,16 @@ def _transcode(container: Any, output: Any, first: Any, draw: Callable[[int, Ima
     """Copy the sound's packets and encode the frames, each at its own time."""
     video = container.streams.video[0]
     colours = colours_of(video)
-    written = colours.written()
+    matrix, span = (colours.matrix, colours.range) if colours.hdr else (int(first.colorspace), int(first.color_range))
+    written = replace(colours, matrix=matrix, range=span).written()
     stream = add_video_stream(output, video.average_rate, _upright(first, colours).size)
     stream.codec_context.time_base = video.time_base
-    if not colours.hdr:
-        written = replace(written, matrix=int(first.colorspace), range=int(first.color_range))
+    if aspect := video.sample_aspect_ratio:
+        stream.codec_context.sample_aspect_ratio = 1 / aspect if _quarter_turns(first) % 2 else aspect
     tag_stream(stream, written)
     sounds = {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
+    for sound in container.streams.audio:
+        sounds[sound.index].metadata.update(sound.metadata)
     index = 0
     for packet in container.demux(video, *container.streams.audio):
         if packet.stream.index in sounds:
@@ -306,21 +316,20 @@ def _frames(container: Any, source: Path) -> Iterator[Any]:
 
 def _upright(frame: Any, colours: Colours) -> Image.Image:
     """A frame as an RGB picture, turned as players turn it; HDR brought down to what a picture can show."""
-    if colours.hdr:
-        image = Image.fromarray(to_sdr(frame.to_ndarray(format="rgb48le"), colours.transfer))
-    else:
-        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    quarter = round(frame.rotation / 90) % 4  # counterclockwise
+    image = Image.fromarray(picture_of(frame, colours))
     turns = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
-    turn = turns[quarter]
+    turn = turns[_quarter_turns(frame)]
     return image if turn is None else image.transpose(turn)
+
+
+def _quarter_turns(frame: Any) -> int:
+    """Counterclockwise, as players turn it."""
+    return round(frame.rotation / 90) % 4
 
 
 def _like(image: Image.Image, frame: Any, pix_fmt: str, written: Colours) -> Any:
     """`image` as a frame with the time of `frame`, in the colours that are written."""
-    av = import_av()
-    new = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
-    new = new.reformat(format=pix_fmt, dst_colorspace=written.matrix, dst_color_range=written.range)
+    new = frame_of(np.asarray(image), pix_fmt, written)
     new.pts, new.time_base = frame.pts, frame.time_base
     return new
 

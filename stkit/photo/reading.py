@@ -23,6 +23,7 @@ from stkit.files import read_bytes
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
 from stkit.photo.colour import to_rgb
+from stkit.photo.suffixes import VIDEO_SUFFIXES
 from stkit.remote import RemotePath, as_path
 
 _log = logging.getLogger("stkit")
@@ -217,6 +218,8 @@ def _open(data: bytes, path: Path) -> Image.Image:
             return _open(data, path)
         if data.startswith(_ARRAYS) or path.suffix in (".pt", ".pth", ".npz", ".npy", ".safetensors"):
             raise PhotoError(f"{path} is no image; if it holds latent codes, see stkit latents import") from error
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise PhotoError(f"{path} is a video or damaged; `stkit edit` edits videos, one at a time") from error
         raise PhotoError(f"{path} is not an image, or its start is damaged; save it as JPEG or PNG") from error
     except Exception as error:
         raise _damaged(path, error) from error

@@ -207,3 +207,15 @@ def test_members_that_lead_to_one_place_are_told_apart() -> None:
     with zipfile.ZipFile("album.zip", "a") as archive:
         archive.writestr(taken, b"")
     assert len(listed("album.zip").items) == 5
+
+
+def test_several_videos_are_named_as_such() -> None:
+    touch("a.mp4", "b.MOV")
+    with pytest.raises(UsageError, match="videos are edited one at a time; name one alone"):
+        listed("a.mp4", "b.MOV")
+
+
+def test_a_video_that_is_read_as_a_photo_is_called_a_video() -> None:
+    Path("a.webm").write_bytes(b"\x1a\x45\xdf\xa3 and so on")
+    with pytest.raises(PhotoError, match=r"a\.webm is a video or damaged; `stkit edit` edits videos"):
+        load_photo("a.webm")
