@@ -15,7 +15,7 @@ from stkit.editor.results import Framed, Inverted
 from stkit.errors import OutputError
 from stkit.files import write_all
 from stkit.jobs.invert import InversionJob, done_row
-from stkit.jobs.outputs import discard
+from stkit.jobs.outputs import difference, discard
 from stkit.jobs.report import COLUMNS, Row
 from stkit.jobs.sources import TABLE_SUFFIX, Item
 from stkit.latents.latents import join_latents
@@ -63,9 +63,9 @@ def earlier_rows(out: Path, settings: Mapping[str, Any]) -> dict[str, Row]:
     """
     rows: dict[str, Row] = {}
     for path in shards_in(out):
-        if read_facts(path)["settings"] != settings:
+        if (there := read_facts(path)["settings"]) != settings:
             raise OutputError(
-                f"{path} was made with another model or other options; choose another folder with --out, or give "
+                f"{path} was made with {difference(there, settings)}; choose another folder with --out, or give "
                 "--overwrite"
             )
         for values in read_rows(path, _OWN):

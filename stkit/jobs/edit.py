@@ -23,6 +23,7 @@ from stkit.jobs.outputs import (
     LATENTS_SUFFIX,
     crop_files,
     description_bytes,
+    difference,
     earlier_results,
     inversion_settings,
     read_description,
@@ -232,11 +233,9 @@ class EditJob(PhotoJob):
         known = read_description(with_end(base, ".json")) or {}
         settings = known.get("settings", self.inversion_settings)
         if settings != self.inversion_settings:
-            ways = [one.get("inverter") for one in (settings, self.inversion_settings)]
-            difference = f"with {ways[0]} and not {ways[1]}" if ways[0] != ways[1] else "with other options"
             raise OutputError(
-                f"{base.parent} has an inversion that was made {difference}; choose another folder with --out, or give "
-                "--overwrite, which replaces it"
+                f"{base.parent} has an inversion that was made with {difference(settings, self.inversion_settings)}; "
+                "choose another folder with --out, or give --overwrite, which replaces it"
             )
 
     def _row(self, item: Item, base: Path, result: Edited) -> Row:

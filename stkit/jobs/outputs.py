@@ -25,6 +25,18 @@ class TakenError(OutputError):
 LATENTS_SUFFIX = ".latents.safetensors"
 PAIR_SUFFIX = ".side-by-side.png"
 BEFORE_AFTER_SUFFIX = ".before-after.png"
+_TOLD = ("inverter", "blend", "smooth", "seed")
+_OTHERS = {
+    "inverter_weights": "an inverter that was trained otherwise",
+    "options": "other options of the inverter",
+    "edits": "other edits",
+    "files": "other directions",
+    "references": "another reference",
+    "mark": "another choice of --no-mark",
+    "crop_only": "another choice of --crop-only",
+    "landmarks": "other landmarks",
+}
+"""Settings that are told with their values, and what the others are called where "another" alone will not do."""
 
 
 def inversion_settings(editor: Editor, inverter: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,10 +181,23 @@ def earlier_results(
         return None
     if known.get("settings") != settings:
         raise OutputError(
-            f"{description.parent} was made with another model or other options; choose another folder with --out, or "
-            "give --overwrite"
+            f"{description.parent} was made with {difference(known.get('settings'), settings)}; choose another folder "
+            "with --out, or give --overwrite"
         )
     return known if all(path.is_file() for path in others) else None
+
+
+def difference(there: Any, asked: Mapping[str, Any]) -> str:
+    """What tells the settings of results that are there from those that are asked for: "blend auto and not replace"."""
+    if not isinstance(there, dict):
+        return "settings that are not known"
+    different = [key for key in {**asked, **there} if there.get(key, ...) != asked.get(key, ...)]
+    return ", ".join(
+        f"{key} {there[key]} and not {asked[key]}"
+        if key in _TOLD and key in there and key in asked
+        else _OTHERS.get(key, f"another {key}")
+        for key in different
+    )
 
 
 def photo_base(out: Path, photo: Path, sha256: str, overwrite: bool = False) -> Path:
@@ -206,6 +231,7 @@ __all__ = [
     "crop_files",
     "describe_inversion",
     "description_bytes",
+    "difference",
     "discard",
     "earlier_results",
     "inversion_files",

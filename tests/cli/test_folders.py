@@ -115,7 +115,7 @@ def test_what_is_done_is_judged_by_content_settings_and_completeness(
 
     other = make_tiny_weights(tmp_path / "other", seed=1)
     assert cli("invert", photos, "--weights", other.folder).code == 3
-    assert "made with another model" in report()["x.png"]["reason"]
+    assert "made with another generator" in report()["x.png"]["reason"]
     assert load_latents(Path("out/x.png/x.png.latents.safetensors")).generator == tiny_weights.fingerprint
     assert cli("invert", photos, "--weights", other.folder, "--overwrite").code == 0
     assert load_latents(Path("out/x.png/x.png.latents.safetensors")).generator == other.fingerprint
@@ -128,7 +128,11 @@ def test_one_photo_by_other_settings_is_refused_before_the_work(
     assert cli(*one).code == 0
     monkeypatch.setattr("stkit.jobs.invert.invert_photos", lambda *_: pytest.fail("the work was done"))
     refused = cli(*one, "--refine", "optimize:3")
-    assert refused.code == 1 and "other options; choose another folder with --out" in error_line(refused)
+    assert (
+        refused.code == 1
+        and "inverter style-transformer and not style-transformer+optimize:3; choose another folder with --out"
+        in error_line(refused)
+    )
 
 
 def test_one_photo_and_its_folder_agree(cli: Cli, photos: Path, tiny_weights: Weights) -> None:
@@ -198,7 +202,7 @@ def test_edit_of_a_folder(cli: Cli, photos: Path, tiny_weights: Weights) -> None
     assert cli(*arguments).code == 3
     assert results() == before
     assert cli(*arguments, "--blend", "replace").code == 3
-    assert "made with another model or other options" in report()["x.jpg"]["reason"]
+    assert "made with blend auto and not replace; choose another folder" in report()["x.jpg"]["reason"]
     crops = cli(*arguments, "--crop-only", "--out", "crops")
     assert crops.code == 3
     with Image.open("crops/sub/x/x.ganspace-pc1+3.crop.png") as crop:
@@ -324,7 +328,7 @@ def test_edits_by_another_direction_of_that_name_do_not_serve(cli: Cli, photos: 
     assert cli("name-component", "pc1", "turn", *weights).code == 0
     assert [edit(), edit()] == ["ok", "kept"]
     assert cli("name-component", "pc2", "turn", "--replace", *weights).code == 0
-    assert edit() == "failed" and "made with another model" in report()["sub/x.jpg"]["reason"]
+    assert edit() == "failed" and "made with other directions" in report()["sub/x.jpg"]["reason"]
     assert edit("--overwrite") == "ok"
 
 

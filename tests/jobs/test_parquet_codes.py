@@ -71,7 +71,7 @@ def test_a_row_a_photo_and_every_run_goes_on(
     assert [row.status for row in again.rows] == ["ok", *["kept"] * (COUNT - 1), "ok"]
     rows = [row["photo"] for path in codes.shards_in(out) for row in pq.read_table(path).to_pylist()]
     assert sorted(rows) == sorted(table)
-    with pytest.raises(OutputError, match="made with another model or other options"):
+    with pytest.raises(OutputError, match="made with inverter style-transformer and not e4e"):
         run(InvertRequest(photos, out, weights=plain_weights, inverter="e4e", format="parquet"))
     with pytest.raises(UsageError, match="--format parquet is for many photos"):
         run(InvertRequest(photos / "0.png", out, weights=plain_weights, format="parquet"))
