@@ -31,6 +31,8 @@ PROVENANCE = "content credentials (C2PA)"
 PREVIEW = "a maker note with a preview"
 TRAILER = "data after the picture"
 MORE_PICTURES = "further pictures"
+LIVE_PHOTO = "a Live Photo's link to its video"
+JUMBF = "JUMBF metadata"
 
 # Namespaces, or names in them, of what lies elsewhere in a file and is not written again, or shows the photo itself.
 _STALE = (
@@ -41,7 +43,11 @@ _STALE = (
     ("{http://ns.adobe.com/hdr-gain-map/1.0/}", GAIN_MAP),
     ("{http://ns.apple.com/HDRGainMap/1.0/}", GAIN_MAP),
     ("{http://ns.apple.com/pixeldatainfo/1.0/}", GAIN_MAP),
+    ("{http://ns.oplus.com/photos/1.0/camera/}", MOTION),
+    ("{http://ns.vivo.com/photos/1.0/camera/}", MOTION),
+    ("{http://ns.xiaomi.com/photos/1.0/camera/}", ""),
     (f"{{{_XMP}}}Thumbnails", THUMBNAIL),
+    (f"{{{_IPTC}}}DigitalSourceType", ""),
     ("{http://ns.adobe.com/xmp/note/}HasExtendedXMP", ""),
     ("{http://purl.org/dc/terms/}provenance", PROVENANCE),
 )  # fmt: skip
@@ -81,7 +87,7 @@ def clean_xmp(xmp: bytes | None, mark: str | None) -> Cleaned:
     if mark is not None and rdf is not None:
         for name, value in ((f"{{{_XMP}}}CreatorTool", mark), (f"{{{_IPTC}}}DigitalSourceType", SOURCE_TYPE)):
             _set(rdf, name, value)
-    for prefix, uri in _PREFIXES.items():
+    for prefix, uri in [*_own_prefixes(xmp or b""), *_PREFIXES.items()]:
         ElementTree.register_namespace(prefix, uri)
     body = ElementTree.tostring(root, encoding="unicode")
     packet = f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{body}\n<?xpacket end="w"?>'
@@ -118,6 +124,12 @@ def _parse(xmp: bytes) -> ElementTree.Element | None:
         return None
 
 
+def _own_prefixes(xmp: bytes) -> list[tuple[str, str]]:
+    """Those that a packet gives its namespaces, for readers who know these alone; `ns0` ElementTree takes itself."""
+    found = re.findall(r"""xmlns:([A-Za-z_][\w.-]{,63})=["']([^"'<>&]{1,200})["']""", xmp.decode("utf-8", "replace"))
+    return [(prefix, uri) for prefix, uri in found[:64] if not re.fullmatch(r"ns\d+|xml.*", prefix)]
+
+
 def _stale(name: object) -> str | None:
     """What a name tells of that is not there any more, which may be without a name; None for what holds."""
     return next((what for start, what in _STALE if isinstance(name, str) and name.startswith(start)), None)
@@ -143,7 +155,8 @@ def _set(rdf: ElementTree.Element, name: str, value: str) -> None:
     first.set(name, value)
 
 
-_IFD1_OFFSET, _IFD1_LENGTH = 0x0201, 0x0202
+_THUMBNAIL_PLACES = ((0x0201, 0x0202), (0x0111, 0x0117))  # of a JPEG, of a strip of pixels
+_CONTENT_IDENTIFIER = 0x0011  # of Apple: a Live Photo's video has the same
 _EXIF_IFD, _MAKER_NOTE = 0x8769, 0x927C
 
 
@@ -155,7 +168,7 @@ def clean_exif(exif: bytes) -> Cleaned:
     start = 6 if exif[:6] == b"Exif\0\0" else 0
     data = bytearray(exif)
     try:
-        dropped = [*_drop_thumbnail(data, start), *_drop_preview(data, start)]
+        dropped = [*_drop_thumbnail(data, start), *_drop_preview(data, start), *_drop_live_photo(data)]
     except (struct.error, ValueError):
         return Cleaned(None, (THUMBNAIL,)) if b"\xff\xd8\xff" in exif else Cleaned(exif)
     return Cleaned(bytes(data), tuple(dropped))
@@ -169,9 +182,10 @@ def _drop_thumbnail(data: bytearray, start: int) -> Iterator[str]:
     if not second:
         return
     entries = {tag: value for tag, value, _ in _entries(data, start, second, order)}
-    place, length = start + entries.get(_IFD1_OFFSET, 0), entries.get(_IFD1_LENGTH, 0)
-    if _IFD1_OFFSET in entries and place + length <= len(data):
-        data[place : place + length] = bytes(length)
+    for at, many in _THUMBNAIL_PLACES:
+        place, length = start + entries.get(at, 0), entries.get(many, 0)
+        if at in entries and place + length <= len(data):
+            data[place : place + length] = bytes(length)
     struct.pack_into(f"{order}I", data, link, 0)
     yield THUMBNAIL
 
@@ -196,6 +210,19 @@ def _drop_preview(data: bytearray, start: int) -> Iterator[str]:
             yield PREVIEW
 
 
+def _drop_live_photo(data: bytearray) -> Iterator[str]:
+    """Zeros in the place of what says which video belongs to an iPhone's photo."""
+    start = data.find(b"Apple iOS\0\0\1MM")
+    if start < 0:
+        return
+    for index in range(_number(data, start + 14, "H", ">")):
+        tag, _, count, value = struct.unpack_from(">HHII", data, start + 16 + 12 * index)
+        if tag == _CONTENT_IDENTIFIER and count > 4 and start + value + count <= len(data):
+            if any(data[start + value : start + value + count]):
+                yield LIVE_PHOTO
+            data[start + value : start + value + count] = bytes(count)
+
+
 def _order(data: bytearray, start: int) -> str:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[start : start + 4]))
     if order is None:
@@ -215,26 +242,110 @@ def _entries(data: bytearray, start: int, place: int, order: str) -> Iterator[tu
 
 
 def lost_parts(data: bytes) -> list[str]:
-    """What lies in a JPEG or PNG file beside the picture, and is not written again."""
+    """What lies in a photo's file beside the picture, and is not written again."""
     if data.startswith(b"\x89PNG"):
-        return [PROVENANCE] if b"caBX" in data else []
-    if not data.startswith(b"\xff\xd8"):
-        return []
+        return _lost_of_chunks(_png_chunks(data))
+    if data.startswith(b"RIFF"):
+        return _lost_of_chunks(_riff_chunks(data))
+    if data[4:8] == b"ftyp":
+        return _lost_of_boxes(data)
+    if data.startswith(b"\xff\xd8"):
+        return _lost_of_jpeg(data)
+    return []
+
+
+def _lost_of_jpeg(data: bytes) -> list[str]:
     found = []
     for kind, body in _segments(data):
-        if kind == 0xEB and b"c2pa" in body:
-            found.append(PROVENANCE)
-        elif (kind == 0xE0 and body.startswith(b"JFXX")) or (
-            kind == 0xED and any(n in _THUMBNAILS for n, _ in _blocks(body))
-        ):
+        if kind == 0xEB and body.startswith(b"JP"):
+            found.append(PROVENANCE if b"c2pa" in body else JUMBF)
+        elif (kind == 0xE2 and body.startswith(_ISO_GAIN_MAP)) or (kind == 0xE1 and b"hdrgm:Version" in body):
+            found.append(GAIN_MAP)
+        elif kind == 0xE0 and (body.startswith(b"JFXX") or (body.startswith(b"JFIF\0") and any(body[12:14]))):
             found.append(THUMBNAIL)
+        elif kind == 0xED:
+            found += lost_resources(body)
+    if PROVENANCE in found:  # which takes several segments
+        found = [what for what in found if what != JUMBF]
     trailer = data[_jpeg_end(data) :].strip(b"\0")
     if trailer.startswith(b"\xff\xd8\xff"):
         found.append(MORE_PICTURES)
-    elif trailer:
-        video = b"ftyp" in trailer[:4096] or b"MotionPhoto" in trailer[:4096]
-        found.append(MOTION if video else TRAILER)
+    known = _lost_of_trailer(trailer)
+    return found + [what for what in known if what != TRAILER or MORE_PICTURES not in found]
+
+
+def _lost_of_trailer(trailer: bytes) -> list[str]:
+    """What cameras write after a picture's end."""
+    if not trailer:
+        return []
+    kinds = ((MOTION, (b"ftypmp4", b"ftypiso", b"ftypqt", b"ftypavc", b"MotionPhoto")), (DEPTH, (b"DualShot_Depth",)))
+    return [what for what, signs in kinds if any(sign in trailer for sign in signs)] or [TRAILER]
+
+
+def _lost_of_chunks(chunks: Iterator[tuple[bytes, bytes]]) -> list[str]:
+    """Of the chunks of a PNG or WebP file; what follows the last one has no name."""
+    kinds = {b"caBX": PROVENANCE, b"C2PA": PROVENANCE, b"gmAP": GAIN_MAP, b"gdAT": GAIN_MAP}
+    found = []
+    for name, body in chunks:
+        found += [kinds[name]] if name in kinds else [] if name else _lost_of_trailer(body)
     return found
+
+
+def _lost_of_boxes(data: bytes) -> list[str]:
+    """Of a HEIC or AVIF file."""
+    signs = (
+        (GAIN_MAP, (b"hdrgainmap", b"infe\2\0\0\0tmap", b"tmap\0")),
+        (DEPTH, (b"auxiliary:depth", b"hevc:2015:auxid:2")),
+    )
+    found = []
+    for kind, body in _boxes(data):
+        if kind == b"mpvd":
+            found.append(MOTION)
+        elif kind == b"sefd":
+            found += _lost_of_trailer(body)
+        elif kind == b"uuid" and body.startswith(_C2PA_BOX):
+            found.append(PROVENANCE)
+        elif kind == b"meta":
+            found += [what for what, all_signs in signs if any(sign in body for sign in all_signs)]
+    return found
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and body of the boxes of an ISO base media file."""
+    place = 0
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        head = 8
+        if length == 1 and place + 16 <= len(data):
+            length, head = struct.unpack_from(">Q", data, place + 8)[0], 16
+        end = len(data) if length == 0 else place + length
+        if end < place + head:
+            return
+        yield kind, data[place + head : end]
+        place = end
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place, name = 8, b""
+    while place + 12 <= len(data) and name != b"IEND":
+        length, name = struct.unpack_from(">I4s", data, place)
+        yield name, data[place + 8 : place + 8 + length] if name != b"IDAT" else b""
+        place += 12 + length
+    yield b"", data[place:].strip(b"\0")
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place, end = 12, min(len(data), 8 + struct.unpack_from("<I", data.ljust(8, b"\0"), 4)[0])
+    while place + 8 <= end:
+        name, length = struct.unpack_from("<4sI", data, place)
+        yield name, b""
+        place += 8 + length + length % 2
+    yield b"", data[end + end % 2 :].strip(b"\0")
+
+
+def lost_resources(body: bytes) -> list[str]:
+    """What of Photoshop's image resources, as a JPEG's segment or a TIFF's tag has them, shows the photo itself."""
+    return [THUMBNAIL] if any(number in _THUMBNAILS for number, _ in _blocks(body)) else []
 
 
 def iptc_segment(data: bytes) -> bytes:
@@ -246,12 +357,14 @@ def iptc_segment(data: bytes) -> bytes:
     return b"\xff\xed" + struct.pack(">H", 2 + len(_PHOTOSHOP + kept)) + _PHOTOSHOP + kept
 
 
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
+_C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _PHOTOSHOP, _IPTC_BLOCK, _THUMBNAILS = b"Photoshop 3.0\0", 1028, (1033, 1036)
 
 
 def _blocks(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each of Photoshop's image resources in a segment, as far as they can be read."""
-    place = len(_PHOTOSHOP) if body.startswith(_PHOTOSHOP) else len(body)
+    place = len(_PHOTOSHOP) if body.startswith(_PHOTOSHOP) else 0
     while body[place : place + 4] == b"8BIM" and place + 12 <= len(body):
         after = place + 6 + (body[place + 6] // 2 + 1) * 2  # the name: a length, then letters, padded to even
         if after + 4 > len(body):
@@ -299,6 +412,7 @@ __all__ = [
     "DEPTH",
     "GAIN_MAP",
     "MORE_PICTURES",
+    "PROVENANCE",
     "SOURCE_TYPE",
     "Cleaned",
     "clean_exif",
@@ -307,5 +421,6 @@ __all__ = [
     "edited_xmp",
     "iptc_segment",
     "lost_parts",
+    "lost_resources",
     "mark_video",
 ]

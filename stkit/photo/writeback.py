@@ -25,12 +25,14 @@ from stkit.photo.metadata import (
     DEPTH,
     GAIN_MAP,
     MORE_PICTURES,
+    PROVENANCE,
     clean_exif,
     clean_xmp,
     creator,
     edited_xmp,
     iptc_segment,
     lost_parts,
+    lost_resources,
 )
 from stkit.photo.paste import strips
 from stkit.photo.reading import UPRIGHT, Photo, orientation
@@ -111,11 +113,17 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
             own = found
             if box is not None:
                 _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
-        sidecars = [photo.path.with_suffix(".xmp"), photo.path.with_name(photo.path.name + ".xmp")]
-        dropped += [f"the sidecar {each.name}" for each in sidecars if each.is_file()]
+        dropped += [f"the sidecar {each.name}" for each in _sidecars(photo.path)]
         if dropped:
             _log.info("left out of %s, being of the photo before the edit: %s", path.name, " and ".join(dropped))
         return encode_image(_fitting(own, path), path, **parameters)
+
+
+def _sidecars(path: Path) -> list[Path]:
+    """The files beside a photo that say how it was developed or edited."""
+    names = [(path.stem, ".xmp"), (path.name, ".xmp"), (path.stem, ".aae")]
+    both = ((path.with_name(name + end), path.with_name(name + end.upper())) for name, end in names)
+    return [next(each for each in pair if each.is_file()) for pair in both if any(each.is_file() for each in pair)]
 
 
 def _difference(one: Image.Image, other: Image.Image) -> tuple[int, int, int, int] | None:
@@ -292,6 +300,10 @@ def _parameters(
         dropped.remove(MORE_PICTURES)
     if xmp.data is not None:
         _add_xmp(parameters, xmp.data, suffix)
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        dropped += _keep_text(image, parameters, suffix)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        dropped += _lost_tags(image, suffix)
     dropped = list(dict.fromkeys(dropped))
     if not same_format:
         return parameters, dropped
@@ -309,6 +321,35 @@ def _parameters(
     if image.format == "WEBP":
         parameters["lossless"] = b"VP8L" in data[:65536]  # the chunk of lossless pixels
     return parameters, dropped
+
+
+def _keep_text(image: PngImagePlugin.PngImageFile, parameters: dict[str, Any], suffix: str) -> list[str]:
+    """Have captions of a PNG written again, if that is a PNG; and what of its text is not, like the prompt it is of."""
+    lost = []
+    for name, text in image.text.items():
+        if name in _CAPTIONS and suffix == ".png":
+            parameters.setdefault("pnginfo", PngImagePlugin.PngInfo()).add_itxt(name, text)
+        elif name != _PNG_XMP and not name.startswith(("date:", "Raw profile type")):
+            lost.append(name)
+    return [f"text ({', '.join(lost)})"] if lost else []
+
+
+_CAPTIONS = {
+    "Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Disclaimer", "Warning", "Source",
+    "Comment",
+}  # fmt: skip
+"""The keywords that the PNG specification gives."""
+
+
+def _lost_tags(image: TiffImagePlugin.TiffImageFile, suffix: str) -> list[str]:
+    """What stands in tags of a TIFF that are not written again."""
+    resources = image.tag_v2.get(_PHOTOSHOP_TAG)
+    lost = lost_resources(resources) if isinstance(resources, bytes) else []
+    lost += [PROVENANCE] if _C2PA_TAG in image.tag_v2 else []
+    return lost + (["IPTC captions"] if _IPTC_TAG in image.tag_v2 and suffix not in (".tif", ".tiff") else [])
+
+
+_IPTC_TAG, _PHOTOSHOP_TAG, _C2PA_TAG = 33723, 34377, 52545
 
 
 def encode_marked(picture: Image.Image, path: Path, mark: bool = True) -> bytes:
@@ -357,9 +398,13 @@ def _exif(image: Image.Image) -> bytes | Image.Exif | None:
 def _tiff_exif(exif: Image.Exif) -> Image.Exif:
     """TIFF keeps its layout in the same tags: only those that describe the photo are taken over."""
     kept = Image.Exif()
-    for tag in _DESCRIPTIVE:
+    for tag in (*_DESCRIPTIVE, _IPTC_TAG):
         if tag in exif:
             kept[tag] = exif[tag]
+    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if tags := exif.get_ifd(directory):
+            kept.get_ifd(directory).update({tag: one for tag, one in tags.items() if tag != ExifTags.Base.MakerNote})
+            kept[directory] = 0  # its place, which Pillow finds
     return kept
 
 

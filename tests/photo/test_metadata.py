@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import pytest
 from PIL import ExifTags, Image
+from pillow_heif import register_heif_opener
 
-from stkit.photo.metadata import clean_exif, clean_xmp
+from stkit.photo.metadata import clean_exif, clean_xmp, lost_parts
 from stkit.photo.reading import load_photo
 from stkit.photo.writeback import encode_marked, encode_photo
 
@@ -236,13 +239,156 @@ def test_damaged_resources_are_no_reason_to_refuse(broken: bytes, portrait: Imag
     assert b"Photoshop" not in edited(tmp_path / "a.jpg")
 
 
+MP4 = b"\0\0\0\x18ftypmp42" + bytes(300)
+C2PA = struct.pack(">I4s", 24, b"jumb") + b"c2pa" + bytes(12)
+C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_chunks(data: bytes, *chunks: bytes) -> bytes:
+    """A PNG with chunks after its header."""
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def with_webp_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
+    data += kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+    return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+
+
+def with_segment(data: bytes, kind: int, body: bytes) -> bytes:
+    return data[:2] + struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body + data[2:]
+
+
+PROMPTS = (chunk(b"tEXt", b"parameters\0a woman"), chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b"{}")))
+LOST: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "ISO gain map": (".jpg", lambda d: with_segment(d, 0xE2, b"urn:iso:std:iso:ts:21496:-1\0"), "an HDR gain map"),
+    "JFIF's thumbnail": (
+        ".jpg", lambda d: d[:2] + b"\xff\xe0\0\x1cJFIF\0\1\2\0\0\1\0\1\2\2" + bytes(12) + d[20:], "a thumbnail",
+    ),
+    "JUMBF": (".jpg", lambda d: with_segment(d, 0xEB, b"JP\0\1\0\0\0\1" + box(b"jumb", b"json")), "JUMBF metadata"),
+    "Samsung's depth": (".jpg", lambda d: d + b"Image_UTC_Data" + bytes(9000) + b"DualShot_DepthMap_1", "a depth map"),
+    "a gain map and a video": (".jpg", lambda d: d + d + MP4, "further pictures and a motion photo's video"),
+    "credentials in a PNG": (".png", lambda d: with_chunks(d, chunk(b"caBX", C2PA)), "content credentials (C2PA)"),
+    "prompts": (".png", lambda d: with_chunks(d, *PROMPTS), "text (parameters, workflow)"),
+    "after a PNG": (".png", lambda d: d + MP4, "a motion photo's video"),
+    "credentials in a WebP": (".webp", lambda d: with_webp_chunk(d, b"C2PA", C2PA), "content credentials (C2PA)"),
+    "after a WebP": (".webp", lambda d: d + b"something", "data after the picture"),
+    "credentials in an AVIF": (".avif", lambda d: d + box(b"uuid", C2PA_BOX + C2PA), "content credentials (C2PA)"),
+    "credentials in a HEIC": (".heic", lambda d: d + box(b"uuid", C2PA_BOX + C2PA), "content credentials (C2PA)"),
+    "motion HEIC": (".heic", lambda d: d + box(b"mpvd", MP4), "a motion photo's video"),
+    "Samsung's HEIC": (".heic", lambda d: d + box(b"sefd", b"MotionPhoto_Data"), "a motion photo's video"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_what_lies_beside_the_picture(
+    case: str, portrait: Image.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stkit")
+    register_heif_opener()
+    suffix, change, said = LOST[case]
+    path = tmp_path / f"a{suffix}"
+    portrait.save(path)
+    path.write_bytes(change(path.read_bytes()))
+    data = edited(path)
+    lines = [line for line in caplog.messages if "before the edit" in line]
+    assert lines == [f"left out of a{suffix}, being of the photo before the edit: {said}"]
+    path.write_bytes(data)
+    caplog.clear()
+    edited(path)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("cut", [10, 20, 36, 60])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".avif", ".jpg"])
+def test_what_is_cut_short_is_looked_through(suffix: str, cut: int, portrait: Image.Image, tmp_path: Path) -> None:
+    portrait.save(tmp_path / f"a{suffix}")
+    assert "a motion photo's video" not in lost_parts((tmp_path / f"a{suffix}").read_bytes()[:cut])
+
+
+def test_captions_of_a_png_stay(portrait: Image.Image, tmp_path: Path) -> None:
+    portrait.save(tmp_path / "a.png")
+    text = (chunk(b"tEXt", b"Author\0Ada"), chunk(b"iTXt", "Title\0\0\0\0\0Grüße".encode()), *PROMPTS)
+    (tmp_path / "a.png").write_bytes(with_chunks((tmp_path / "a.png").read_bytes(), *text))
+    for mark in (True, False):
+        with Image.open(io.BytesIO(edited(tmp_path / "a.png", mark))) as image:
+            image.load()
+            texts = {name: str(value) for name, value in image.text.items() if "xmp" not in name}  # type: ignore[attr-defined]
+        assert texts == {"Author": "Ada", "Title": "Grüße"}
+
+
+def test_exif_and_captions_of_a_tiff_stay_and_what_no_longer_holds_goes(
+    portrait: Image.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stkit")
+    tags = Image.Exif()
+    tags.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base.DateTimeOriginal: "2020:01:01 10:00:00", 0x927C: b"NOTE" * 9})
+    tags.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    tags[ExifTags.IFD.Exif] = tags[ExifTags.IFD.GPSInfo] = 0  # their places, which Pillow finds
+    tags[33723] = b"\x1c\x02\x78\0\x05Grace"
+    tags[34377] = block(1036, bytes(28) + JPEG)
+    tags[52545] = C2PA
+    portrait.save(tmp_path / "a.tif", exif=tags)
+    data = edited(tmp_path / "a.tif")
+    assert JPEG not in data and b"c2pa" not in data and b"NOTENOTE" not in data
+    with Image.open(io.BytesIO(data)) as image:
+        found = image.getexif()
+        assert found.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2020:01:01 10:00:00"
+        assert found.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+        assert b"Grace" in bytes(found[33723])
+    assert "before the edit: a thumbnail and content credentials (C2PA)" in caplog.text
+
+
+IDENTIFIER = b"5D7A1C1E-AAAA-BBBB-CCCC-0123456789AB\0"
+
+
+def test_a_live_photo_is_parted_from_its_video() -> None:
+    entries = struct.pack(">HHHIIHHII", 2, 0x11, 2, 37, 44, 0x14, 4, 1, 1)
+    note = b"Apple iOS\0\0\1MM" + entries + bytes(2)
+    note += bytes(44 - len(note)) + IDENTIFIER
+    before = exif(">", JPEG, note)
+    cleaned = clean_exif(before)
+    assert cleaned.data is not None and cleaned.dropped == ("a thumbnail", "a Live Photo's link to its video")
+    assert IDENTIFIER not in cleaned.data and cleaned.data.index(b"Apple iOS") == before.index(b"Apple iOS")
+    assert clean_exif(cleaned.data).dropped == ()
+
+
+def test_thumbnails_of_bare_pixels_go() -> None:
+    pixels = bytes(range(1, 200))
+    before = exif("<", pixels, b"NOTE" * 4)
+    strips = before.replace(struct.pack("<HH", 0x0201, 4), struct.pack("<HH", 0x0111, 4))
+    strips = strips.replace(struct.pack("<HH", 0x0202, 4), struct.pack("<HH", 0x0117, 4))
+    cleaned = clean_exif(strips)
+    assert strips != before and cleaned.data is not None and pixels not in cleaned.data
+    assert cleaned.dropped == ("a thumbnail",)
+
+
+def test_a_source_that_is_no_longer_true_goes_without_a_mark_too() -> None:
+    capture = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+    packet = xmp(f'I:DigitalSourceType="{capture}"', I="http://iptc.org/std/Iptc4xmpExt/2008-02-29/")
+    assert b"DigitalSourceType" not in (clean_xmp(packet, None).data or b"")
+    assert (clean_xmp(packet, "stkit 1").data or b"").count(b"DigitalSourceType") == 1
+
+
+def test_namespaces_keep_their_names() -> None:
+    packet = xmp(
+        'crs:Exposure2012="+1"', 'My-Tool:Note="a"', **{"crs": "http://ns.adobe.com/crs/1.0/", "My-Tool": "urn:mine"}
+    )
+    cleaned = clean_xmp(packet, "stkit 1").data or b""
+    assert b'crs:Exposure2012="+1"' in cleaned and b'My-Tool:Note="a"' in cleaned
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif", ".heic"])
 def test_the_edit_is_noted_in_every_format(suffix: str, portrait: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
-    if suffix == ".heic":
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
+    register_heif_opener()
     portrait.save(path)
     data = edited(path)
     assert MARKED in data and b"stkit" in data
@@ -250,12 +396,13 @@ def test_the_edit_is_noted_in_every_format(suffix: str, portrait: Image.Image, t
     assert (edited(path) == data) and load_photo(path).image.size == Image.open(io.BytesIO(data)).size
 
 
-def test_a_sidecar_is_named(portrait: Image.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["a.xmp", "a.jpg.xmp", "a.XMP", "a.AAE"])
+def test_a_sidecar_is_named(name: str, portrait: Image.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "stkit")
     portrait.save(tmp_path / "a.jpg")
-    (tmp_path / "a.xmp").write_bytes(xmp())
+    (tmp_path / name).write_bytes(xmp())
     edited(tmp_path / "a.jpg")
-    assert "left out of a.jpg, being of the photo before the edit: the sidecar a.xmp" in caplog.text
+    assert f"left out of a.jpg, being of the photo before the edit: the sidecar {name}" in caplog.text
 
 
 def test_nothing_is_said_where_nothing_is_lost(
