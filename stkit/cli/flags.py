@@ -68,7 +68,7 @@ def takes(
 
 
 def require_finite(app: typer.Typer) -> None:
-    """Make all commands of `app` refuse numbers that are not finite or too large, by the names of their flags."""
+    """Make all commands of `app` refuse numbers not finite or too large, and negative seeds, by the flag."""
     for command in app.registered_commands:
         if command.callback is not None:
             command.callback = _finite(command.callback)
@@ -85,6 +85,8 @@ def _finite(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise UsageError(f"{_flag(function, name)} {value} is no finite number; give another one")
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 raise UsageError(f"{_flag(function, name)} {value} is too large; give a number below 2**63")
+            if name == "seed" and isinstance(value, int) and value < 0:
+                raise UsageError(f"{_flag(function, name)} {value} is negative; seeds are 0 and above")
         return function(**given)
 
     return command

@@ -39,6 +39,16 @@ def test_every_float_of_every_command() -> None:
     assert {"sample", "edit", "morph", "latents mix"} <= checked
 
 
+def test_every_seed_of_every_command() -> None:
+    checked = set()
+    for name, callback in commands(build_app()):
+        if "seed" in get_type_hints(callback):
+            with pytest.raises(UsageError, match="--seed -1 is negative"):
+                callback(seed=-1)
+            checked.add(name.split()[-1])
+    assert {"edit", "evaluate", "fit-direction", "rank-channels", "inverter", "mapping"} <= checked
+
+
 NUMBERS = {
     "--trunc": ("sample", "--trunc", "nan"),
     "--seeds": ("sample", "--seeds", "1e400"),
