@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,9 @@ from PIL import Image
 from stkit.editor.editor import Editor
 from stkit.editor.results import Edit, Framed, Inverted, find_photo
 from stkit.editor.steps import EditStep, chain_label, files_of
-from stkit.errors import OutputError, PhotoError
+from stkit.errors import LatentsError, OutputError, PhotoError
 from stkit.files import remove_leftovers
-from stkit.jobs.invert import PhotoJob, done_row, invert_photos, kept_row, warn_again, write_inversion
+from stkit.jobs.invert import PhotoJob, done_row, invert_photos, kept_row, stored_inversion, warn_again, write_inversion
 from stkit.jobs.outputs import (
     BEFORE_AFTER_SUFFIX,
     LATENTS_SUFFIX,
@@ -43,6 +44,8 @@ from stkit.photo.paste import Blend
 from stkit.photo.reading import Photo, decode_photo, load_photo, read_photo
 from stkit.photo.writeback import encode_marked
 from stkit.weights import load_header
+
+logger = logging.getLogger("stkit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +111,8 @@ class EditJob(PhotoJob):
             return with_end(base, f".{self.steps[0].name}.sweep{first:+g}to{last:+g}x{len(self.sweep)}")
         return with_end(base, f".{chain_label(self.steps)}")
 
-    def prepare(self, item: Item) -> Row | list[Framed] | Latents:
-        """Read, locate and crop; the codes of latents; the Row of earlier results where they serve."""
+    def prepare(self, item: Item) -> Row | list[Framed] | tuple[Inverted, ...] | Latents:
+        """Read, locate and crop; inversions that are there, or the codes of latents; the Row of earlier results."""
         data = read_photo(item.path) if item.latents is None else encode_latents(item.latents)
         if not self.overwrite:
             sha256 = hashlib.sha256(data).hexdigest()
@@ -124,18 +127,21 @@ class EditJob(PhotoJob):
             remove_leftovers(item.base(self.out).parent)
         if item.latents is None:
             self.editor.registry.inverter_for(self.editor.weights, self.inverter)  # raises where there is none
-            return self.place.frame(self.editor, decode_photo(data, item.path))
+            framed = self.place.frame(self.editor, decode_photo(data, item.path))
+            return self._stored(item, framed) or framed
         item.latents.require_generator(self.editor.weights.space, self.editor.weights.name)
         return item.latents
 
-    def compute(self, prepared: Sequence[list[Framed] | Latents]) -> Sequence[Edited]:
+    def compute(self, prepared: Sequence[list[Framed] | tuple[Inverted, ...] | Latents]) -> Sequence[Edited]:
         """Codes, edited codes and both images of a batch of photos."""
         framed = [one for one in prepared if isinstance(one, list)]
-        inversions: list[list[Inverted]] = []
+        made: list[list[Inverted]] = []
         if framed:
-            inversions = invert_photos(self.editor, framed, self.inverter, self.options, self.refine, self.on_progress)
-        unused = iter(inversions)
-        inverted: list[list[Inverted]] = [next(unused) if isinstance(one, list) else [] for one in prepared]
+            made = invert_photos(self.editor, framed, self.inverter, self.options, self.refine, self.on_progress)
+        unused = iter(made)
+        inverted: list[Sequence[Inverted]] = [
+            next(unused) if isinstance(one, list) else one if isinstance(one, tuple) else () for one in prepared
+        ]
         codes = [
             one if isinstance(one, Latents) else join_latents([subject.latents for subject in subjects])
             for one, subjects in zip(prepared, inverted, strict=True)
@@ -144,8 +150,8 @@ class EditJob(PhotoJob):
         batches = [codes] if together else [[one] for one in codes]
         edits: list[list[tuple[Latents, torch.Tensor, torch.Tensor]]] = [[] for _ in codes]
         for steps in self._variants():
-            made = [one for batch in batches for one in self._edit(batch, steps)]
-            for of_photo, one in zip(edits, made, strict=True):
+            results = [one for batch in batches for one in self._edit(batch, steps)]
+            for of_photo, one in zip(edits, results, strict=True):
                 of_photo.append(one)
         return [Edited(of_photo, subjects) for of_photo, subjects in zip(edits, inverted, strict=True)]
 
@@ -206,6 +212,22 @@ class EditJob(PhotoJob):
             latents = join_latents([edited.row(row) for row in range(rows.start, rows.stop)])
             results.append((latents, before[rows], after[rows]))
         return results
+
+    def _stored(self, item: Item, framed: Sequence[Framed]) -> tuple[Inverted, ...]:
+        """The inversions of the photo that are there, so that a second edit needs none; nothing unless they all are."""
+        if self.overwrite:
+            return ()
+        base, settings = item.base(self.out), self.inversion_settings
+        stored = [stored_inversion(self.editor, base, one, settings) for one in framed]
+        found = tuple(one for one in stored if one is not None)
+        if len(found) < len(stored):
+            return ()
+        try:
+            join_latents([one.latents for one in found])
+        except LatentsError:  # of runs that had other subjects to tune the generator for
+            return ()
+        logger.info("the inversion in %s is used", base.parent)
+        return found
 
     def _kept(self, item: Item, sha256: str) -> Row | None:
         if not self.place.is_number:

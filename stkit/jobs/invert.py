@@ -13,7 +13,7 @@ import numpy as np
 from stkit.contracts.inversion import ignore_progress
 from stkit.editor.editor import Editor
 from stkit.editor.results import Framed, Inverted
-from stkit.errors import LatentsError, UsageError
+from stkit.errors import LatentsError, StkitError, UsageError
 from stkit.files import remove_leftovers
 from stkit.jobs.outputs import (
     LATENTS_SUFFIX,
@@ -197,6 +197,25 @@ def write_inversion(
     return tuple(files)
 
 
+def stored_inversion(editor: Editor, base: Path, framed: Framed, settings: Mapping[str, Any]) -> Inverted | None:
+    """What `write_inversion` has left of this very subject with these settings; None where it is not all there."""
+    base = subject_base(base, framed.number)
+    known = read_description(with_end(base, ".json"))
+    if known is None or known.get("sha256") != framed.sha256 or known.get("settings") != settings:
+        return None
+    paths = inversion_paths(base)
+    try:
+        crop, image = (decode_photo(read_photo(path), path).image for path in paths[:2])
+        latents = load_latents(with_end(base, LATENTS_SUFFIX))
+        latents.require_generator(editor.weights.space, editor.weights.name)
+        (row,) = latents.provenance
+    except (StkitError, ValueError):
+        return None
+    if row.transform is None or not np.allclose(row.transform, framed.transform):
+        return None
+    return Inverted(framed, crop, image, latents, known.get("metrics", {}), (), {})
+
+
 def warn_again(editor: Editor, known: Mapping[str, Any], item: Item) -> None:
     """Tell of earlier results, too, what spoke against the subject, and that the reconstruction is unusually bad."""
     warn_of_problems(editor.domain.noun, known.get("subject", 1), item.path, known.get("problems", ()))
@@ -308,6 +327,7 @@ __all__ = [
     "invert_photos",
     "join_folder",
     "kept_row",
+    "stored_inversion",
     "warn_again",
     "write_inversion",
 ]

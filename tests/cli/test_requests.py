@@ -270,6 +270,27 @@ def test_an_inversion_that_is_there_is_not_mixed_with_another(
     assert refused.code == 2 and "inverted already" in error_line(refused)
 
 
+def test_a_second_edit_uses_the_inversion_that_is_there(
+    photos: Path, tiny_weights: Weights, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = ("edit", "photos/a.png", "--weights", tiny_weights.folder, "--refine", "optimize:2", "--refine", "pti:2")
+    assert cli(*edit, "--edit", "ganspace:pc1=1").code == 0
+    assert cli(*edit, "--edit", "ganspace:pc2=1", "--out", "afresh").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Editor, "invert_framed", lambda *_, **__: pytest.fail("inverted"))
+        again = cli(*edit, "--edit", "ganspace:pc2=1")
+    assert again.code == 0 and "note: the inversion in out/a is used" in again.err
+    made = sorted(Path("out/a").glob("a.ganspace-pc2*"))
+    assert len(made) == 4
+    for path in made:
+        assert path.read_bytes() == Path("afresh/a", path.name).read_bytes()
+    (there_too,) = Path("out/a").glob("tuning-*")
+    for damage in (lambda: Path("out/a/a.latents.safetensors").write_bytes(b"no"), there_too.unlink):
+        damage()
+        anew = cli(*edit, "--edit", "ganspace:pc2=1", "--edit", "ganspace:pc3=1")
+        assert anew.code == 0 and "is used" not in anew.err
+
+
 def read_json(path: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return content
