@@ -134,4 +134,15 @@ def _light(transfer: int) -> np.ndarray:
     return light.astype(np.float32)
 
 
-__all__ = ["HLG", "PQ", "Colours", "colours_of", "tag_stream", "to_sdr"]
+__all__ = [
+    "BT709",
+    "HLG",
+    "PQ",
+    "Colours",
+    "colours_of",
+    "frame_of",
+    "picture_of",
+    "require_known",
+    "tag_stream",
+    "to_sdr",
+]
