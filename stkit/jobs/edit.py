@@ -221,6 +221,10 @@ class EditJob(PhotoJob):
         stored = [stored_inversion(self.editor, base, one, settings) for one in framed]
         found = tuple(one for one in stored if one is not None)
         if len(found) < len(stored):
+            known = (read_description(with_end(base, ".json")) or {}).get("settings", settings)
+            if self.refine and known != settings:
+                text = "the inversion in %s was made with %s, and stays; with --overwrite later edits use the new one"
+                logger.info(text, base.parent, difference(known, settings))
             return ()
         try:
             join_latents([one.latents for one in found])

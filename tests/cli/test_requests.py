@@ -291,6 +291,22 @@ def test_a_second_edit_uses_the_inversion_that_is_there(
         assert anew.code == 0 and "is used" not in anew.err
 
 
+def test_an_inversion_that_falls_short_stays_and_is_told(
+    photos: Path, tiny_weights: Weights, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("invert", "photos/a.png", "--weights", tiny_weights.folder).code == 0
+    before = contents("out/a")
+    monkeypatch.setattr("stkit.jobs.run.edit_quality", lambda _: "balanced")  # as with ffhq
+    invert = Editor.invert_framed
+    monkeypatch.setattr(Editor, "invert_framed", lambda self, *given: invert(self, *given[:3], ["optimize:2"]))
+    edited = cli("edit", "photos/a.png", "--weights", tiny_weights.folder, "--edit", "ganspace:pc1=1")
+    assert edited.code == 0
+    note = "the inversion in out/a was made with inverter style-transformer and not style-transformer+optimize:100"
+    assert note in edited.err and "with --overwrite later edits use the new one" in edited.err
+    after = contents("out/a")
+    assert len(after) > len(before) and {name: after[name] for name in before} == before
+
+
 def read_json(path: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return content
