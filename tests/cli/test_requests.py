@@ -297,7 +297,7 @@ def test_an_inversion_that_falls_short_stays_and_is_told(
     assert cli("invert", "photos/a.png", "--weights", tiny_weights.folder).code == 0
     before = contents("out/a")
     monkeypatch.setattr("stkit.jobs.run.edit_quality", lambda _: "balanced")  # as with ffhq
-    invert = Editor.invert_framed
+    invert: Any = Editor.invert_framed
     monkeypatch.setattr(Editor, "invert_framed", lambda self, *given: invert(self, *given[:3], ["optimize:2"]))
     edited = cli("edit", "photos/a.png", "--weights", tiny_weights.folder, "--edit", "ganspace:pc1=1")
     assert edited.code == 0
