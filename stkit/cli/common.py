@@ -104,19 +104,10 @@ def waiting(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, there from the first call with (done, total) on; none where stderr is no terminal."""
-    progress = bars()
-    task = progress.add_task(text)
-
-    def move(done: int, total: int) -> None:
-        progress.start()
-        progress.update(task, completed=done, total=total)
-
-    try:
-        yield move
-    finally:
-        if progress.live.is_started:
-            progress.stop()
+    """A progress bar on stderr, moved by calls with (done, total); none where stderr is no terminal."""
+    with bars() as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 Name = Annotated[str, typer.Argument(help="Its name.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stkit.cli.common import DeviceFlag, DomainFlag, OutFlag, WeightsFlag, console, open_editor
+from stkit.cli.common import DeviceFlag, DomainFlag, OutFlag, WeightsFlag, console, open_editor, waiting
 from stkit.errors import UsageError
 
 COMMAND = "sample"
@@ -30,7 +30,8 @@ def run(
 
     editor = open_editor(domain, weights, device)
     latents = editor.sample(numbers, trunc)
-    images = [editor.picture(image) for image in editor.generate(latents)]
+    with waiting("drawing"):
+        images = [editor.picture(image) for image in editor.generate(latents)]
     grid = image_grid(images, columns=math.ceil(math.sqrt(len(images))), captions=[f"seed {n}" for n in numbers])
     base = out / editor.sample_name(seeds, trunc)
     grid_path, latents_path = base.with_name(base.name + ".png"), base.with_name(base.name + LATENTS_SUFFIX)

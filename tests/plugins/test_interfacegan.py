@@ -74,7 +74,9 @@ def editor(tmp_path: Path) -> Editor:
 def test_the_planted_direction_is_found_from_samples(editor: Editor) -> None:
     truth = torch.nn.functional.normalize(random(32, seed=3), dim=0)
     plant(editor.weights, truth)
-    data = labelled_samples(editor, "brightness", 600, ["brightness"])
+    steps: list[tuple[int, int]] = []
+    data = labelled_samples(editor, "brightness", 600, ["brightness"], on_progress=lambda *step: steps.append(step))
+    assert steps[0] == (16, 600) and steps[-1] == (600, 600) and steps == sorted(steps)
     fit = fit_direction(editor.weights, data, "bright")
     assert coordinates(truth[None], fit.direction.vector).item() >= 0.9  # half of the samples mix w of two or three
     assert fit.projected.value > 0.9

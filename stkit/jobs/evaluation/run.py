@@ -21,7 +21,8 @@ from stkit.jobs.request import EvaluateRequest
 
 def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
     """Do what `request` asks for; the figures of report.json. Raises UsageError, StkitError, OutputError."""
-    plan = make_plan(request)
+    with voice.bar("reading photos and weights"):
+        plan = make_plan(request)
     for note in plan.notes:
         voice.say(f"note: {note}")
     voice.say(f"{len(plan.photos)} photos of the split '{plan.photos.split}', {len(plan.systems)} inverters")
@@ -34,8 +35,9 @@ def evaluate(request: EvaluateRequest, voice: Voice = SILENT) -> dict[str, Any]:
             voice.say(f"note: {failure}")
         costs = _costs(plan, request.out / "work" / "costs.json", voice) if plan.costs else {}
         figures = make_figures(plan, stores, costs, failures)
-        pictures = draw_all(figures, plan, stores, request.out)
-        write_report(figures, plan, stores, request.out, pictures)
+        with voice.bar("drawing the report"):
+            pictures = draw_all(figures, plan, stores, request.out)
+            write_report(figures, plan, stores, request.out, pictures)
     return figures
 
 
