@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 
 def save(path: Path, data: Any) -> Path:
@@ -15,6 +16,8 @@ def save(path: Path, data: Any) -> Path:
         np.save(path, data)
     elif path.suffix == ".npz":
         np.savez(path, **data)
+    elif path.suffix == ".safetensors":
+        save_file(data, path)
     else:
         torch.save(data, path)
     return path

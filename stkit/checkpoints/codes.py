@@ -3,6 +3,7 @@
 - NVIDIA's `projected_w.npz`: `{w: (1, num_ws, 512)}`;
 - e4e's and PTI's `.pt`, and `.npy` of many: a bare array (B, num_ws, 512), (num_ws, 512), (B, 512) or (512,);
 - ReStyle's `latents.npy`: a dictionary of photos, each with the codes of every iteration, of which the last counts;
+- safetensors of any of these;
 - `stkit latents export --npz`: `{codes, space, generator, provenance}`.
 """
 
@@ -53,6 +54,8 @@ def read_codes(path: Path, weights: Weights) -> Latents:
     if len({codes.ndim for codes in rows}) > 1:
         raise LatentsError(f"{path} holds codes of w and of w_plus; save them in files of their own")
     codes = torch.cat(rows)
+    if not codes.numel():
+        raise LatentsError(f"{path} holds no codes but an empty array; project the photo again")
     if not torch.isfinite(codes).all():
         raise LatentsError(f"{path} holds codes that are not finite numbers; project the photo again")
     space = LatentSpace.W if codes.ndim == 2 else LatentSpace.W_PLUS
@@ -101,7 +104,7 @@ def _shaped(value: Tensor, weights: Weights, path: Path) -> Tensor:
     if value.ndim == 2 and value.shape[-1] == num_ws * w_dim and num_ws > 1:
         value = value.unflatten(1, (num_ws, w_dim))
     fits = value.ndim in (2, 3) and value.shape[-1] == w_dim and (value.ndim == 2 or value.shape[1] == num_ws)
-    if not fits or not len(value):
+    if not fits:
         theirs = f"{shape[-2]} layers of width {shape[-1]}" if len(shape) > 1 else f"width {shape[-1]}"
         raise LatentsError(
             f"{path} holds codes of shape {shape}, {theirs}, but weights '{weights.name}' have {num_ws} layers of "

@@ -46,6 +46,7 @@ _MOST_MEMORY = 1_450_000_000  # bytes of one photo beside its file
 _SLOW_PIXELS = 4_000_000  # for decoders written in Python, a microsecond each
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ARRAYS = (b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_DATA = (".pt", ".pth", ".pkl", ".npz", ".npy", ".safetensors", ".json", ".csv", ".mat", ".h5", ".bin", ".ckpt")
 _ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -216,7 +217,7 @@ def _open(data: bytes, path: Path) -> Image.Image:
             if not knows_heif():
                 raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
             return _open(data, path)
-        if data.startswith(_ARRAYS) or path.suffix in (".pt", ".pth", ".npz", ".npy", ".safetensors"):
+        if data.startswith(_ARRAYS) or path.suffix.lower() in _DATA:
             raise PhotoError(f"{path} is no image; if it holds latent codes, see stkit latents import") from error
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise PhotoError(f"{path} is a video or damaged; `stkit edit` edits videos, one at a time") from error

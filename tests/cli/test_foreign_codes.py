@@ -35,6 +35,7 @@ FILES: dict[str, tuple[Any, torch.Tensor]] = {
     "listed.pt": ([CODES[0], CODES[1]], CODES),
     "restyle.npy": ({"a.jpg": [ONE[0].numpy() * 0, CODES[0].numpy()], "b.jpg": [CODES[0].numpy(), CODES[1].numpy()]},
                     CODES),
+    "theirs.safetensors": ({"w": CODES}, CODES),
     "anything.npz": ({"my_code": ONE.numpy()}, ONE),
 }  # fmt: skip
 
@@ -66,6 +67,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "numbers.pt": (torch.ones(6, 32, dtype=torch.int64), r"one array of shape \(6, 32\)"),
     "nan.pt": (torch.full((1, 6, 32), torch.nan), "not finite"),
     "module.pt": (torch.nn.Linear(2, 2), "holds no latent codes that stkit knows, but one torch.nn"),
+    "empty.npy": (np.zeros((0, 6, 32), np.float32), "no codes but an empty array"),
     "evil.npy": (np.array([Evil()], dtype=object), "would run"),
     "evil.pt": (Evil(), "would run"),
 }  # fmt: skip
@@ -92,7 +94,8 @@ def test_import_edit_and_morph(cli: Cli, tiny_weights: Weights) -> None:
     assert load_latents(Path("latents.latents.safetensors")).codes.equal(CODES)
     assert "--overwrite" in error_line(cli("latents", "import", "latents.pt", *common))
     assert cli("latents", "export", "latents.latents.safetensors", "--npz", "own.npz").code == 0
-    for name in ("projected_w.npz", "latents.pt", "own.npz", "latents.latents.safetensors"):
+    save(Path("theirs.safetensors"), {"w_plus": ONE})
+    for name in ("projected_w.npz", "latents.pt", "own.npz", "latents.latents.safetensors", "theirs.safetensors"):
         result = cli("edit", name, *common, "--edit", "pc1=2", "--out", f"out-{name}")
         assert result.code == 0, result.err
         assert list(Path(f"out-{name}").rglob("*.crop.png")), result.out
@@ -106,5 +109,7 @@ def test_nobody_is_told_to_save_codes_as_pictures(command: str, name: str, cli: 
     save(Path(name), {"w": np.zeros((1, 3, 7))} if name.endswith("z") else np.zeros((1, 3, 7)))
     edit = ("--edit", "pc1=1") if command == "edit" else ()
     line = error_line(cli(command, name, "--weights", tiny_weights.folder, *edit))
+    Path("codes.json").write_text("[[1.5, 2]]")
+    assert "JPEG" not in error_line(cli("invert", "codes.json", "--weights", tiny_weights.folder))
     assert "JPEG" not in line and name in line
     assert ("3 layers of width 7" if command == "edit" else "stkit latents import") in line
