@@ -18,6 +18,7 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import WeightsError, reason_of
 from stkit.files import parse_json, require_file, safe_name
 from stkit.options import first_fault
+from stkit.remote import local_copy
 
 _FORMAT = "stkit-weights-1"
 _MAX_HEADER = 32 * 2**20  # bytes of a safetensors file's header
@@ -126,7 +127,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         start = file.read(8)
     if len(start) < 8 or struct.unpack("<Q", start)[0] > _MAX_HEADER:
         raise ValueError("it is no safetensors file, or its header is huge")
-    with safetensors.safe_open(path, framework="numpy") as opened:
+    with local_copy(path) as local, safetensors.safe_open(local, framework="numpy") as opened:
         return dict(opened.metadata() or {})
 
 

@@ -133,6 +133,18 @@ def as_path(text: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """`path` itself, or where it is a URL, a temporary copy of its file on this machine. Raises OSError."""
+    if not isinstance(path, RemotePath):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="stkit-") as folder:
+        local = Path(folder) / f"copy{path.suffix}"
+        local.write_bytes(path.read_bytes())
+        yield local
+
+
+@contextlib.contextmanager
 def upload(path: RemotePath) -> Iterator[Path]:
     """A temporary file of this machine, which is at `path` when the block ends well. Raises OSError."""
     with tempfile.TemporaryDirectory(prefix="stkit-") as folder:
@@ -167,4 +179,4 @@ def _as_oserror(path: Path) -> Iterator[None]:
         raise OSError(f"{type(error).__name__}: {reason_of(error)}") from error
 
 
-__all__ = ["RemotePath", "as_path", "is_remote", "is_store", "upload"]
+__all__ = ["RemotePath", "as_path", "is_remote", "is_store", "local_copy", "upload"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stkit.errors import WeightsError
 from stkit.files import atomic_path
 from stkit.headers import Header, header_metadata, load_header
+from stkit.remote import local_copy
 from stkit.storage import as_float32
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def load_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
 
     header = load_header(path)
     try:
-        tensors = safetensors.torch.load_file(path)
+        with local_copy(path) as local:
+            tensors = safetensors.torch.load_file(local)
     except (OSError, safetensors.SafetensorError, ValueError, RuntimeError, OverflowError) as error:
         raise WeightsError(f"cannot read weights from {path}: {error}") from error
     if tensors_fingerprint(tensors) != header.fingerprint:

@@ -11,7 +11,7 @@ import typer.main
 
 from stkit.cli import edit, evaluate, faces, invert, latents, morph, report, sample, tables, train, weights
 from stkit.cli.common import EDIT, LOOK, MODELS, PLUGINS, TRAIN, NoteHandler, console, print_error
-from stkit.cli.flags import require_finite
+from stkit.cli.flags import require_sound
 from stkit.errors import StkitError, reason_of
 from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
 
@@ -45,7 +45,7 @@ def build_app(registry: Registry | None = None) -> typer.Typer:
     for group in tables.groups(lambda: plugins):
         app.add_typer(group, rich_help_panel=PLUGINS)
     plugins += add_commands(app, registry)
-    require_finite(app)
+    require_sound(app)
     return app
 
 

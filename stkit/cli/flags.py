@@ -8,12 +8,17 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo
 
 from stkit.errors import UsageError
 from stkit.options import split_pairs
+from stkit.remote import as_path, is_remote
+
+_WRITTEN = ("out", "npz", "grid")
 
 
 def takes(
@@ -67,20 +72,26 @@ def takes(
     return decorate
 
 
-def require_finite(app: typer.Typer) -> None:
-    """Make all commands of `app` refuse numbers not finite or too large, and negative seeds, by the flag."""
+def require_sound(app: typer.Typer) -> None:
+    """Make all commands of `app` refuse by the flag numbers not finite or too large, negative seeds, URLs to write to.
+
+    `invert` and `edit` alone write to URLs; elsewhere `s3://bucket` would be a folder called `s3:` here.
+    """
     for command in app.registered_commands:
         if command.callback is not None:
-            command.callback = _finite(command.callback)
+            command.callback = _sound(command.callback, urls=command.name in ("invert", "edit"))
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            require_finite(group.typer_instance)
+            require_sound(group.typer_instance)
 
 
-def _finite(function: Callable[..., Any]) -> Callable[..., Any]:
+def _sound(function: Callable[..., Any], urls: bool) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(**given: Any) -> Any:
         for name, value in given.items():
+            if name in _WRITTEN and isinstance(value, Path) and is_remote(value) and not urls:
+                flag, url = _flag(function, name), as_path(value)
+                raise UsageError(f"{flag} {url} is a URL; give a path of this machine")
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"{_flag(function, name)} {value} is no finite number; give another one")
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -94,8 +105,10 @@ def _finite(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _flag(function: Callable[..., Any], name: str) -> str:
     annotated = get_type_hints(function, include_extras=True)[name]
+    if any(isinstance(option, ArgumentInfo) for option in getattr(annotated, "__metadata__", ())):
+        return name.upper()
     declared = [text for option in getattr(annotated, "__metadata__", ()) for text in option.param_decls or ()]
     return declared[-1] if declared else f"--{name.replace('_', '-')}"
 
 
-__all__ = ["require_finite", "takes"]
+__all__ = ["require_sound", "takes"]

@@ -180,7 +180,7 @@ class Edit:
         The suffix of `path` says the format. Raises UsageError, OutputError.
         """
         if self.photo is None:
-            path = Path(path)
+            path = as_path(path)
             with atomic_path(path) as temporary:
                 temporary.write_bytes(self.encode(path))
         else:

@@ -19,7 +19,7 @@ from stkit.files import atomic_path, parse_json
 from stkit.latents.table import load_table
 from stkit.latents.tuning import Tuning, load_tuning, save_tuning
 from stkit.options import LatentSpace, LayerRange, first_fault
-from stkit.remote import as_path
+from stkit.remote import as_path, local_copy
 from stkit.weights import read_metadata
 
 _FORMAT = "stkit-latents-1"
@@ -255,7 +255,7 @@ def beside_codes(latents: Latents) -> list[str]:
 
 def save_latents(latents: Latents, path: Path | str) -> None:
     """Write `latents` to a safetensors file, complete or not at all, and their tuning beside it. Raises OutputError."""
-    path = Path(path)
+    path = as_path(path)
     save_latents_tuning(latents, path.parent)
     with atomic_path(path) as temporary:
         # Not save_file: its errors on a full disk are no OSError.
@@ -311,7 +311,7 @@ def load_latents(path: Path | str) -> Latents:
             raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
         said = _Header.model_validate(header)
         rows = _Rows.validate_python(parse_json(said.provenance))
-        with safetensors.safe_open(path, framework="pt") as file:
+        with local_copy(path) as local, safetensors.safe_open(local, framework="pt") as file:
             if unknown := set(file.keys()) - {"codes", *COLUMNS}:
                 raise LatentsError(
                     f"{path} holds {', '.join(sorted(unknown))[:80]}, which this version of stkit cannot use"

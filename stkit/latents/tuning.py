@@ -103,7 +103,7 @@ def tuning_filename(fingerprint: str) -> str:
 
 def save_tuning(tuning: Tuning, folder: Path) -> Path:
     """Write `tuning` to `folder`, unless it is there already; its path. Raises OutputError."""
-    path = Path(folder) / tuning.filename
+    path = folder / tuning.filename
     if not _is_written(path, tuning.fingerprint):
         save_tensors(path, tuning.deltas, tuning.header)
     return path
@@ -111,7 +111,7 @@ def save_tuning(tuning: Tuning, folder: Path) -> Path:
 
 def load_tuning(folder: Path, fingerprint: str, generator: str) -> Tuning:
     """The tuning of that fingerprint in `folder`, for codes of the space `generator`. Raises LatentsError."""
-    path = Path(folder) / tuning_filename(fingerprint)
+    path = folder / tuning_filename(fingerprint)
     if not path.is_file():
         raise LatentsError(
             f"these latents need the generator tuned for them, and {path} is not there; copy it beside the latents, "

@@ -15,6 +15,7 @@ from stkit.contracts.framing import picture_box
 from stkit.errors import OutputError, UsageError, reason_of
 from stkit.files import atomic_path
 from stkit.photo.reading import knows_heif
+from stkit.remote import as_path
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
 
 def save_image(image: Image.Image, path: Path | str) -> None:
     """Write `image` in the format of the path's suffix, complete or not at all. Raises UsageError, OutputError."""
-    path = Path(path)
+    path = as_path(path)
     data = encode_image(image, path)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

@@ -36,6 +36,7 @@ from stkit.photo.metadata import (
 )
 from stkit.photo.paste import strips
 from stkit.photo.reading import UPRIGHT, Photo, orientation
+from stkit.remote import as_path
 
 _log = logging.getLogger("stkit")
 _PNG_XMP = "XML:com.adobe.xmp"
@@ -78,7 +79,7 @@ def save_photo(edited: Image.Image, photo: Photo, path: Path | str, mark: bool =
 
     With `mark` its XMP says that it was edited by stkit. Raises UsageError, OutputError.
     """
-    path = Path(path)
+    path = as_path(path)
     data = encode_photo(edited, photo, path, mark)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from stkit.editor.editor import Editor
 from stkit.errors import PhotoError, UsageError
 from stkit.jobs.report import Report
 from stkit.jobs.request import EditRequest, InvertRequest
@@ -88,6 +89,25 @@ def test_one_photo_by_its_url(memory: Any, plain_weights: str, tmp_path: Path) -
     assert (tmp_path / "a" / "a.latents.safetensors").exists()
     with pytest.raises(PhotoError, match=r"there is no file memory://bucket/photos/c\.png"):
         run(InvertRequest("memory://bucket/photos/c.png", tmp_path, weights=plain_weights))
+
+
+def test_a_tuned_generator_goes_into_the_bucket_and_comes_back(
+    memory: Any, plain_weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "memory://tuned"
+    memory.pipe({"/tuned/a.png": png(0)})
+    asked: dict[str, Any] = {"weights": plain_weights, "refine": ["pti:1"]}
+    run(InvertRequest(f"{url}/a.png", as_path(f"{url}/out"), **asked))
+    assert [name for name in memory.find("/tuned/out") if "/tuning-" in name] and not list(tmp_path.iterdir())
+    monkeypatch.setattr(Editor, "invert_framed", lambda *_, **__: pytest.fail("inverted"))
+    edit: dict[str, Any] = {"edits": ["sefa:eig1=1"], "weights": plain_weights}
+    edited = run(EditRequest(f"{url}/a.png", as_path(f"{url}/out"), **edit, refine=["pti:1"]))
+    assert [row.status for row in edited.rows] == ["ok"]
+    codes = run(EditRequest(f"{url}/out/a/a.latents.safetensors", as_path(f"{url}/other"), **edit))
+    assert [row.status for row in codes.rows] == ["ok"]
+    one, other = (memory.cat(name) for name in memory.find("/tuned") if name.endswith("eig1+1.png"))
+    assert one == other
 
 
 def test_what_cannot_be_read_is_said(memory: Any, tmp_path: Path) -> None:
