@@ -14,8 +14,8 @@ from stkit.checkpoints.walk import module_tensors
 
 _PERSISTENT = "_reconstruct_persistent_obj"
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
-_NETWORKS = ("G_ema", "g_ema", "Gs", "params_ema", "ema", "generator_ema", "generator", "G", "g", "netG", "decoder",
-             "params", "model", "state_dict", "net")  # fmt: skip
+_NETWORKS = ("G_ema", "g_ema", "Gs", "params_ema", "ema", "model_ema", "ema_model", "generator_ema", "generator", "G",
+             "g", "netG", "decoder", "params", "model", "state_dict", "net")  # fmt: skip
 """Under what a generator lies in dictionaries, averaged ones first."""
 
 
@@ -100,14 +100,17 @@ def _common(state: Mapping[Any, Any]) -> str | None:
 
 
 def _within(state: Mapping[Any, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """The networks of one flat state, as Lightning writes them: `G_ema.synthesis.b4.const`."""
+    """The networks of one flat state, as Lightning writes them: `G_ema.synthesis.b4.const`, `model.G.style.1`."""
     parts: dict[str, dict[Any, Any]] = {}
     for key, value in state.items():
         name, dot, rest = str(key).partition(".")
         if dot and name in _NETWORKS and isinstance(value, StoredTensor):
             parts.setdefault(name, {})[rest] = value
     for name in sorted(parts, key=_NETWORKS.index):
-        yield name, _bare(parts[name])
+        part = _bare(parts[name])
+        yield name, part
+        for inner, deeper in _within(part):
+            yield f"{name}.{inner}", deeper
 
 
 def _own_tensors(module: Record) -> Iterator[tuple[Any, Any]]:

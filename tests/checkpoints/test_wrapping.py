@@ -77,6 +77,10 @@ CASES: dict[str, tuple[Any, Any]] = {
     "BasicSR's": ({"params": rosinality_state(OTHER), "params_ema": ROSINALITY}, torch.save),
     "Lightning's": ({"state_dict": {**prefixed(rosinality_state(OTHER), "G."), **prefixed(ROSINALITY, "G_ema.")},
                      "epoch": 3}, torch.save),
+    "Lightning's of a module in a module": (
+        {"state_dict": {**prefixed(ROSINALITY, "model.generator."), "loss.weight": torch.zeros(3)}}, torch.save
+    ),
+    "an averaged model": ({"model": nvidia(OTHER), "model_ema": nvidia(G), "step": 1}, torch.save),
     "safetensors with prefixes": (prefixed(export_nvidia_generator(G.state_dict()), "module."),
                                   lambda content, path: safetensors.torch.save_file(content, path)),
 }  # fmt: skip
