@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -36,7 +37,7 @@ from stkit.photo.images import image_grid, picture_part, save_image, to_image
 from stkit.weights import Weights
 
 _BATCH = 16
-_SWD_IMAGES = 512
+_SWD_IMAGES, _SWD_SIZE = 512, 256
 _TILE = 256  # pixels at most of a picture in the grid
 
 
@@ -164,12 +165,14 @@ def evaluate_samples(
     Gives the Frechet distances of lite0 features `frechet`, of `samples` images without truncation, and `floor`, of as
     many training images as there are, up to the same number; with `samples` and `train_images` the two numbers. Since
     a projected discriminator looks through lite0 as well, `swd` and `swd_floor` are sliced Wasserstein distances, for
-    which no network is needed, of up to 512 images of each. Raises UsageError, MissingPackageError.
+    which no network is needed, of up to 512 images of each, at 256 px where they are larger. Raises UsageError,
+    MissingPackageError.
     """
     _require_size(weights, test_set)
     network = load_lite0(device)
     generator = load_generator(weights, device)
     crop = test_set.output_crop
+    together = max(1, min(_BATCH, _BATCH * _SWD_SIZE**2 // weights.resolution**2))
     z = torch.randn(samples, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
     chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[:samples]
     total, done = len(test_set) + len(chosen) + samples, 0
@@ -179,11 +182,11 @@ def evaluate_samples(
         nonlocal done
         features: list[Tensor] = []
         first: list[Tensor] = []
-        for part in batches(rows, _BATCH):
+        for part in batches(rows, together):
             images = picture_part(make(part), crop)
             features.append(lite0_features(network, [images]))
-            if len(first) * _BATCH < _SWD_IMAGES:
-                first.append(images)
+            if len(first) * together < _SWD_IMAGES:
+                first.append(_smaller(images))
             done += len(part)
             on_progress(done, total)
         return torch.cat(features), torch.cat(first)
@@ -200,6 +203,12 @@ def evaluate_samples(
         "samples": samples,
         "train_images": len(chosen),
     }
+
+
+def _smaller(images: Tensor) -> Tensor:
+    """512 images of 1024 px would take 6 GB."""
+    factor = images.shape[-1] // _SWD_SIZE
+    return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
 def reconstruction_errors(editor: Editor, image_set: ImageSet, store: Store | None = None) -> dict[str, Tensor]:
