@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from stkit.checkpoints.saved import read_saved
@@ -95,15 +95,20 @@ def _lead(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     saved = sampled = logged = started = time.monotonic()
     first = logged_step = done
     with Progress(*columns) as progress, _interruptible() as interrupted:
-        task = progress.add_task(config.out.name, total=config.steps, completed=done, note="")
+        task = progress.add_task(
+            config.out.name, total=config.steps, completed=done, note="the first step, which takes longest"
+        )
         while done < config.steps and not interrupted():
             losses = _step(config, done, step)
             done += 1
+            if done == first + 1:
+                progress.update(task, completed=done, note="")
             now = time.monotonic()
             save_due = now - saved >= config.save_seconds
             log_due = now - logged >= config.log_seconds or done == config.steps

@@ -88,7 +88,8 @@ def train_reconstruction(recipe: ReconstructionRecipe, voice: Voice = SILENT) ->
     )
     train_set, val_set = image_sets(recipe.data, last, source["domain"], voice)
     require_enough(len(train_set), recipe.data)
-    run = ReconstructionRun(config, loop, train_set, val_set, device, start)
+    with voice.bar("building the networks"):
+        run = ReconstructionRun(config, loop, train_set, val_set, device, start)
     if run.train() != loop.steps or not is_first_process():
         return False
     model = run.ema.model
@@ -150,7 +151,8 @@ def train_generator(recipe: GeneratorRecipe, voice: Voice = SILENT) -> bool:
     config = _adversarial(recipe, shape, device)
     loop = loop_of(recipe)
     train_set, val_set = image_sets(recipe.data, shape.img_resolution, source["domain"], voice)
-    run = GeneratorRun(config, loop, train_set, device, start, kept, val_set)
+    with voice.bar("building the networks"):
+        run = GeneratorRun(config, loop, train_set, device, start, kept, val_set)
     if run.train() != loop.steps or not is_first_process():
         return False
     header = export_generator(run.averaged, recipe.out, **source, notes=run_notes(recipe.data, train_set, loop))
@@ -189,7 +191,8 @@ def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
         except MissingPackageError as error:
             raise MissingPackageError(f"{error}, or leave out this loss with -o identity=0") from error
     start = first.state_dict() if first else None
-    run = InverterRun(config, generator, loop, train_set, val_set, device, embedder, start)
+    with voice.bar("building the networks"):
+        run = InverterRun(config, generator, loop, train_set, val_set, device, embedder, start)
     if start is None and recipe.linear_rank and not loop.checkpoint.exists():
         _fit_linear_codes(run, weights, recipe.linear_samples, voice)
     if run.train() != loop.steps or not is_first_process():
