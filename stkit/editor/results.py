@@ -19,7 +19,7 @@ from stkit.files import atomic_path
 from stkit.latents.latents import Latents, Provenance
 from stkit.measure.paired import picture_errors
 from stkit.photo.images import picture_part, save_image, to_image
-from stkit.photo.paste import Blend, paste_back
+from stkit.photo.paste import Blend, paste_into, union
 from stkit.photo.reading import Photo, load_photo
 from stkit.photo.writeback import encode_marked, encode_photo, photo_suffix, save_photo
 from stkit.remote import as_path, is_store
@@ -157,11 +157,17 @@ class Edit:
         """The edited photo; the aligned crop where there is no photo. Made when first asked for."""
         if self.photo is None:
             return self.crop
-        image = self.photo.image
-        for row, before, after in zip(self.latents.provenance, self.before, self.after, strict=True):
-            transform = np.array(row.transform)
-            image = paste_back(image, transform, before, after, self.output_crop, self.blend)
+        image = self.photo.image.copy()
+        self.paste_into(image)
         return image
+
+    def paste_into(self, image: Image.Image) -> tuple[int, int, int, int] | None:
+        """Put the edit into `image`, the photo's picture; the part that changed, None where nothing did."""
+        rows = zip(self.latents.provenance, self.before, self.after, strict=True)
+        return union(
+            paste_into(image, np.array(row.transform), before, after, self.output_crop, self.blend)
+            for row, before, after in rows
+        )
 
     @property
     def suffix(self) -> str:

@@ -42,7 +42,7 @@ from stkit.measure.usual import warn_if_unusual
 from stkit.photo.images import side_by_side
 from stkit.photo.paste import Blend
 from stkit.photo.reading import Photo, decode_photo, load_photo, read_photo
-from stkit.photo.writeback import encode_marked
+from stkit.photo.writeback import encode_change, encode_marked
 from stkit.weights import load_header
 
 logger = logging.getLogger("stkit")
@@ -312,14 +312,21 @@ def edit_settings(editor: Editor, steps: Sequence[EditStep], references: Latents
 
 
 def _edit_files(base: Path, edit: Edit, inverted: Sequence[Inverted]) -> tuple[dict[Path, bytes], Image.Image]:
-    """The files of one edit but the description, the picture itself first; and what to preview."""
+    """The files of one edit but the description, the picture itself first; and what to preview.
+
+    A photo's picture is edited in place.
+    """
     sheet = with_end(base, BEFORE_AFTER_SUFFIX)
     if edit.photo is None:
         files, view = crop_files(base, edit), edit.crop
+        pair = before_after(edit, inverted[0].crop if len(inverted) == 1 else None)
     else:
-        files = {with_end(base, edit.suffix): edit.encode(with_end(base, edit.suffix))}
-        view = subject_view(edit, edit.image)
-    pair = before_after(edit, inverted[0].crop if len(inverted) == 1 else None)
+        image, path = edit.photo.image, with_end(base, edit.suffix)
+        unedited = subject_view(edit, image)
+        box = edit.paste_into(image)
+        view = subject_view(edit, image)
+        files = {path: encode_change(image, box, edit.photo, path, edit.mark)}
+        pair = side_by_side([unedited, view], ["before", "after"])
     files[sheet] = encode_marked(pair, sheet, edit.mark)
     files[with_end(base, LATENTS_SUFFIX)] = encode_latents(edit.latents)
     return files, view

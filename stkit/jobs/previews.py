@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,26 +27,46 @@ def subject_view(edit: Edit, image: Image.Image, side: int = _VIEW) -> Image.Ima
     margin = 0.25 * (high - low).max()
     low = np.clip(np.floor(low - margin), 0, image.size).astype(int)
     high = np.clip(np.ceil(high + margin), 0, image.size).astype(int)
-    view = image.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1])))
-    view.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return view
+    box = int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    width, height = box[2] - box[0], box[3] - box[1]
+    shown = _thumbnail_size(width, height, side)
+    steps = int(width / shown[0] / 2) or 1, int(height / shown[1] / 2) or 1
+    if steps == (1, 1):
+        return image.crop(box).resize(shown, Image.Resampling.LANCZOS)
+    # As `Image.thumbnail` does it, without a copy of what may be all of a large photo.
+    small = image.reduce(steps, box)
+    return small.resize(shown, Image.Resampling.LANCZOS, (0, 0, width / steps[0], height / steps[1]))
+
+
+def _thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """What `Image.thumbnail` makes of a picture of that size."""
+    if max(width, height) <= side:
+        return width, height
+    aspect = width / height
+    exact = side * min(aspect, 1 / aspect)
+    near = {max(number, 1) for number in (math.floor(exact), math.ceil(exact))}
+    if aspect <= 1:
+        return min(sorted(near), key=lambda number: abs(aspect - number / side)), side
+    return side, min(sorted(near), key=lambda number: abs(aspect - side / number))
 
 
 def before_after(edit: Edit, crop: Image.Image | None = None) -> Image.Image:
-    """Unedited beside edited: the photo around the subject where there is a photo, otherwise the aligned crops.
-
-    `crop` is that of the photo, to go before them.
-    """
-    if edit.photo is None:
-        crops = [*([] if crop is None else [crop]), edit.unedited, edit.crop]
-        return side_by_side(crops, ["photo", "reconstruction", "edited"][-len(crops) :])
-    views = [subject_view(edit, image) for image in (edit.photo.image, edit.image)]
-    return side_by_side(views, ["before", "after"])
+    """The aligned crop, unedited beside edited; `crop` is that of the photo, to go before them."""
+    crops = [*([] if crop is None else [crop]), edit.unedited, edit.crop]
+    return side_by_side(crops, ["photo", "reconstruction", "edited"][-len(crops) :])
 
 
 def sweep_frames(edits: Sequence[Edit], side: int = 256) -> list[Image.Image]:
     """One picture of each edit: around the subject in the photo, or the aligned crop."""
-    return [edit.crop if edit.photo is None else subject_view(edit, edit.image, side) for edit in edits]
+    return [_frame(edit, side) for edit in edits]
+
+
+def _frame(edit: Edit, side: int) -> Image.Image:
+    if edit.photo is None:
+        return edit.crop
+    image = edit.photo.image.copy()  # for this frame alone: `edit.image` would stay
+    edit.paste_into(image)
+    return subject_view(edit, image, side)
 
 
 def encode_gif(frames: Sequence[Image.Image], seconds: float = 0.25) -> bytes:

@@ -14,6 +14,8 @@ from PIL import Image
 from stkit.contracts.framing import AlignmentTemplate, picture_box
 from stkit.errors import SubjectError
 
+_BAND = 256  # rows of the photo that are reduced at a time
+
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Least-squares similarity [2, 3] (rotation, uniform scale, shift) from `source` to `target`, [N, 2] each."""
@@ -111,11 +113,10 @@ def crop_photo(image: Image.Image, transform: np.ndarray, width: int, height: in
     margin = 8 * step
     _require_near(quad, transform, image.size)
     low, high = np.floor(quad.min(0)).astype(int) - margin, np.ceil(quad.max(0)).astype(int) + margin + 1
-    patch = _reflected_patch(image, low, high)
+    patch = _reflected_patch(image, low, high, step)
     matrix = transform.copy()
     matrix[:, 2] -= low
     if step > 1:
-        patch = patch.reduce(step)
         matrix = matrix / step
         matrix[:, 2] -= (step - 1) / (2 * step)
     # PIL wants output-to-input in coordinates whose pixel centres are at +0.5.
@@ -137,14 +138,25 @@ def _require_near(quad: np.ndarray, transform: np.ndarray, photo_size: tuple[int
         raise SubjectError("the landmarks lie on one line, or in one point; give others")
 
 
-def _reflected_patch(image: Image.Image, low: np.ndarray, high: np.ndarray) -> Image.Image:
-    """Pixels [low, high) of `image`, mirrored where they lie outside it."""
-    if (low >= 0).all() and high[0] <= image.width and high[1] <= image.height:
-        return image.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1])))
-    array = np.asarray(image)
-    columns = _mirror(np.arange(low[0], high[0]), image.width)
-    rows = _mirror(np.arange(low[1], high[1]), image.height)
-    return Image.fromarray(array[rows[:, None], columns[None, :]])
+def _reflected_patch(image: Image.Image, low: np.ndarray, high: np.ndarray, step: int) -> Image.Image:
+    """Pixels [low, high) of `image`, mirrored where they lie outside it, reduced by `step`."""
+    width, height = (int(size) for size in -((low - high) // step))
+    patch = Image.new(image.mode, (width, height))
+    for top in range(int(low[1]), int(high[1]), _BAND * step):
+        band = _reflected_rows(image, (int(low[0]), top, int(high[0]), min(top + _BAND * step, int(high[1]))))
+        patch.paste(band.reduce(step), (0, (top - int(low[1])) // step))
+    return patch
+
+
+def _reflected_rows(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The part of `image` in `box`, mirrored where that lies outside."""
+    left, top, right, bottom = box
+    if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
+        return image.crop(box)
+    columns, rows = _mirror(np.arange(left, right), image.width), _mirror(np.arange(top, bottom), image.height)
+    corner = int(columns.min()), int(rows.min())
+    array = np.asarray(image.crop((*corner, int(columns.max()) + 1, int(rows.max()) + 1)))
+    return Image.fromarray(array[rows[:, None] - corner[1], columns[None, :] - corner[0]])
 
 
 def _mirror(index: np.ndarray, size: int) -> np.ndarray:

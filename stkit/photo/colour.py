@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB without metadata, which would otherwise follow the picture into saved files."""
+def to_rgb(image: Image.Image, full: float | None = None) -> Image.Image:
+    """8-bit sRGB without metadata, which would otherwise follow the picture into saved files.
+
+    Of a part of a picture of 16 bits or more, `full` is the whole one's `full_scale`.
+    """
     original, profile = image, image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_8bit(image)
+        image = _to_8bit(image, full or full_scale(image))
     if image.has_transparency_data:
         layer, image = image, Image.new("RGB", image.size, (255, 255, 255))
         for box in _bands(layer):
@@ -23,7 +26,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         del layer
     if profile and image.mode in ("L", "RGB", "CMYK"):
         image = _to_srgb(image, profile)
-    if image is original or image.mode != "RGB":
+    if image is original and isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode == "RGB":
+        image = image._new(image.im)  # the same pixels: of the largest photos there is no room for two
+    elif image is original or image.mode != "RGB":
         image = image.convert("RGB")
     image.info = {}
     return image
@@ -35,8 +40,7 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
         yield 0, top, image.width, min(top + 256, image.height)
 
 
-def _to_8bit(image: Image.Image) -> Image.Image:
-    full = _full_scale(np.asarray(image.crop(box)) for box in _bands(image))
+def _to_8bit(image: Image.Image, full: float) -> Image.Image:
     result = Image.new("L", image.size)
     for box in _bands(image):
         values = _finite(np.asarray(image.crop(box)))
@@ -44,14 +48,11 @@ def _to_8bit(image: Image.Image) -> Image.Image:
     return result
 
 
-def full_scale(values: np.ndarray) -> float:
-    """The value that stands for white in the pixels of a 16-bit, 32-bit or float image."""
-    return _full_scale([values])
-
-
-def _full_scale(parts: Iterable[np.ndarray]) -> float:
+def full_scale(image: Image.Image) -> float:
+    """The value that stands for white in a 16-bit, 32-bit or float image."""
     high, kind = -math.inf, "u"
-    for values in parts:
+    for box in _bands(image):
+        values = np.asarray(image.crop(box))
         high, kind = max(high, float(_finite(values).max())), values.dtype.kind
     if kind == "f":
         # Resampling overshoots: a little above a full scale still belongs to it.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from stkit.contracts.framing import WHOLE
 from stkit.errors import UsageError
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from stkit.photo.reading import Photo
 
     Maps = tuple[np.ndarray, np.ndarray]
+    Box = tuple[int, int, int, int]
 
 Blend = Literal["auto", "residual", "replace", "poisson"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
 
 _STRIP = 256  # rows of the photo that are worked on at a time
+_ROWS = 32  # of them, where each is there as floats several times
 _FEATHER = 0.35, 0.12  # of the half width of the region: where the reconstruction is another picture, and the photo's
 _CORNERS = 2.5, 8.0  # exponent of the region's outline, a superellipse, for both
 _LIGHT = 0.35  # of the half width: where an edit changes the light alone, its border shows over a shorter way
@@ -77,8 +79,21 @@ def paste_back(
 
     Raises UsageError for another blend, or crops of different sizes.
     """
-    image = photo if isinstance(photo, Image.Image) else photo.image
-    return Place.of(image, transform, before, output_crop).paste(image, after, blend)
+    image = (photo if isinstance(photo, Image.Image) else photo.image).copy()
+    paste_into(image, transform, before, after, output_crop, blend)
+    return image
+
+
+def paste_into(
+    image: Image.Image,
+    transform: np.ndarray,
+    before: Tensor | Image.Image,
+    after: Tensor | Image.Image,
+    output_crop: tuple[float, float, float, float] = WHOLE,
+    blend: Blend = "auto",
+) -> Box | None:
+    """`paste_back` into `image` itself: of the largest photos there is no room for another; the part that changed."""
+    return Place.of(image, transform, before, output_crop).paste_into(image, after, blend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +132,19 @@ class Place:
 
     def paste(self, image: Image.Image, after: Tensor | Image.Image, blend: Blend = "auto") -> Image.Image:
         """`image` with the edited reconstruction in it; see `paste_back`. Raises UsageError."""
-        new, window = _pixels(after), self.window
+        result = image.copy()
+        self.paste_into(result, after, blend)
+        return result
+
+    def paste_into(self, image: Image.Image, after: Tensor | Image.Image, blend: Blend = "auto") -> Box | None:
+        """Put the edited reconstruction into `image`; see `paste_into`. Raises UsageError."""
+        new = _pixels(after)
         if self.old.shape != new.shape:
             raise UsageError(
                 f"the crop is {new.shape[1]} px edited and {self.old.shape[1]} px unedited; give both in one size"
             )
         more, less = _BLENDS[parse_blend(blend)](self, new)
-        return _apply(image, self.transform, more, less, window)
+        return _apply(image, self.transform, more, less)
 
 
 def feathered_window(
@@ -244,18 +265,20 @@ def _membrane(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return result
 
 
-def _apply(
-    image: Image.Image, transform: np.ndarray, more: np.ndarray, less: np.ndarray, window: np.ndarray
-) -> Image.Image:
-    result = image.copy()
+def _apply(image: Image.Image, transform: np.ndarray, more: np.ndarray, less: np.ndarray) -> Box | None:
+    changed_boxes = []
     maps = [np.ascontiguousarray(channel, np.float32) for channel in np.moveaxis(np.dstack([more, less]), -1, 0)]
     maps, transform = _reduced(maps, transform)
     for box in strips(_bounds(transform, maps[0].shape, image.size)):
-        *added, taken = (_warp(channel, transform, box) for channel in maps)
-        pixels = np.asarray(image.crop(box), np.float32)
-        changed = pixels * (1 - taken[..., None]) + np.dstack(added)
-        result.paste(Image.fromarray(np.rint(np.clip(changed, 0, 255)).astype(np.uint8)), box[:2])
-    return result
+        warped = np.dstack([_warp(channel, transform, box) for channel in maps])
+        for part in strips(box, _ROWS):
+            old = image.crop(part)
+            of_part = warped[part[1] - box[1] : part[3] - box[1]]
+            changed = np.asarray(old, np.float32) * (1 - of_part[..., 3:]) + of_part[..., :3]
+            new = Image.fromarray(np.rint(np.clip(changed, 0, 255)).astype(np.uint8))
+            image.paste(new, part[:2])
+            changed_boxes.append(difference(old, new, part[:2]))
+    return union(changed_boxes)
 
 
 def _reduced(maps: list[np.ndarray], transform: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -282,12 +305,32 @@ def _bounds(transform: np.ndarray, shape: tuple[int, ...], photo_size: tuple[int
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def strips(box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
+def strips(box: tuple[int, int, int, int], rows: int = _STRIP) -> Iterator[tuple[int, int, int, int]]:
     """The rows of a box (left, top, right, bottom), some at a time: floats of a whole large photo take gigabytes."""
     left, top, right, bottom = box
     if left < right:
-        for start in range(top, bottom, _STRIP):
-            yield left, start, right, min(start + _STRIP, bottom)
+        for start in range(top, bottom, rows):
+            yield left, start, right, min(start + rows, bottom)
+
+
+def difference(one: Image.Image, other: Image.Image, corner: tuple[int, int] = (0, 0)) -> Box | None:
+    """The box in which two pictures of one size differ, that lie at `corner`; None where they do not."""
+    found = []
+    for box in strips((0, 0, *one.size)):
+        differing = ImageChops.difference(one.crop(box), other.crop(box)).getbbox()
+        if differing is not None:
+            x, y = corner[0], corner[1] + box[1]
+            found.append((x + differing[0], y + differing[1], x + differing[2], y + differing[3]))
+    return union(found)
+
+
+def union(boxes: Iterable[Box | None]) -> Box | None:
+    """The smallest box around those that are there; None where none is."""
+    found = [box for box in boxes if box is not None]
+    if not found:
+        return None
+    left, top, right, bottom = zip(*found, strict=True)
+    return min(left), min(top), max(right), max(bottom)
 
 
 def _warp(channel: np.ndarray, transform: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -334,4 +377,15 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-__all__ = ["BLENDS", "Blend", "Place", "feathered_window", "parse_blend", "paste_back", "strips"]
+__all__ = [
+    "BLENDS",
+    "Blend",
+    "Place",
+    "difference",
+    "feathered_window",
+    "parse_blend",
+    "paste_back",
+    "paste_into",
+    "strips",
+    "union",
+]

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from stkit.files import atomic_path
-from stkit.photo.colour import full_scale, is_srgb
+from stkit.photo.colour import full_scale, is_srgb, to_rgb
 from stkit.photo.images import encode_image
 from stkit.photo.metadata import (
     DEPTH,
@@ -34,7 +34,7 @@ from stkit.photo.metadata import (
     lost_parts,
     lost_resources,
 )
-from stkit.photo.paste import strips
+from stkit.photo.paste import difference, strips
 from stkit.photo.reading import UPRIGHT, Photo, orientation
 from stkit.remote import as_path
 
@@ -90,7 +90,13 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
 
     What the photo's file says that no longer holds is left out, which is logged.
     """
-    box = _difference(edited, photo.image)
+    return encode_change(edited, difference(edited, photo.image), photo, path, mark)
+
+
+def encode_change(
+    edited: Image.Image, box: tuple[int, int, int, int] | None, photo: Photo, path: Path, mark: bool = True
+) -> bytes:
+    """`encode_photo` of a picture that differs from the photo's in `box`, and may be `photo.image` itself, changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -113,7 +119,8 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
                 return encode_marked(edited, path, mark and box is not None)
             own = found
             if box is not None:
-                _change(own, image, photo.image.crop(box), edited.crop(box), box, photo.image.size)
+                _change(own, image, edited, box)
+            own.info = {}
         dropped += [f"the sidecar {each.name}" for each in _sidecars(photo.path)]
         if dropped:
             _log.info("left out of %s, being of the photo before the edit: %s", path.name, " and ".join(dropped))
@@ -125,19 +132,6 @@ def _sidecars(path: Path) -> list[Path]:
     names = [(path.stem, ".xmp"), (path.name, ".xmp"), (path.stem, ".aae")]
     both = ((path.with_name(name + end), path.with_name(name + end.upper())) for name, end in names)
     return [next(each for each in pair if each.is_file()) for pair in both if any(each.is_file() for each in pair)]
-
-
-def _difference(one: Image.Image, other: Image.Image) -> tuple[int, int, int, int] | None:
-    """The box in which two pictures of one size differ; None where they do not."""
-    found = []
-    for box in strips((0, 0, *one.size)):
-        differing = ImageChops.difference(one.crop(box), other.crop(box)).getbbox()
-        if differing is not None:
-            found.append((differing[0], box[1] + differing[1], differing[2], box[1] + differing[3]))
-    if not found:
-        return None
-    left, top, right, bottom = zip(*found, strict=True)
-    return min(left), min(top), max(right), max(bottom)
 
 
 def _shows_what_it_stores(image: Image.Image) -> bool:
@@ -157,7 +151,7 @@ def _names(image: Image.Image) -> tuple[str, ...]:
 
 
 def _own_pixels(image: Image.Image) -> Image.Image | None:
-    """The file's pixels in a mode that can be edited, without metadata; None for modes that are not ours to keep."""
+    """The file's own pixels, not a copy, in a mode that can be edited; None for modes that are not ours to keep."""
     mode = _PLAIN.get(image.mode, image.mode)
     if image.mode == "P" and image.has_transparency_data:
         mode = "RGBA"
@@ -165,35 +159,29 @@ def _own_pixels(image: Image.Image) -> Image.Image | None:
         mode = "RGBA"
     if mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "I", "F") and not mode.startswith("I;16"):
         return None
-    own = image.convert(mode) if mode != image.mode else image.copy()
-    own.info = {}
-    return own
+    # An image of a file is written otherwise than one of a program: as its former self, as far as the format allows.
+    return image.convert(mode) if mode != image.mode else image._new(image.im)
 
 
-def _change(
-    own: Image.Image,
-    image: Image.Image,
-    old: Image.Image,
-    new: Image.Image,
-    box: tuple[int, int, int, int],
-    upright_size: tuple[int, int],
-) -> None:
-    """Carry the step from `old` to `new`, both sRGB and upright at `box`, into `own`, in place.
+def _change(own: Image.Image, image: Image.Image, edited: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """Carry the step from the photo to `edited`, both upright, that lies in `box`, into `own`, which `image` holds.
 
     What 8-bit sRGB could not say of the file's pixels (finer steps, colours out of its gamut) stays where
     little changes and fades where much does.
     """
-    back = _way_back(image)
+    turn, back = UPRIGHT.get(orientation(image)), _way_back(image)
     if back is not None:
-        old, new = old.transpose(back), new.transpose(back)
-        box = _turned_box(box, upright_size, back)
+        box = _turned_box(box, edited.size, back)
     wide = own.mode == "F" or own.mode.startswith("I")
-    white = full_scale(np.asarray(own)) if wide else 255.0
+    white = full_scale(own) if wide else 255.0
     profile = image.info.get("icc_profile")
-    for strip in strips(box):
-        left, top, right, bottom = strip
-        rows = (0, top - box[1], right - left, bottom - box[1])
-        _change_strip(own, old.crop(rows), new.crop(rows), strip, profile, white)
+    for strip in strips(box, 32):
+        old = to_rgb(image.crop(strip), white)
+        if turn is None or back is None:
+            new = edited.crop(strip)
+        else:
+            new = edited.crop(_turned_box(strip, image.size, turn)).transpose(back)
+        _change_strip(own, old, new, strip, profile, white)
 
 
 def _change_strip(
@@ -424,4 +412,4 @@ _DESCRIPTIVE = tuple(
     )
 )
 
-__all__ = ["encode_marked", "encode_photo", "photo_suffix", "save_photo"]
+__all__ = ["encode_change", "encode_marked", "encode_photo", "photo_suffix", "save_photo"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,15 +64,31 @@ def test_a_folder_of_large_photos_takes_no_more_than_one(tmp_path: Path, portrai
         image.convert("RGB").resize((10500, 10500)).save(photos / "0.jpg")
     for number in range(1, 6):
         shutil.copy(photos / "0.jpg", photos / f"{number}.jpg")
+    require_small("invert", photos, "--weights", tiny_weights.folder, "--out", tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--face", "all"), ("--sweep", "-2:2:5")])
+def test_an_edit_of_a_large_photo_takes_no_copies_of_it(
+    tmp_path: Path, portrait: Path, equipped_weights: Weights, options: Sequence[str]
+) -> None:
+    (turned := Image.Exif())[0x0112] = 6
+    with Image.open(portrait) as image:
+        lying = image.convert("RGB").resize((10500, 10500)).transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "a.jpg", exif=turned)
+    command = ["edit", tmp_path / "a.jpg", "--edit", "sefa:eig1=2", "--weights", equipped_weights.folder]
+    require_small(*command, "--out", tmp_path / "out", *options)
+
+
+def require_small(*command: object) -> None:
+    """Run a command of stkit, which must not take more than 1.5 GB."""
     # What the kernel tells of a child counts its parent's memory too, from which it was forked.
     code = (
         "import sys, stkit.cli\n"
         "try: stkit.cli.main()\n"
         "finally: print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0], file=sys.stderr)\n"
     )
-    options = ["invert", photos, "--weights", tiny_weights.folder, "--out", tmp_path / "out"]
-    command = [sys.executable, "-c", code, *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     kib = int(done.stderr.split()[-1])
     assert kib < 1.5e6, f"{kib / 1e6:.2f} GB"

@@ -11,8 +11,9 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 from pillow_heif import register_heif_opener
 
+from stkit.photo import paste as pasted
 from stkit.photo.reading import UPRIGHT, Photo, load_photo
-from stkit.photo.writeback import encode_photo, photo_suffix, save_photo
+from stkit.photo.writeback import encode_change, encode_photo, photo_suffix, save_photo
 
 register_heif_opener()
 
@@ -211,6 +212,25 @@ def test_suffix_follows_the_format(tmp_path: Path, name: str, suffix: str) -> No
     path = tmp_path / name
     scene().save(path, {"a.gif": "GIF", "a.HEIF": "HEIF"}.get(name, "JPEG"))
     assert photo_suffix(load_photo(path)) == suffix
+
+
+@pytest.mark.parametrize("orientation", [1, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize(
+    ("mode", "name"), [("RGB", "a.jpg"), ("RGBA", "a.png"), ("P", "b.png"), ("1", "c.png"), ("I;16", "d.png")]
+)
+def test_a_picture_that_is_edited_in_place_gives_the_same_file(
+    tmp_path: Path, mode: str, name: str, orientation: int
+) -> None:
+    (exif := Image.Exif())[ExifTags.Base.Orientation] = orientation
+    image = Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 20)
+    image = image if mode == "I;16" else scene().convert(mode)
+    photo = saved(image, tmp_path / name, exif=exif, icc_profile=swapped_profile())
+    edited, path = with_a_spot(photo), tmp_path / f"out{Path(name).suffix}"
+    wanted = encode_photo(edited, photo, path)
+    box = pasted.difference(edited, photo.image)
+    assert box == (5, 8, 25, 20)
+    photo.image.paste(edited)
+    assert encode_change(photo.image, box, photo, path) == wanted != photo.data
 
 
 def test_pictures_without_a_file(tmp_path: Path) -> None:
