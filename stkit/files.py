@@ -92,6 +92,11 @@ def require_file(path: Path, most: int | None = None) -> None:
         raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than any file of its kind", str(path))
 
 
+def no_folders(folder: Path, pattern: str) -> list[Path]:
+    """What is called like `pattern` in `folder`: files, and pipes, devices and broken links, of which reading tells."""
+    return sorted(path for path in folder.glob(pattern) if not path.is_dir())
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The bytes of a file that may come from anywhere. Raises OSError, also as `require_file` does."""
     require_file(path, most)
@@ -340,6 +345,7 @@ __all__ = [
     "locked",
     "marked_name",
     "name_key",
+    "no_folders",
     "one_line",
     "parse_json",
     "printable",

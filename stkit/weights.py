@@ -24,7 +24,7 @@ import platformdirs
 
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import UnknownNameError, UsageError, WeightsError, reason_of
-from stkit.files import atomic_path, file_sha256, read_text
+from stkit.files import atomic_path, file_sha256, no_folders, read_text
 from stkit.headers import Header, load_header, note_number, read_metadata
 from stkit.moved import renamed
 from stkit.storage import as_float32
@@ -104,7 +104,7 @@ class Weights:
     def path(self, kind: str) -> Path:
         """Where the file of `kind` is, or would be: in the folder, or else among the shipped parts."""
         own = self.own_path(kind)
-        shipped = None if own.exists() else self._shipped_path(kind)
+        shipped = None if os.path.lexists(own) else self._shipped_path(kind)
         return own if shipped is None else shipped
 
     def own_path(self, kind: str) -> Path:
@@ -113,8 +113,9 @@ class Weights:
 
     def kinds(self) -> list[str]:
         """The kinds of file that are there."""
-        found = {path.stem for folder in self.folders for path in folder.glob("[!.]*.safetensors") if path.is_file()}
-        return sorted(kind for kind in found if self.own_path(kind).exists() or self._shipped_path(kind) is not None)
+        found = {path.stem for folder in self.folders for path in no_folders(folder, "[!.]*.safetensors")}
+        own = self.own_path
+        return sorted(one for one in found if os.path.lexists(own(one)) or self._shipped_path(one) is not None)
 
     def _shipped_path(self, kind: str) -> Path | None:
         """A shipped part, unless its header says that it belongs to another generator of the same name."""
@@ -290,12 +291,14 @@ def cache_folder() -> Path:
 
 
 def weights_names() -> dict[str, Path]:
-    """Name and folder of all weights that can be found; a user's own go before shipped ones."""
+    """Name and folder of all weights that can be found, damaged ones too; a user's own go before shipped ones."""
     folders: dict[str, Path] = {}
     for root in (shipped_folder(), user_folder()):
-        files = (path for path in root.glob("[!.]*/generator.safetensors") if path.is_file())  # others are not finished
-        for path in sorted(files):
-            folders[path.parent.name] = path.parent
+        for folder in sorted(root.glob("[!.]*")):
+            path = folder / "generator.safetensors"  # where there is none, they are not finished
+            broken_link = folder.is_symlink() and not folder.exists()
+            if broken_link or (os.path.lexists(path) and not path.is_dir()):
+                folders[folder.name] = folder
     return folders
 
 
@@ -329,22 +332,22 @@ def find_weights(name: str | Path) -> Weights:
 def verify_weights(weights: Weights) -> dict[str, str]:
     """For each file "ok", or what is wrong: hash against the manifest where it is listed, fingerprint in any case."""
     listed = {folder / name: sha256 for folder in weights.folders for name, sha256 in _listed(folder).items()}
-    there = {path for folder in weights.folders for path in folder.glob("[!.]*.safetensors") if path.is_file()}
+    there = {path for folder in weights.folders for path in no_folders(folder, "[!.]*.safetensors")}
     report = {}
     for path in sorted({*listed, *there}):
         if path.parent != weights.folder and weights.own_path(path.stem).exists():
             continue  # a shipped part that has given way
-        if not path.exists():
+        if not os.path.lexists(path):
             report[path.name] = "missing: it is in the manifest, but not there"
             continue
-        if path in listed and file_sha256(path) != listed[path]:
-            report[path.name] = "damaged: its hash is not the one in the manifest"
-            continue
         try:
+            if path in listed and file_sha256(path) != listed[path]:
+                report[path.name] = "damaged: its hash is not the one in the manifest"
+                continue
             header, _ = load_tensors(path)
             weights.require_generator(header, path)
             report[path.name] = "ok"
-        except WeightsError as error:
+        except (OSError, WeightsError) as error:
             report[path.name] = str(error)
     return report
 

@@ -21,6 +21,7 @@ from stkit.datasets.images import ImageFiles
 from stkit.datasets.labels import load_labels
 from stkit.errors import StkitError
 from stkit.headers import load_header
+from stkit.latents.directions import usable_directions
 from stkit.latents.latents import load_latents, save_latents
 from stkit.models.registry import load_generator
 from stkit.photo.archives import open_archive
@@ -28,7 +29,7 @@ from stkit.photo.reading import load_photo
 from stkit.photo.subjects import read_landmarks
 from stkit.plugins import load_plugins
 from stkit.testing import random_latents
-from stkit.weights import Weights, find_weights, weights_names
+from stkit.weights import Weights, find_weights, verify_weights, weights_names
 from tests.odd import odd_headers, odd_tensors
 
 CPU = torch.device("cpu")
@@ -131,9 +132,46 @@ def test_pipes_devices_and_terabytes(name: str, start: bytes, read: Callable[[Pa
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_a_pipe_among_the_weights_stops_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+NEIGHBOURS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+}
+
+
+@pytest.mark.parametrize("kind", NEIGHBOURS)
+def test_what_is_no_file_among_the_weights_is_told_and_stops_nobody(
+    kind: str,
+    equipped_weights: Weights,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     monkeypatch.setenv("STKIT_HOME", str(tmp_path))
+    folder = Path(shutil.copytree(equipped_weights.folder, tmp_path / "weights" / "mine"))
+    (tmp_path / "weights" / "odd").mkdir()
+    for path in (tmp_path / "weights" / "odd" / "generator.safetensors", folder / "direction-odd.safetensors",
+                 folder / "inverter-odd.safetensors"):  # fmt: skip
+        NEIGHBOURS[kind](path)
+    assert {"odd", "mine"} <= weights_names().keys()
+    with pytest.raises(StkitError, match="cannot read weights from .*odd"):
+        find_weights("odd")
+    weights = find_weights("mine")
+    assert weights.inverters() and usable_directions(weights, None)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2 and all("cannot read weights from" in line and "-odd.safetensors" in line for line in told)
+    report = verify_weights(weights)
+    assert {name for name, state in report.items() if state != "ok"} == {
+        "direction-odd.safetensors", "inverter-odd.safetensors"
+    }  # fmt: skip
+
+
+def test_a_weights_folder_that_is_a_broken_link_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STKIT_HOME", str(tmp_path))
+    (tmp_path / "weights" / "unfinished").mkdir(parents=True)
     before = weights_names()
-    (tmp_path / "weights" / "pipe").mkdir(parents=True)
-    os.mkfifo(tmp_path / "weights" / "pipe" / "generator.safetensors")
-    assert weights_names() == before
+    (tmp_path / "weights" / "odd").symlink_to("odd")
+    assert weights_names().keys() - before.keys() == {"odd"} and "unfinished" not in before
+    with pytest.raises(StkitError, match="cannot read weights from .*odd"):
+        find_weights("odd")

@@ -43,11 +43,16 @@ def _list() -> None:
         except StkitError as error:
             rows.append((name, "", "", "", str(error)))
             continue
-        size = sum(weights.path(kind).stat().st_size for kind in weights.kinds()) / 1e6
-        rows.append((name, weights.domain, f"{weights.resolution} px", f"{size:.1f} MB", str(folder)))
+        size = _megabytes(*(weights.path(kind) for kind in weights.kinds()))
+        rows.append((name, weights.domain, f"{weights.resolution} px", size, str(folder)))
     for name in sorted(DOWNLOADS.keys() - names.keys()):
         rows.append((name, "", "", DOWNLOADS[name], f"not downloaded yet: stkit weights download {name}"))
     print_table(("weights", "domain", "resolution", "size", "where"), rows)
+
+
+def _megabytes(*paths: Path) -> str:
+    """The size of files, without links that lead nowhere."""
+    return f"{sum(path.stat().st_size for path in paths if path.exists()) / 1e6:.1f} MB"
 
 
 def _show(name: str) -> None:
@@ -71,7 +76,11 @@ def _show(name: str) -> None:
     for kind in weights.kinds():
         path = weights.path(kind)
         where = path.name if path.parent == weights.folder else str(path)
-        rows.append((kind, load_header(path).architecture, f"{path.stat().st_size / 1e6:.1f} MB", where))
+        try:
+            architecture = load_header(path).architecture
+        except WeightsError as error:
+            architecture, where = "", str(error)
+        rows.append((kind, architecture, _megabytes(path), where))
     print_table(("kind", "architecture", "size", "file"), rows)
 
 

@@ -24,7 +24,7 @@ from stkit.contracts.inversion import InversionContext, Inverter, ignore_progres
 from stkit.datasets.images import ImageFiles, decode_image, frame_largest, without_name
 from stkit.datasets.labels import Labels, match_photos
 from stkit.errors import LabelsError, OutputError, PhotoError, StkitError, SubjectError
-from stkit.files import atomic_path, parse_json
+from stkit.files import atomic_path, parse_json, require_file
 from stkit.options import LatentSpace, Options
 from stkit.photo.reading import decode_photo
 from stkit.plugins import load_plugins
@@ -185,6 +185,7 @@ class CodesCache:
         self.fresh: dict[str, Tensor] = {}
         for path in sorted(self.folder.glob("[!.]*.safetensors")):
             try:
+                require_file(path)
                 with safetensors.safe_open(path, framework="pt") as file:
                     keys = parse_json((file.metadata() or {})["photos"])
                     self.codes.update(zip(keys, file.get_tensor("codes").float(), strict=True))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stkit.errors import StkitError, UsageError, WeightsError, reason_of
+from stkit.files import no_folders
 from stkit.options import LatentSpace, LayerRange, first_fault
 from stkit.tensors import load_tensors, require_tensors, save_tensors
 from stkit.weights import Weights, load_header, user_folder
@@ -172,7 +173,7 @@ def find_files(weights: Weights, kind: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     fits: set[str] = set()
     for folder in dict.fromkeys((own_folder(weights), *weights.folders)):
-        for path in sorted(path for path in folder.glob(f"{kind}-*.safetensors") if path.is_file()):
+        for path in no_folders(folder, f"{kind}-*.safetensors"):
             name = path.stem.removeprefix(f"{kind}-")
             if name not in fits:
                 if _belongs(path, weights):
@@ -207,7 +208,8 @@ def _kept_direction(weights: Weights, path: Path, kind: str) -> Direction:
         direction.require_fit(weights)
         return direction
 
-    return weights.keep((kind, path, path.stat().st_mtime_ns), read)
+    changed = path.stat().st_mtime_ns if path.exists() else None  # a broken link, which `read` tells of
+    return weights.keep((kind, path, changed), read)
 
 
 def usable_directions(weights: Weights, wanted: str | None, kind: str = KIND) -> dict[str, Direction]:
