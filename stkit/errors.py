@@ -17,6 +17,15 @@ def reason_of(error: BaseException) -> str:
     return line if len(line) <= _LONG else f"{line[:_LONG].rstrip()} ..."
 
 
+NO_MEMORY = "there is not enough memory for it; close other programs, make it smaller, or do fewer at once"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this machine has too little memory; libraries have several errors for that."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
 class StkitError(Exception):
     """Something the user can mend. The message is one line: what is wrong, then what to do."""
 
@@ -43,6 +52,11 @@ class UnknownNameError(UsageError):
             mend = f"did you mean {' or '.join(near)}? T{mend[1:]}"
         super().__init__(f"no {noun} named '{name}': {mend}")
         self.name = name
+        self._arguments = noun, name, known
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        """By what it was made of, not by its message: errors come back from other processes."""
+        return type(self), self._arguments
 
 
 class PhotoError(StkitError):
@@ -74,6 +88,7 @@ class MissingPackageError(StkitError):
 
 
 __all__ = [
+    "NO_MEMORY",
     "LabelsError",
     "LatentsError",
     "MissingPackageError",
@@ -84,5 +99,6 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "WeightsError",
+    "is_out_of_memory",
     "reason_of",
 ]

@@ -16,9 +16,11 @@ from stkit.plugin import (
     Engine,
     Item,
     MissingPackageError,
+    OutputError,
     PreparedJob,
     Row,
     Spread,
+    StkitError,
     UsageError,
     prepare_batch,
     run_batch,
@@ -45,10 +47,18 @@ class RayEngine(Engine):
     description = "Ray Data: processes of this machine, or of a cluster (pip install 'stkit[ray]')"
 
     def rows(self, items: Sequence[Item], make_job: Callable[[], Any], spread: Spread) -> Iterator[Row]:
-        """See `Engine.rows`. Raises MissingPackageError, UsageError when the cluster cannot be reached."""
+        """See `Engine.rows`. Raises MissingPackageError, UsageError when the cluster cannot be reached, OutputError."""
         workers = _connect(spread)
-        for start in range(0, len(items), _AT_ONCE):
-            yield from _rows(items[start : start + _AT_ONCE], make_job, spread, workers)
+        from ray.exceptions import RayError
+
+        try:
+            for start in range(0, len(items), _AT_ONCE):
+                yield from _rows(items[start : start + _AT_ONCE], make_job, spread, workers)
+        except RayError as error:
+            reason = " ".join(str(getattr(error, "cause", None) or error).split())[-300:]
+            raise OutputError(
+                f"the Ray cluster failed ({reason}); start the same command again, which keeps what is done"
+            ) from error
 
 
 class Attempts:
@@ -82,15 +92,21 @@ class Worker:
 
     def __init__(self, make_job: Callable[[], Any], attempts: Any, folder: str) -> None:
         _go_to(folder)
-        self._job = make_job()
         self._attempts = attempts
+        self._wrong: StkitError | None = None
+        try:
+            self._job = make_job()
+        except StkitError as error:  # a row says it; Ray would start the worker again, for ever
+            self._wrong = error
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         """What became of a block of items: rows, or nothing; an error that would be the same for all is among them."""
         items = _items(block)
         prepared = [pickle.loads(outcome) for outcome in block.get("prepared", ())]
         rows: list[Any] = [None for _ in items]
-        if any(outcome is None or isinstance(outcome, Exception) for outcome in prepared):
+        if self._wrong is not None:
+            rows[0] = self._wrong
+        elif any(outcome is None or isinstance(outcome, Exception) for outcome in prepared):
             rows[0] = prepared[0]
         elif _may_begin("", items, self._attempts):
             job = PreparedJob(self._job, items, prepared) if prepared else self._job
@@ -153,9 +169,13 @@ def _pass(
     """The rows of one pass over `items` in blocks of `together`; none for those that no worker survived."""
     import ray.data
     from ray import cloudpickle
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ray.data.DataContext.get_current().enable_progress_bars = False
-    attempts = ray.remote(Attempts).options(num_cpus=0).remote()
+    # Where the driver is: on a node that goes it would take the run with it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    lasting: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+    attempts = ray.remote(Attempts).options(num_cpus=0, **lasting).remote()
     blocks = -(-len(items) // together)
     table: Any = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
     gpus = spread.gpus_per_worker

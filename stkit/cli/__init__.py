@@ -12,7 +12,7 @@ import typer.main
 from stkit.cli import edit, evaluate, faces, invert, latents, morph, report, sample, tables, train, weights
 from stkit.cli.common import EDIT, LOOK, MODELS, PLUGINS, TRAIN, NoteHandler, console, print_error
 from stkit.cli.flags import require_sound
-from stkit.errors import StkitError, reason_of
+from stkit.errors import NO_MEMORY, StkitError, is_out_of_memory, reason_of
 from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
 
 # Typer has click's classes under another name in every second version.
@@ -83,8 +83,8 @@ def main() -> None:
             sys.exit(error.exit_code)
         if debug:
             raise
-        said = f"unexpected {type(error).__name__}: {reason_of(error)}"
-        print_error(f"{said} (please report it, with what --debug shows)")
+        said = f"unexpected {type(error).__name__}: {reason_of(error)} (please report it, with what --debug shows)"
+        print_error(NO_MEMORY if is_out_of_memory(error) else said)
         sys.exit(1)
     finally:
         console.file.flush()

@@ -20,7 +20,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from stkit.errors import MissingPackageError, OutputError, StkitError, UsageError, WeightsError, reason_of
+from stkit.errors import (
+    NO_MEMORY,
+    MissingPackageError,
+    OutputError,
+    StkitError,
+    UsageError,
+    WeightsError,
+    is_out_of_memory,
+    reason_of,
+)
 from stkit.jobs.report import REPORT, Row, write_report
 from stkit.jobs.sources import Item
 from stkit.photo.room import turn
@@ -167,7 +176,7 @@ def _compute(
             item, _, notes = batch[0]
             return [(item, _failed(item, error), notes)], most
         size = 1
-        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # torch has several of them
+        if is_out_of_memory(error):
             size = len(batch) // 2
             most = min(most, max(size, 1))
         outcomes = []
@@ -202,7 +211,12 @@ def _noting(notes: list[str]) -> Iterator[None]:
 
 
 def _failed(item: Item, error: Exception) -> Row:
-    text = str(error) if isinstance(error, StkitError) else f"unexpected {type(error).__name__}: {reason_of(error)}"
+    if isinstance(error, StkitError):
+        text = str(error)
+    elif is_out_of_memory(error):
+        text = NO_MEMORY
+    else:
+        text = f"unexpected {type(error).__name__}: {reason_of(error)}"
     return Row(str(item.path), "failed", " ".join(text.split()))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from stkit.errors import OutputError, PhotoError, WeightsError
+from stkit.errors import NO_MEMORY, OutputError, PhotoError, WeightsError
 from stkit.jobs.runner import PreparedJob, Row, prepare_batch, run_batch, write_report
 from stkit.jobs.sources import Item
 
@@ -152,6 +152,18 @@ def test_batches_that_memory_does_not_hold_are_halved_and_stay_so() -> None:
     rows = list(run_batch(ITEMS, job, batch_size=8, workers=2))
     assert [row.status for row in rows] == ["ok"] * len(ITEMS)
     assert job.sizes == [8, 4, 2, 2, 4, 2, 2, *[2] * 16]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_a_photo_that_memory_does_not_hold_is_said_to_be_one(error: Exception) -> None:
+    class Full(Counting):
+        def finish(self, item: Item, result: int) -> Row:
+            raise error
+
+    (row,) = run_batch(ITEMS[:1], Full({}), batch_size=4)
+    assert row.status == "failed" and row.reason == NO_MEMORY
 
 
 def test_photos_that_are_prepared_elsewhere_give_the_same_rows() -> None:

@@ -22,7 +22,7 @@ from stkit.contracts.engines import Spread
 from stkit.contracts.framing import AlignmentTemplate
 from stkit.datasets.labels import AttributeSpec, load_labels
 from stkit.editor.opening import open_editor
-from stkit.errors import UsageError
+from stkit.errors import UnknownNameError, UsageError
 from stkit.jobs.evaluation.run import evaluate
 from stkit.jobs.labelled import labelled_rows
 from stkit.jobs.report import Report, Row, read_report
@@ -33,7 +33,7 @@ from stkit.latents.latents import load_latents
 from stkit.photo.images import to_image
 from stkit.plugins import load_plugins
 from stkit.testing import make_tiny_weights
-from stkit.weights import cache_folder
+from stkit.weights import cache_folder, find_weights
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'stkit[ray]'")
 
@@ -42,17 +42,23 @@ COUNT, BROKEN = 285, 15
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of two nodes with a processor each, and a GPU that is none."""
+def nodes() -> Iterator[Any]:
+    """Two nodes with a processor each, and a GPU that is none."""
     from ray.cluster_utils import Cluster
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1, num_gpus=1)
-    yield nodes.address
+    yield nodes
     import ray
 
     ray.shutdown()
     nodes.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> str:
+    """Their address."""
+    return str(nodes.address)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +237,37 @@ def test_a_photo_that_no_worker_survives_is_told(cluster: str) -> None:
         name: "failed" if name == "deadly" else "ok" for name in names
     }
     assert "no worker survived it" in rows["deadly"].reason
+
+
+class Leisurely(Deadly):
+    """A job that takes its time, and goes on although a photo is there already."""
+
+    def finish(self, item: Item, result: Item) -> Row:
+        time.sleep(0.05)
+        return super().finish(item, result)
+
+
+@pytest.mark.slow
+def test_a_node_that_goes_loses_no_photo(nodes: Any, cluster: str) -> None:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    third = nodes.add_node(num_cpus=1)
+    items = [Item(Path(f"{i:03}"), PurePosixPath(f"{i:03}")) for i in range(150)]
+    rows: list[Row] = []
+    for row in load_plugins().engine("ray").rows(items, partial(Leisurely), Spread(cluster, together=4)):
+        rows.append(row)
+        if len(rows) == 20:
+            nodes.remove_node(third, allow_graceful=False)
+    assert sorted(row.photo for row in rows) == [str(item.path) for item in items]
+    assert {row.status for row in rows} == {"ok"}
+
+
+@pytest.mark.slow
+def test_what_a_worker_finds_wrong_is_told_as_on_one_machine(cluster: str, tmp_path: Path) -> None:
+    items = [Item(Path(name), PurePosixPath(name)) for name in "abc"]
+    with pytest.raises(UnknownNameError, match="no weights named 'nowhere'"):
+        list(load_plugins().engine("ray").rows(items, partial(find_weights, "nowhere"), Spread(cluster, together=2)))
 
 
 def test_what_cannot_be_spread_is_said_at_the_start(weights: str, photos: Path, tmp_path: Path) -> None:
