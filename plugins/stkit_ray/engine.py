@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import pickle
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -53,7 +54,11 @@ class RayEngine(Engine):
 
         try:
             for start in range(0, len(items), _AT_ONCE):
-                yield from _rows(items[start : start + _AT_ONCE], make_job, spread, workers)
+                part = items[start : start + _AT_ONCE]
+                if (spread.address or "").startswith("ray://"):
+                    yield from _rows_there(part, make_job, spread, workers)
+                else:
+                    yield from _rows(part, make_job, spread, workers)
         except RayError as error:
             reason = " ".join(str(getattr(error, "cause", None) or error).split())[-300:]
             raise OutputError(
@@ -163,6 +168,33 @@ def _rows(items: Sequence[Item], make_job: Callable[[], Any], spread: Spread, wo
     yield from (Row(photo, "failed", _DIED) for photo in missing)
 
 
+class Driver:
+    """An actor that drives for a machine outside of the cluster (`ray://`), from where Ray Data cannot be driven."""
+
+    def __init__(self, items: bytes, make_job: bytes, spread: Spread, workers: int, folder: str) -> None:
+        _go_to(folder)
+        self._rows = _rows(pickle.loads(items), pickle.loads(make_job), spread, workers)
+
+    def next(self) -> bytes:
+        """The next row, pickled; None at the end, or an error."""
+        try:
+            return pickle.dumps(next(self._rows, None))
+        except StkitError as error:
+            return pickle.dumps(error)
+
+
+def _rows_there(items: Sequence[Item], make_job: Callable[[], Any], spread: Spread, workers: int) -> Iterator[Row]:
+    import ray
+    from ray import cloudpickle
+
+    given = pickle.dumps(list(items)), cloudpickle.dumps(make_job), spread, workers, os.getcwd()
+    driver: Any = ray.remote(Driver).options(num_cpus=0).remote(*given)
+    while (row := pickle.loads(ray.get(driver.next.remote()))) is not None:
+        if isinstance(row, Exception):
+            raise row
+        yield row
+
+
 def _pass(
     items: Sequence[Item], make_job: Callable[[], Any], spread: Spread, together: int, workers: int
 ) -> Iterator[Row]:
@@ -210,10 +242,11 @@ def _connect(spread: Spread) -> int:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
         try:
+            _require_answer(spread.address)
             ray.init(address=spread.address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            where = spread.address or "this machine"
-            raise UsageError(f"no Ray cluster at {where}: {error}; start one with `ray start --head`") from error
+        except (ConnectionError, ImportError, OSError, ValueError, RuntimeError) as error:
+            where, reason = spread.address or "this machine", " ".join(str(error).split()).rstrip(".")
+            raise UsageError(f"no Ray cluster at {where}: {reason}; start one with `ray start --head`") from error
     there = ray.cluster_resources()
     if spread.gpus_per_worker and there.get("GPU", 0) < spread.gpus_per_worker:
         raise UsageError(f"--gpus-per-worker {spread.gpus_per_worker:g}, and the cluster has {there.get('GPU', 0):g}")
@@ -222,4 +255,11 @@ def _connect(spread: Spread) -> int:
     return min(spread.workers or room, room)
 
 
-__all__ = ["Attempts", "RayEngine", "Worker", "prepare"]
+def _require_answer(address: str | None) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: Ray would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+__all__ = ["Attempts", "Driver", "RayEngine", "Worker", "prepare"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import filecmp
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +41,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'stkit[ray]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, of itself
 COUNT, BROKEN = 285, 15
+CLIENTS = 27501
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,12 @@ def require_same(spread: Report, alone: Report) -> None:
     assert codes
     for name in codes:
         assert torch.allclose(load_latents(ours[name]).codes, load_latents(made[name]).codes, rtol=0, atol=1e-5)
+
+
+def reachable(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def kill_one(after: int) -> tuple[list[int], Any]:
@@ -237,6 +246,32 @@ def test_a_photo_that_no_worker_survives_is_told(cluster: str) -> None:
         name: "failed" if name == "deadly" else "ok" for name in names
     }
     assert "no worker survived it" in rows["deadly"].reason
+
+
+@pytest.mark.slow
+def test_a_driver_outside_of_the_cluster(cluster: str, weights: str, photos: Path, tmp_path: Path) -> None:
+    run(ask("invert", few(photos), tmp_path / "alone", weights))
+    flags = ["--weights", weights, "--engine", "ray", "--address", f"ray://127.0.0.1:{CLIENTS}", "--batch-size", "4"]
+    command = [sys.executable, "-m", "stkit", "invert", *few(photos), "--out", str(tmp_path / "spread"), *flags]
+    serve = ["-m", "ray.util.client.server", "--address", cluster, "--host", "127.0.0.1", "--port", str(CLIENTS)]
+    with subprocess.Popen([sys.executable, *serve, "--mode", "specific-server"], stderr=subprocess.DEVNULL) as server:
+        while not reachable(CLIENTS):
+            assert server.poll() is None
+            time.sleep(0.2)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        server.kill()
+    assert done.returncode == 3, done.stderr
+    outs = tmp_path / "spread", tmp_path / "alone"
+    spread, alone = (Report(tuple(read_report(out / "report.json") or ()), out) for out in outs)
+    assert len(spread.failed) == 10
+    require_same(spread, alone)
+
+
+def test_where_nothing_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+        with pytest.raises(UsageError, match=f"no Ray cluster at {address}: .*refused"):
+            next(load_plugins().engine("ray").rows([], partial(Deadly), Spread(address)))
 
 
 class Leisurely(Deadly):
