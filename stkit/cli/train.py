@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import logging
 import math
@@ -14,7 +15,7 @@ import pydantic
 import typer
 from typer.core import TyperCommand
 
-from stkit.cli.common import console, print_table, progress_bar
+from stkit.cli.common import console, print_table, progress_bar, waiting
 from stkit.contracts.training import Trainer, Voice
 from stkit.errors import UnknownNameError, UsageError
 from stkit.options import split_pairs
@@ -60,9 +61,10 @@ def _command(trainer: Trainer[Any]) -> Callable[..., None]:
                 now = f"-o {field.name}={given[field.name]}"
                 logger.warning("%s is now `%s`; the flag goes away with the next version", _flag(field), now)
         fields = {field.name: field for field in (*own, *settings)}
-        trainer.train(
-            config(**{name: _typed(fields[name], kinds[name], value) for name, value in values.items()}), VOICE
-        )
+        asked = config(**{name: _typed(fields[name], kinds[name], value) for name, value in values.items()})
+        with waiting("loading"):
+            importlib.import_module("torch")
+        trainer.train(asked, VOICE)
 
     parameters = [_parameter(field, kinds[field.name]) for field in own]
     parameters.append(inspect.Parameter("option", _KEYWORD, default=None, annotation=_OPTION))
