@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.plugin import Weights, middle_range, row_signs, sample_w
+from stkit.plugin import Weights, WeightsError, middle_range, row_signs, sample_w
 from stkit_ganspace.stored import Stored
 
 SAMPLES = 50_000
@@ -54,6 +54,8 @@ def fit_components(weights: Weights, samples: int = SAMPLES, count: int = COUNT,
     from sklearn.decomposition import PCA
 
     w = sample_w(weights, samples, seed)
+    if not w.var(0).any():
+        raise WeightsError(f"weights '{weights.name}' make one w of every z: their mapping network is damaged")
     pca = PCA(min(count, weights.w_dim), svd_solver="covariance_eigh").fit(w.double().numpy())
     directions = torch.from_numpy(pca.components_)
     directions = directions * row_signs(directions)

@@ -220,3 +220,9 @@ def test_a_named_component_of_another_generator_is_refused_by_name(weights: Weig
 
 def apply(weights: Weights, latents: Latents, name: str, strength: float, layers: LayerRange | None) -> Tensor:
     return GANSpace().edit(latents, GANSpaceOptions(), EditContext(weights, CPU, name, strength, layers)).codes
+
+
+def test_a_mapping_network_that_makes_one_w_is_told(monkeypatch: pytest.MonkeyPatch, tiny_weights: Weights) -> None:
+    monkeypatch.setattr("stkit_ganspace.components.sample_w", lambda *_: torch.ones(50, tiny_weights.w_dim))
+    with pytest.raises(WeightsError, match="make one w of every z"):
+        fit_components(tiny_weights)
