@@ -27,6 +27,7 @@ def to_rgb(image: Image.Image, full: float | None = None) -> Image.Image:
     if profile and image.mode in ("L", "RGB", "CMYK"):
         image = _to_srgb(image, profile)
     if image is original and isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode == "RGB":
+        image.load()
         image = image._new(image.im)  # the same pixels: of the largest photos there is no room for two
     elif image is original or image.mode != "RGB":
         image = image.convert("RGB")
