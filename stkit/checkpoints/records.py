@@ -133,8 +133,9 @@ class _Reader:
             case "numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct":
                 return self.array(value)
             case "numpy.core.numeric" | "numpy._core.numeric", "_frombuffer":
-                data, dtype, shape, order = map(self.data, value.args)
-                return self.numbers(data, dtype, shape, order == "F")
+                data, dtype, shape, order, *axes = map(self.data, value.args)
+                numbers = self.numbers(data, dtype, shape, order == "F")
+                return numbers if axes in ([], [None]) else _permuted(numbers, axes[0])
             case "numpy", "dtype":
                 return self.dtype(value)
             case "numpy.core.multiarray" | "numpy._core.multiarray", "scalar":
@@ -211,6 +212,16 @@ class _Reader:
         if not isinstance(dtype, str) or not isinstance(raw, bytes) or len(raw) != ITEM_SIZES.get(dtype):
             return None
         return contiguous(Storage(dtype, 1, lambda at, length: raw[at : at + length]), ()).load().item()
+
+
+def _permuted(numbers: StoredTensor | None, axes: Any) -> StoredTensor | None:
+    """As NumPy 2.5 has it, of arrays that run neither as in C nor as in Fortran."""
+    if numbers is None or not isinstance(axes, tuple) or not all(type(axis) is int for axis in axes):
+        return None
+    if sorted(axes) != list(range(len(numbers.shape))):
+        return None
+    shape, stride = (tuple(whole[axis] for axis in axes) for whole in (numbers.shape, numbers.stride))
+    return StoredTensor(numbers.storage, shape, stride)
 
 
 __all__ = ["Storages", "plain"]

@@ -100,6 +100,7 @@ def _sound(function: Callable[..., Any], urls: bool) -> Callable[..., Any]:
                 raise UsageError(f"{_flag(function, name)} {value} is negative; seeds are 0 and above")
         return function(**given)
 
+    command.__annotations__ = function.__annotations__  # from Python 3.14 on `wraps` leaves out those that were set
     return command
 
 

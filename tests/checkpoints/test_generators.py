@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ import torch
 
 from stkit.checkpoints.importing import describe
 from stkit.checkpoints.nvidia import export_nvidia_generator, infer_nvidia_generator, nvidia_layout
+from stkit.checkpoints.reading import read_checkpoint
 from stkit.checkpoints.recognise import open_checkpoint
 from stkit.checkpoints.rosinality import infer_rosinality_generator, rosinality_layout
+from stkit.checkpoints.stored import StoredTensor, as_tensor
 from stkit.errors import WeightsError
 from stkit.models.shapes import StyleGAN2Config
 from stkit.models.stylegan2 import StyleGAN2
@@ -82,6 +86,28 @@ def test_every_tensor_arrives(writer: str, config: StyleGAN2Config, tmp_path: Pa
         # TensorFlow's files hold the style biases less 1, which rounds.
         tolerance = 1e-6 if writer == "TensorFlow" else 0
         torch.testing.assert_close(value, generator.state_dict()[name], atol=tolerance, rtol=0, msg=name)
+
+
+class NewNumPys:
+    """An array as NumPy 2.5 pickles it."""
+
+    def __init__(self, *more: object) -> None:
+        self.more = more
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        numbers = np.arange(6, dtype=np.float32)
+        make: Any = np._core.numeric._frombuffer  # type: ignore[attr-defined]
+        return make, (numbers.tobytes(), numbers.dtype, (3, 2), *self.more)
+
+
+def test_arrays_of_new_numpys(tmp_path: Path) -> None:
+    arrays = [NewNumPys("C"), NewNumPys("C", None), NewNumPys("K", (1, 0))]
+    (tmp_path / "arrays.pkl").write_bytes(pickle.dumps(arrays, 5))
+    read = [as_tensor(one).tolist() for one in read_checkpoint(tmp_path / "arrays.pkl").content]
+    assert read == [[[0, 1], [2, 3], [4, 5]]] * 2 + [[[0, 2, 4], [1, 3, 5]]]
+    for wrong in ((0, 0), (1,), ("a", 0), 3):
+        (tmp_path / "wrong.pkl").write_bytes(pickle.dumps(NewNumPys("K", wrong)))
+        assert not isinstance(read_checkpoint(tmp_path / "wrong.pkl").content, StoredTensor)
 
 
 def test_the_golden_checkpoint_as_a_file(tmp_path: Path) -> None:

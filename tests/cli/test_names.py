@@ -46,7 +46,7 @@ def around(tmp_path: Path) -> dict[Path, bytes]:
 def outside() -> dict[Path, bytes]:
     """All files but those of the output folder and the latents that are edited."""
     files = (path for path in Path.cwd().rglob("*") if path.is_file() and Path.cwd() / OUT not in path.parents)
-    return {path: path.read_bytes() for path in files if path.suffix not in (".safetensors", ".jpg", ".zip")}
+    return {path: path.read_bytes() for path in files if not path.name.endswith((".safetensors", ".jpg", ".zip"))}
 
 
 def report() -> list[dict[str, str]]:
