@@ -145,6 +145,9 @@ def build(desk: Desk, first: Weights) -> gr.Blocks:
                 folder(desk, alike + others)
         program(desk, alike + others)
         demo.unload(told(desk.leave))
+    for event in demo.fns.values():
+        if event.renderable is not None:  # they draw the sliders, which would be copied: see EditParts.small
+            event.show_progress_on = []
     return demo
 
 

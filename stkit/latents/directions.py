@@ -184,10 +184,17 @@ def find_files(weights: Weights, kind: str) -> dict[str, Path]:
 
 
 def _belongs(path: Path, weights: Weights) -> bool:
-    try:
-        return weights.fits(load_header(path))
-    except StkitError:
-        return False
+    def read() -> bool:
+        try:
+            return weights.fits(load_header(path))
+        except StkitError:
+            return False
+
+    return weights.keep(("belongs", path, _changed(path)), read)
+
+
+def _changed(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None  # a broken link, which reading tells of
 
 
 def file_of(weights: Weights, name: str | None, kind: str = KIND) -> list[Path]:
@@ -208,8 +215,7 @@ def _kept_direction(weights: Weights, path: Path, kind: str) -> Direction:
         direction.require_fit(weights)
         return direction
 
-    changed = path.stat().st_mtime_ns if path.exists() else None  # a broken link, which `read` tells of
-    return weights.keep((kind, path, changed), read)
+    return weights.keep((kind, path, _changed(path)), read)
 
 
 def usable_directions(weights: Weights, wanted: str | None, kind: str = KIND) -> dict[str, Direction]:

@@ -168,6 +168,21 @@ def test_a_slider_that_takes_from_another_photo_waits_for_it(editing) -> None:
     editing.settled("yaw +0.1, then age +0.1")
 
 
+def test_the_browser_does_not_copy_all_sliders_when_one_moves(editing) -> None:
+    """What it copies is for Gradio's signs of progress; copying all takes longer than the picture."""
+    page = editing.page
+    page.evaluate(
+        "() => { const copy = structuredClone; window.copies = 0;"
+        " window.structuredClone = (...given) => { window.copies += 1; return copy(...given); }; }"
+    )
+    page.focus(KNOB)
+    page.keyboard.press("End")
+    page.wait_for_selector("#edit-status:has-text('Full picture'):has-text('smile +2')")
+    sliders = page.locator(".stkit-knob input[type=range]").count()
+    assert sliders > 20
+    assert 0 < page.evaluate("() => window.copies") < 100 * sliders  # each of them once at each step: 300 times
+
+
 def test_nothing_leaves_this_computer(editing) -> None:
     hosts = {re.sub(r"^(\w+)://([^/:]+).*", r"\2", url) for url in editing.asked if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"}
