@@ -133,7 +133,9 @@ def _lead(
             log.plot()
         log.close()
         if done < config.steps:
-            progress.console.print(f"stopped at step {done} of {config.steps}; go on with --resume --out {config.out}")
+            # One command may run several of these loops, in folders below its own.
+            said = f"stopped at step {done} of {config.steps}, saved in {config.out}"
+            progress.console.print(f"{said}; the same command with --resume goes on", soft_wrap=True)
     return done
 
 
