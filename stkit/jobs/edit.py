@@ -222,9 +222,11 @@ class EditJob(PhotoJob):
         found = tuple(one for one in stored if one is not None)
         if len(found) < len(stored):
             known = (read_description(with_end(base, ".json")) or {}).get("settings", settings)
-            if self.refine and known != settings:
-                text = "the inversion in %s was made with %s, and stays; with --overwrite later edits use the new one"
-                logger.info(text, base.parent, difference(known, settings))
+            if known != settings and (self.refine or self.alone):
+                text = "the inversion in %s was made with %s, and stays; its latents (%s) can be edited, too, and "
+                text += "with --overwrite later edits use the new one"
+                name = with_end(base, LATENTS_SUFFIX).name
+                logger.info(text, base.parent, difference(known, settings), name)
             return ()
         try:
             join_latents([one.latents for one in found])

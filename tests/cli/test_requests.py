@@ -307,6 +307,17 @@ def test_an_inversion_that_falls_short_stays_and_is_told(
     assert len(after) > len(before) and {name: after[name] for name in before} == before
 
 
+def test_an_edit_by_the_encoder_tells_of_the_closer_inversion_there(
+    photos: Path, tiny_weights: Weights, cli: Cli
+) -> None:
+    weights = ("--weights", tiny_weights.folder)
+    assert cli("invert", "photos/a.png", *weights, "--refine", "optimize:2").code == 0
+    edited = cli("edit", "photos/a.png", *weights, "--edit", "ganspace:pc1=1")
+    assert edited.code == 0
+    assert "with inverter style-transformer+optimize:2 and not style-transformer, and stays; its latents" in edited.err
+    assert "(a.latents.safetensors) can be edited" in edited.err
+
+
 def read_json(path: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return content
