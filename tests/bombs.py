@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import resource
@@ -9,9 +10,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stkit.errors import StkitError
 
@@ -103,6 +106,33 @@ def colliding_keys(count: int) -> bytes:
     return b"}(" + b"".join(b"\x8a\x0a" + key.to_bytes(10, "little") + b"N" for key in keys) + b"u"
 
 
+def key_of_each(keys: Iterable[bytes]) -> bytes:
+    return b"}(" + b"".join(key + b"N" for key in keys) + b"u"
+
+
+@functools.cache
+def walking_keys(bits: int = 16) -> list[int]:
+    """Integers for which a dictionary of 2**bits places walks past half of them: once its hash is used up, it goes
+    from a place to five times its number and one, along the places that are taken already."""
+    mask = (1 << bits) - 1
+    turn = [0]
+    for _ in range(mask):
+        turn.append((5 * turn[-1] + 1) & mask)
+    most = 2 * len(turn) // 3 - 100
+    taken = turn[: most * 55 // 100]
+    step = np.empty(len(turn), np.int64)
+    step[turn] = np.arange(len(turn))
+    keys = place = left = np.arange(len(turn), 2**23)
+    place = place & mask
+    met = step[place] < len(taken)
+    while left.any():
+        left = left >> 5
+        place = (5 * place + left + 1) & mask
+        met &= step[place] < len(taken)
+    met &= step[place] < len(taken) // 8
+    return taken + keys[met][: most - len(taken)].tolist()
+
+
 def numpy_array(data: bytes, shape: bytes) -> bytes:
     dtype = call("numpy", "dtype", utf8("f4"))
     return call("numpy._core.numeric", "_frombuffer", data + dtype + shape + utf8("C"))
@@ -140,6 +170,9 @@ PICKLES: dict[str, Callable[[], bytes]] = {
     "a text as arguments": lambda: A_TEXT + many(400, b"cx\ny\nh\xff}\x92"),
     "a file in it read 400 times": lambda: nested_files(400),
     "colliding integers": lambda: colliding_keys(60_000),
+    "numbers that meet in the memo": lambda: b"N" + b"".join(b"p%d\n" % (i * (2**61 - 1)) for i in range(1, 60_000)),
+    "integers that meet on their way": lambda: key_of_each(b"J" + struct.pack("<i", each) for each in walking_keys()),
+    "floats that meet on their way": lambda: key_of_each(b"G" + struct.pack(">d", each) for each in walking_keys()),
     "long integers": lambda: first(long_integer(1_000_000)) + many(20_000, b"(" + utf8("storage")
     + b"ctorch\nFloatStorage\n" + utf8("0") + utf8("cpu") + b"h\xfftQ"),
     "an array of 2^44 bytes": lambda: key(numpy_array(b"\x8a\x06" + (2**44).to_bytes(6, "little"), b")")),

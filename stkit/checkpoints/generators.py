@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stkit.checkpoints.layout import Part, Shape, State, state_shapes
+from stkit.checkpoints.layout import Part, Shape, State, size_of, state_shapes
 from stkit.checkpoints.stored import StoredTensor, as_tensor
 from stkit.errors import UsageError, WeightsError
 from stkit.models.mapping import MappingNetwork
@@ -48,16 +48,13 @@ def config_of(state: State, places: Places, resolution: int, mapping_layers: int
     """The configuration of the generator that `what` names, from its tensors' shapes. Raises WeightsError."""
 
     def size(place: tuple[str, int]) -> int:
-        return state[place[0]].shape[place[1]]
+        return size_of(state, *place, what)
 
-    try:
-        name, widest = places.const
-        classes = size(places.label) if places.label[0] in state else 0
-        _require_usual(state[name].shape[widest + 1 :], size(places.image), classes)
-        sizes = size(places.z_dim), size(places.w_dim)
-        last, first = size(places.last), size(places.const)
-    except (KeyError, IndexError) as error:
-        raise WeightsError(f"not {what}: {error} is missing or of another shape") from None
+    name, widest = places.const
+    classes = size(places.label) if places.label[0] in state else 0
+    sizes = size(places.z_dim), size(places.w_dim)
+    last, first = size(places.last), size(places.const)
+    _require_usual(state[name].shape[widest + 1 :], size(places.image), classes)
     try:
         return StyleGAN2Config(resolution, *sizes, mapping_layers, last * resolution, first)
     except UsageError as error:

@@ -72,6 +72,9 @@ def take(
     """  # fmt: skip
     ignored = set(ignore)
     expected = {entry.key: entry.shape for entry in layout.values()}
+    odd = [f"{key[:120]}, a {type(value).__name__}" for key, value in state.items() if not hasattr(value, "shape")]
+    if odd:
+        raise WeightsError(f"no {what} that stkit knows: {len(odd)} entries are no tensors: {_first(odd)}")
     found = {key: tuple(value.shape) for key, value in state.items() if key not in ignored}
     if found != expected:
         raise WeightsError(f"no {what} that stkit knows: {difference(expected, found)}")
@@ -81,6 +84,14 @@ def take(
         value = as_tensor(state[entry.key])
         out[name] = (entry.convert(value) if entry.convert else value).reshape(shapes[name]).contiguous()
     return out
+
+
+def size_of(state: State, name: str, dimension: int, what: str) -> int:
+    """A size of the tensor `name`. Raises WeightsError, which says that the file is not `what`."""
+    shape = getattr(state.get(name), "shape", ())
+    if len(shape) <= dimension:
+        raise WeightsError(f"not {what}: {name} is missing or of another shape")
+    return int(shape[dimension])
 
 
 def give(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,4 +131,16 @@ def _cause(missing: list[str], unexpected: list[str], wrong: list[str]) -> str:
     return "likely another table of channels, or image channels other than RGB"
 
 
-__all__ = ["Entry", "Layout", "Part", "Recognised", "Shape", "State", "difference", "give", "state_shapes", "take"]
+__all__ = [
+    "Entry",
+    "Layout",
+    "Part",
+    "Recognised",
+    "Shape",
+    "State",
+    "difference",
+    "give",
+    "size_of",
+    "state_shapes",
+    "take",
+]

@@ -6,12 +6,13 @@ pSp's and e4e's files have the same keys and shapes, as have ReStyle's two kinds
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, cast
 
 from torch import Tensor
 
 from stkit.checkpoints.encoders import Framework, infer_backbone, read_framework
-from stkit.checkpoints.layout import Entry, Part, Recognised, state_shapes, take
+from stkit.checkpoints.layout import Entry, Part, Recognised, size_of, state_shapes, take
 from stkit.checkpoints.reading import Checkpoint
 from stkit.checkpoints.stored import as_tensor
 from stkit.errors import WeightsError
@@ -56,13 +57,11 @@ def infer_psp_encoder(framework: Framework) -> PSPEncoderConfig:
         raise WeightsError(f"an encoder of type {str(encoder_type)[:60]}, which stkit does not have")
     first = "conv1.weight" if "conv1.weight" in state else "input_layer.0.weight"
     depths, widths = infer_backbone(state)
-    try:
-        in_channels = int(state[first].shape[1])
-        num_ws = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("styles."))
-        style_channels = int(state["styles.0.convs.0.weight"].shape[0])
-        w_dim = int(state["styles.0.linear.weight"].shape[0])
-    except (KeyError, IndexError, ValueError) as error:
-        raise WeightsError(f"not an encoder that stkit knows: {error} is missing or of another shape") from None
+    what = "an encoder that stkit knows"
+    in_channels = size_of(state, first, 1, what)
+    num_ws = 1 + max(int(found[1]) for key in state if (found := re.match(r"styles\.(\d{1,9})\.", key)))
+    style_channels = size_of(state, "styles.0.convs.0.weight", 0, what)
+    w_dim = size_of(state, "styles.0.linear.weight", 0, what)
     if in_channels not in (3, 6):
         raise WeightsError(f"an encoder of {in_channels} input channels, for sketches or label maps and not photos")
     return PSPEncoderConfig(

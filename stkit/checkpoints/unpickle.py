@@ -21,6 +21,8 @@ _MAX_NAMES = 10_000
 _MAX_NAME = 500
 _MAX_BITS = 1_000
 _MAX_KEY = 10_000
+_MAX_INTEGER = 2**16  # as a key: larger ones can be chosen to meet in a dictionary, each after walking past all others
+_MAX_GAP = 1_000  # in the numbers of the memo, which picklers count up
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,19 @@ class Persistent:
 class _OddKey:
     """Stands for a dictionary key that is not a plain scalar."""
 
+    def __str__(self) -> str:
+        return "no name"
+
 
 def plain_key(key: Any) -> Any:
     """`key` of a dictionary, or an `_OddKey` for what can make looking things up take forever.
 
-    Nested tuples are hashed again each time, and integers can be made to have one hash.
+    Nested tuples are hashed again each time, and large numbers can be chosen by where their hashes lead.
     """
     if isinstance(key, (str, bytes)):
         usual = len(key) <= _MAX_KEY
     else:
-        usual = isinstance(key, (float, type(None))) or (isinstance(key, int) and abs(key) < 2**60)
+        usual = key is None or (isinstance(key, int) and abs(key) < _MAX_INTEGER)
     return key if usual else _OddKey()
 
 
@@ -138,6 +143,8 @@ class _Machine:
             case "GET" | "BINGET" | "LONG_BINGET":
                 push(self.memo[argument])
             case "PUT" | "BINPUT" | "LONG_BINPUT":
+                if not 0 <= argument <= len(self.memo) + _MAX_GAP:
+                    raise ValueError("numbers of the memo that no pickler gives")
                 self.memo[argument] = self.stack[-1]
             case "MEMOIZE":
                 self.memo[len(self.memo)] = self.stack[-1]

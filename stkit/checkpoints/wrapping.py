@@ -85,8 +85,8 @@ def _state(module: Record) -> dict[str, Any]:
 
 
 def _bare(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    """`state` without a prefix that all its tensors have."""
-    result = dict(state)
+    """`state` without a prefix that all its tensors have, and without keys that are no names."""
+    result = {key: value for key, value in state.items() if isinstance(key, str)}
     while result and (prefix := _common(result)):
         result = {key.removeprefix(prefix): value for key, value in result.items()}
     return result

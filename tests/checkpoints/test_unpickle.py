@@ -234,7 +234,7 @@ def test_foreign_classes_become_records() -> None:
     [
         (b"(" * 12_000 + b"t" * 12_000 + b".", "nested deeper"),
         (b")" + b"2\x86" * 200 + b".", "no checkpoint that stkit knows"),
-        (b"}" + b")" + b"2\x86" * 200 + b"K\x01s.", "no real model"),
+        (b"}" + b")" + b"2\x86" * 200 + b"K\x01s.", "its keys: no name"),
         (b"0.", "damaged"),
         (b"]" * 30_000 + b".", "more steps"),
         (b"]p0\ng0\na.", "no checkpoint that stkit knows"),
