@@ -13,7 +13,8 @@ from PIL import Image
 
 from stkit.errors import MissingPackageError, OutputError, UsageError, reason_of
 from stkit.files import atomic_path
-from stkit.jobs.colours import BT709, Colours, frame_of, tag_stream
+from stkit.jobs.colours import Colours, frame_of, tag_stream
+from stkit.photo.hdr import BT709
 from stkit.photo.images import image_grid, save_image
 
 _VIDEOS = (".mp4", ".mov", ".mkv", ".m4v")

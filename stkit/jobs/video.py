@@ -89,6 +89,8 @@ def edit_video(
     with _opened(source) as container:
         colours = colours_of(container.streams.video[0])
         lost = sorted({stream.type for stream in container.streams if stream.type not in _KEPT_STREAMS})
+        lost += ["transparency"] if _is_transparent(container.streams.video[0]) else []
+        interlaced = any(frame.interlaced_frame for frame in itertools.islice(_frames(container, source), 1))
     require_known(colours, source.name)
     if lost:
         logger.info("left out of the edited %s: %s", source.name, " and ".join(lost))
@@ -96,6 +98,13 @@ def edit_video(
         logger.warning("%s is HDR; the edit is written as SDR, in 8 bits of BT.709", source.name)
     elif colours.bits > 8:
         logger.info("%s has %d bits a channel; the edit is written with 8", source.name, colours.bits)
+    if interlaced:
+        logger.warning(
+            "%s is interlaced; the edit is written as whole frames, which show combs where something moves; "
+            "deinterlace it first (ffmpeg -i %s -vf bwdif OUT.mp4)",
+            source.name,
+            source.name,
+        )
     tracked = _track(_locate(editor, source, tell))
     segments = _segments(tracked)
     if not segments:
@@ -118,6 +127,12 @@ def edit_video(
 
     _write(source, out, draw, edit.mark)
     return VideoReport(len(tracked), len(transforms), len(tracked) - len(transforms))
+
+
+def _is_transparent(stream: Any) -> bool:
+    """Whether a stream says so; of WebM's the decoder does not know."""
+    known = stream.codec_context.format
+    return stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in known.components if known)
 
 
 def _locate(editor: Editor, source: Path, tell: Progress) -> Iterator[list[Subject]]:

@@ -28,7 +28,7 @@ GAIN_MAP = "an HDR gain map"
 DEPTH = "a depth map"
 THUMBNAIL = "a thumbnail"
 PROVENANCE = "content credentials (C2PA)"
-PREVIEW = "a maker note with a preview"
+PREVIEW = "a preview in the maker note"
 TRAILER = "data after the picture"
 MORE_PICTURES = "further pictures"
 LIVE_PHOTO = "a Live Photo's link to its video"
@@ -171,7 +171,7 @@ def clean_exif(exif: bytes) -> Cleaned:
         dropped = [*_drop_thumbnail(data, start), *_drop_preview(data, start), *_drop_live_photo(data)]
     except (struct.error, ValueError):
         return Cleaned(None, (THUMBNAIL,)) if b"\xff\xd8\xff" in exif else Cleaned(exif)
-    return Cleaned(bytes(data), tuple(dropped))
+    return Cleaned(bytes(data), tuple(dict.fromkeys(dropped)))
 
 
 def _drop_thumbnail(data: bytearray, start: int) -> Iterator[str]:
@@ -191,7 +191,7 @@ def _drop_thumbnail(data: bytearray, start: int) -> Iterator[str]:
 
 
 def _drop_preview(data: bytearray, start: int) -> Iterator[str]:
-    """Zeros in the place of a maker note that holds a picture."""
+    """Zeros in the place of the pictures in a maker note, of which all else stays."""
     order = _order(data, start)
     exif = next(
         (
@@ -205,8 +205,10 @@ def _drop_preview(data: bytearray, start: int) -> Iterator[str]:
         return
     for tag, value, count in _entries(data, start, exif, order):
         place = start + value
-        if tag == _MAKER_NOTE and count > 4 and b"\xff\xd8\xff" in data[place : place + count]:
-            data[place : place + count] = bytes(len(data[place : place + count]))
+        end = min(place + count, len(data))
+        while tag == _MAKER_NOTE and count > 4 and (at := data.find(b"\xff\xd8\xff", place, end)) >= 0:
+            length = _jpeg_end(bytes(data[at:end]))
+            data[at : at + length] = bytes(length)
             yield PREVIEW
 
 
@@ -280,6 +282,20 @@ def _lost_of_trailer(trailer: bytes) -> list[str]:
         return []
     kinds = ((MOTION, (b"ftypmp4", b"ftypiso", b"ftypqt", b"ftypavc", b"MotionPhoto")), (DEPTH, (b"DualShot_Depth",)))
     return [what for what, signs in kinds if any(sign in trailer for sign in signs)] or [TRAILER]
+
+
+def coding(data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer of a PNG (cICP), HEIC or AVIF (nclx) as ITU-T H.273 numbers them; None if not said."""
+    if data.startswith(b"\x89PNG"):
+        said = [
+            struct.unpack_from("BB", body) for name, body in _png_chunks(data) if name == b"cICP" and len(body) == 4
+        ]
+    elif data[4:8] == b"ftyp":
+        meta = b"".join(body for kind, body in _boxes(data) if kind == b"meta")
+        said = [struct.unpack(">HH", found[1]) for found in re.finditer(rb"colrnclx(.{4})", meta, re.DOTALL)]
+    else:
+        return None
+    return said[0] if said else None
 
 
 def _lost_of_chunks(chunks: Iterator[tuple[bytes, bytes]]) -> list[str]:
@@ -417,6 +433,7 @@ __all__ = [
     "Cleaned",
     "clean_exif",
     "clean_xmp",
+    "coding",
     "creator",
     "edited_xmp",
     "iptc_segment",

@@ -23,6 +23,8 @@ from stkit.files import read_bytes
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
 from stkit.photo.colour import to_rgb
+from stkit.photo.hdr import HLG, PQ, picture_to_sdr
+from stkit.photo.metadata import coding
 from stkit.photo.suffixes import VIDEO_SUFFIXES
 from stkit.remote import RemotePath, as_path
 
@@ -101,7 +103,12 @@ def decode_photo(data: bytes, path: Path) -> Photo:
             try:
                 with _quiet_libtiff(image):
                     image.load()
+                primaries, transfer = hdr_coding(data) or (0, 0)
+                if transfer:
+                    image.info.pop("icc_profile", None)
                 rgb, turned = to_rgb(image), UPRIGHT.get(orientation(image))
+                if transfer:
+                    picture_to_sdr(rgb, transfer, primaries)
                 several = _has_more(image)
             except Exception as error:
                 raise _damaged(path, error) from error
@@ -109,6 +116,8 @@ def decode_photo(data: bytes, path: Path) -> Photo:
         upright = rgb if turned is None else rgb.transpose(turned)
     if several:
         _log.info("%s holds several pictures; the first one is used", path)
+    if transfer:
+        _log.warning("%s is HDR; it is read as SDR, in 8 bits, and so an edit is written", path)
     return Photo(upright, path, hashlib.sha256(data).hexdigest(), data)
 
 
@@ -153,6 +162,12 @@ def orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
         return 1
+
+
+def hdr_coding(data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer of a photo whose brightness is coded by PQ or HLG; None of all others."""
+    said = coding(data)
+    return said if said and said[1] in (PQ, HLG) else None
 
 
 def _bytes_a_pixel(image: Image.Image) -> int:
@@ -251,4 +266,14 @@ def _too_large(path: Path, most: int = _MAX_PIXELS) -> PhotoError:
     return PhotoError(f"{path} has more than {most // 10**6} million pixels; {mend}")
 
 
-__all__ = ["MOST_BYTES", "UPRIGHT", "Photo", "decode_photo", "knows_heif", "load_photo", "orientation", "read_photo"]
+__all__ = [
+    "MOST_BYTES",
+    "UPRIGHT",
+    "Photo",
+    "decode_photo",
+    "hdr_coding",
+    "knows_heif",
+    "load_photo",
+    "orientation",
+    "read_photo",
+]

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, Tiff
 
 from stkit.files import atomic_path
 from stkit.photo.colour import full_scale, is_srgb, to_rgb
+from stkit.photo.hdr import HLG, PQ
 from stkit.photo.images import encode_image
 from stkit.photo.metadata import (
     DEPTH,
@@ -28,6 +29,7 @@ from stkit.photo.metadata import (
     PROVENANCE,
     clean_exif,
     clean_xmp,
+    coding,
     creator,
     edited_xmp,
     iptc_segment,
@@ -35,7 +37,7 @@ from stkit.photo.metadata import (
     lost_resources,
 )
 from stkit.photo.paste import difference, strips
-from stkit.photo.reading import UPRIGHT, Photo, orientation
+from stkit.photo.reading import UPRIGHT, Photo, hdr_coding, orientation
 from stkit.remote import as_path
 
 _log = logging.getLogger("stkit")
@@ -104,15 +106,21 @@ def encode_change(
             shown_as_stored = _shows_what_it_stores(image)
             if not shown_as_stored:
                 image.load()
+            hdr = hdr_coding(photo.data) is not None
         except Exception:  # no file behind it: what is left is the picture itself
             return encode_marked(edited, path, mark and box is not None)
         same_format = path.suffix.lower() in _names(image)
         if box is None and same_format:
             return photo.data
         parameters, dropped = _parameters(image, photo.data, path, same_format, mark and box is not None)
-        if shown_as_stored:
+        if hdr:
+            parameters.pop("icc_profile", None)
+        if shown_as_stored or hdr:  # HDR is written as it was read
             back = _way_back(image)
             own = edited if back is None else edited.transpose(back)
+            if image.has_transparency_data:
+                own = own.convert("RGBA")
+                own.putalpha(image.convert("RGBA").getchannel("A"))
         else:
             found = _own_pixels(image)
             if found is None:
@@ -289,6 +297,8 @@ def _parameters(
         dropped.remove(MORE_PICTURES)
     if xmp.data is not None:
         _add_xmp(parameters, xmp.data, suffix)
+    if (said := coding(data)) and suffix == ".png" and same_format and said[1] not in (PQ, HLG):
+        parameters.setdefault("pnginfo", PngImagePlugin.PngInfo()).add(b"cICP", bytes([*said, 0, 1]))
     if isinstance(image, PngImagePlugin.PngImageFile):
         dropped += _keep_text(image, parameters, suffix)
     if isinstance(image, TiffImagePlugin.TiffImageFile):

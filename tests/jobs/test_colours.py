@@ -16,8 +16,9 @@ from PIL import Image
 from stkit.editor.editor import Editor
 from stkit.editor.steps import EditStep
 from stkit.errors import PhotoError
-from stkit.jobs.colours import HLG, PQ, colours_of, to_sdr
+from stkit.jobs.colours import colours_of
 from stkit.jobs.video import VideoEdit, edit_video
+from stkit.photo.hdr import HLG, PQ, to_sdr
 from stkit.plugins import load_plugins
 from stkit.weights import Weights
 
@@ -168,3 +169,21 @@ def test_a_colour_within_bt709_is_the_same_in_hdr(primaries: int) -> None:
               12: [[0.8225, 0.1774, 0.0], [0.0332, 0.9669, 0.0], [0.0171, 0.0724, 0.9108]]}[primaries]  # fmt: skip
     shown = to_sdr(pq(np.array(matrix) @ want)[None, None], PQ, primaries)
     np.testing.assert_allclose(shown[0, 0], 255 * want ** (1 / 2.4), atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "more", "said"),
+    [
+        ("a.mov", "png", "rgba", {}, "left out of the edited a.mov: transparency"),
+        ("a.webm", "libvpx-vp9", "yuva420p", {}, "left out of the edited a.webm: transparency"),
+        ("a.mp4", "libx264", "yuv420p", {"options": {"x264-params": "tff=1"}}, "a.mp4 is interlaced; the edit is"),
+    ],
+)
+def test_what_a_clip_loses_is_said(
+    name: str, codec: str, pix_fmt: str, more: dict[str, object], said: str, editor: Editor, portrait: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "stkit")
+    make_framed(tmp_path / name, portrait, codec, pix_fmt, 0 if pix_fmt == "rgba" else 1, 2, **more)
+    edit_video(editor, tmp_path / name, tmp_path / "b.mkv", VideoEdit([EditStep("ganspace", "pc1", 0.0)]))
+    assert said in caplog.text

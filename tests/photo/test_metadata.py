@@ -128,9 +128,18 @@ def test_thumbnails_go_and_maker_notes_stay_in_their_place(order: str) -> None:
 
 
 def test_previews_in_maker_notes_go() -> None:
-    cleaned = clean_exif(exif("<", b"thumb", b"NIKON" + JPEG))
-    assert cleaned.data is not None and JPEG not in cleaned.data
-    assert cleaned.dropped == ("a thumbnail", "a maker note with a preview")
+    drawn = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(drawn, "JPEG")
+    before = exif("<", b"thumb", b"NIKON" + drawn.getvalue() + b"lens" + drawn.getvalue() + b"shutter count")
+    cleaned = clean_exif(before)
+    assert cleaned.data is not None and len(cleaned.data) == len(before) and b"\xff\xd8\xff" not in cleaned.data
+    assert cleaned.data.index(b"lens") == before.index(b"lens") and b"shutter count" in cleaned.data
+    assert cleaned.dropped == ("a thumbnail", "a preview in the maker note")
+
+
+def test_a_preview_that_is_cut_short_goes_to_the_end_of_the_maker_note() -> None:
+    cleaned = clean_exif(exif("<", b"thumb", b"NIKON" + JPEG[:-2]))
+    assert cleaned.data is not None and b"NIKON" + bytes(len(JPEG) - 2) in cleaned.data
 
 
 @pytest.mark.parametrize("broken", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"II*\0\x08\0\0\0\xff\xff", b"x"])

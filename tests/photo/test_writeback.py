@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from pillow_heif import register_heif_opener
 
 from stkit.photo import paste as pasted
+from stkit.photo.metadata import coding
 from stkit.photo.reading import UPRIGHT, Photo, load_photo
 from stkit.photo.writeback import encode_change, encode_photo, photo_suffix, save_photo
 
@@ -239,3 +240,45 @@ def test_pictures_without_a_file(tmp_path: Path) -> None:
     data = encode_photo(with_a_spot(photo), photo, tmp_path / "out.png")
     with Image.open(io.BytesIO(data)) as image:
         assert difference(image, with_a_spot(photo)).max() == 0
+
+
+def coded(image: Image.Image, path: Path, primaries: int, transfer: int) -> Photo:
+    """A photo whose colours are coded so."""
+    if path.suffix != ".png":
+        nclx = {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 9}
+        return saved(image, path, **nclx, full_range_flag=1)
+    info = PngImagePlugin.PngInfo()
+    info.add(b"cICP", bytes([primaries, transfer, 0, 1]))
+    return saved(image, path, pnginfo=info)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.heic"])
+@pytest.mark.parametrize(("transfer", "white"), [(16, 148), (18, 191)])
+def test_hdr_is_brought_down_and_said(
+    tmp_path: Path, name: str, transfer: int, white: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """BT.2408: graphics white is at 58% of PQ and 75% of HLG."""
+    photo = coded(Image.new("RGB", (64, 48), (white, white, white)), tmp_path / name, 9, transfer)
+    assert f"{name} is HDR; it is read as SDR" in caplog.text
+    assert np.abs(np.asarray(photo.image, int) - 243).max() <= 4
+    out = tmp_path / f"out{photo.path.suffix}"
+    save_photo(with_a_spot(photo), photo, out)
+    caplog.clear()
+    again = load_photo(out)
+    assert not caplog.text and difference(again.image, with_a_spot(photo))[30:].max() <= 4
+
+
+def test_hdr_keeps_its_transparency(tmp_path: Path) -> None:
+    image = scene().convert("RGBA")
+    image.putalpha(90)
+    photo = coded(image, tmp_path / "a.png", 9, 16)
+    save_photo(with_a_spot(photo), photo, tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as out:
+        assert out.getchannel("A").getextrema() == (90, 90)
+
+
+def test_a_png_still_says_how_its_colours_are_coded(tmp_path: Path) -> None:
+    photo = coded(scene(), tmp_path / "a.png", 12, 13)
+    save_photo(with_a_spot(photo), photo, tmp_path / "out.png")
+    assert coding((tmp_path / "out.png").read_bytes()) == (12, 13)
+    assert np.array_equal(np.asarray(load_photo(tmp_path / "out.png").image), np.asarray(with_a_spot(photo)))
