@@ -132,7 +132,8 @@ def edit_video(
 def _is_transparent(stream: Any) -> bool:
     """Whether a stream says so; of WebM's the decoder does not know."""
     known = stream.codec_context.format
-    return stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in known.components if known)
+    parts = known.components if known else ()
+    return stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in parts)
 
 
 def _locate(editor: Editor, source: Path, tell: Progress) -> Iterator[list[Subject]]:

