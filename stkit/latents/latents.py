@@ -306,17 +306,18 @@ def load_latents(path: Path | str) -> Latents:
             "`stkit latents import` makes one of other programs' codes"
         )
     try:
-        header = read_metadata(path)
-        if header.get("format") != _FORMAT:
-            raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
-        said = _Header.model_validate(header)
-        rows = _Rows.validate_python(parse_json(said.provenance))
-        with local_copy(path) as local, safetensors.safe_open(local, framework="pt") as file:
-            if unknown := set(file.keys()) - {"codes", *COLUMNS}:
-                raise LatentsError(
-                    f"{path} holds {', '.join(sorted(unknown))[:80]}, which this version of stkit cannot use"
-                )
-            table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        with local_copy(path) as local:
+            header = read_metadata(local)
+            if header.get("format") != _FORMAT:
+                raise LatentsError(f"{path} is a safetensors file, but not latents written by stkit")
+            said = _Header.model_validate(header)
+            rows = _Rows.validate_python(parse_json(said.provenance))
+            with safetensors.safe_open(local, framework="pt") as file:
+                if unknown := set(file.keys()) - {"codes", *COLUMNS}:
+                    raise LatentsError(
+                        f"{path} holds {', '.join(sorted(unknown))[:80]}, which this version of stkit cannot use"
+                    )
+                table = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if "codes" not in table:
             raise LatentsError(f"{path} holds no codes; invert the photo again")
         for tensor in table.values():
