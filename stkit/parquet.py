@@ -29,19 +29,19 @@ class _Chunk:
 
 
 class ParquetTable:
-    """An open Parquet file; `schema` is Arrow's, `groups` are the rows of its row groups.
+    """An open Parquet file of `size` bytes; `schema` is Arrow's, `groups` are the rows of its row groups.
 
     Raises MissingPackageError, ValueError for a file that says what it does not hold, and what pyarrow raises.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         _, pq = import_pyarrow()
-        self._size = file.seek(0, io.SEEK_END)
+        self.size = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._file = file
         self._opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
         self.schema = self._opened.schema_arrow
-        groups = _groups(file, self._size)
+        groups = _groups(file, self.size)
         self.groups = [rows for rows, _ in groups]
         self._chunks = [chunks for _, chunks in groups]
         self._require_honest()
@@ -71,14 +71,14 @@ class ParquetTable:
             yield batch
 
     def _require_honest(self) -> None:
-        if self.num_rows > self._size or min(self.groups, default=0) < 0:
+        if self.num_rows > self.size or min(self.groups, default=0) < 0:
             raise ValueError(f"it says that it has {self.num_rows:,} rows, more than it has bytes")
         end = 0
         for chunk in sorted((one for chunks in self._chunks for one in chunks), key=lambda one: one.start):
             if chunk.start < end or chunk.end < chunk.start:
                 raise ValueError("its columns lie over each other")
             end = chunk.end
-        if end > self._size:
+        if end > self.size:
             raise ValueError("it is cut short")
 
     def _require_pages(self, chunk: _Chunk, most: int) -> None:
@@ -100,7 +100,7 @@ class ParquetTable:
             values += max(0, count)
             at += length + packed
         self._file.seek(here)
-        if 4 * values > 2 * self._size + _SPARE:
+        if 4 * values > 2 * self.size + _SPARE:
             raise ValueError(f"its column {chunk.column} says that it has {values:,} values")
 
 

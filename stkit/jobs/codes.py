@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from stkit.latents.latents import join_latents
 from stkit.latents.table import Codes, drop_rows, encode_table, read_facts, read_rows
 from stkit.measure.usual import warn_if_unusual
 from stkit.photo.reading import decode_photo, read_photo
+from stkit.remote import RemotePath
 
 logger = logging.getLogger("stkit")
 
@@ -79,13 +81,14 @@ def keep_codes(rows: Iterable[Row], out: Path, facts: Mapping[str, Any]) -> Gene
     At the end one row of each photo is left. Raises OutputError.
     """
     number = max((int(path.name[6:11]) for path in shards_in(out)), default=-1) + 1
+    own = f"-{secrets.token_hex(4)}" if isinstance(out, RemotePath) else ""  # which is not locked
     waiting: list[Row] = []
     since = time.monotonic()
 
     def write() -> None:
         nonlocal number
         if waiting:
-            path = out / f"codes-{number:05}{TABLE_SUFFIX}"
+            path = out / f"codes-{number:05}{own}{TABLE_SUFFIX}"
             values = [{name: getattr(row, name) for name in _OWN} for row in waiting]
             write_all({path: encode_table(values, [_codes(row) for row in waiting], facts)}, overwrite=True)
             number += 1

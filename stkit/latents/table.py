@@ -64,7 +64,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """These columns of each row. Raises LatentsError, MissingPackageError."""
     with _opened(path) as table:
         _facts(table)
-        return [row for batch in _batches(table, path, columns) for row in batch.to_pylist()]
+        return [row for batch in _batches(table, columns) for row in batch.to_pylist()]
 
 
 def drop_rows(path: Path, kept: Sequence[bool]) -> bytes:
@@ -72,7 +72,7 @@ def drop_rows(path: Path, kept: Sequence[bool]) -> bytes:
     pa, pq = import_pyarrow()
     data = io.BytesIO()
     with _opened(path) as table:
-        parts = pa.Table.from_batches(_batches(table, path, table.schema.names), table.schema)
+        parts = pa.Table.from_batches(_batches(table, table.schema.names), table.schema)
         pq.write_table(parts.filter(pa.array(list(kept))), data)
     return data.getvalue()
 
@@ -89,7 +89,7 @@ def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
         if any(found.get(name) != kind for name, kind in kinds.items()):
             raise ValueError(f"its {', '.join(kinds)} are not of the types that stkit writes")
         parts = []
-        for batch in _batches(table, path, list(kinds)):
+        for batch in _batches(table, list(kinds)):
             for numbers, shape, provenance in zip(*(batch.column(name) for name in kinds), strict=True):
                 if numbers.is_valid:
                     codes = np.array(numbers.values, np.float32).reshape(shape.as_py())
@@ -104,9 +104,9 @@ def load_table(path: Path) -> tuple[dict[str, Any], list[Codes]]:
         return facts, parts
 
 
-def _batches(table: ParquetTable, path: Path, columns: Sequence[str]) -> Iterator[Any]:
+def _batches(table: ParquetTable, columns: Sequence[str]) -> Iterator[Any]:
     """These columns, some rows at once; none takes many times the size of the file."""
-    return table.batches(columns, _TOGETHER, _MOST_PAGE, min(_MOST, 4 * path.stat().st_size + _MOST_PAGE))
+    return table.batches(columns, _TOGETHER, _MOST_PAGE, min(_MOST, 4 * table.size + _MOST_PAGE))
 
 
 def _code_kinds() -> dict[str, Any]:

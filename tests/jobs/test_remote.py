@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import io
@@ -17,10 +18,12 @@ import torch
 
 from stkit.editor.editor import Editor
 from stkit.errors import PhotoError, UsageError
-from stkit.jobs.report import Report
+from stkit.jobs.codes import keep_codes, shards_in
+from stkit.jobs.report import Report, Row
 from stkit.jobs.request import EditRequest, InvertRequest
 from stkit.jobs.run import run
 from stkit.jobs.sources import list_photos
+from stkit.latents.table import read_rows
 from stkit.photo.images import to_image
 from stkit.photo.parquet import ParquetImages
 from stkit.photo.reading import load_photo
@@ -108,6 +111,33 @@ def test_a_tuned_generator_goes_into_the_bucket_and_comes_back(
     assert [row.status for row in codes.rows] == ["ok"]
     one, other = (memory.cat(name) for name in memory.find("/tuned") if name.endswith("eig1+1.png"))
     assert one == other
+
+
+def test_photos_of_this_machine_into_a_bucket_again_and_again(memory: Any, plain_weights: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PHOTOS["a.png"])
+    asked = InvertRequest(tmp_path, Path("memory://bucket/out"), weights=plain_weights)
+    assert [run(asked).rows[0].status for _ in range(2)] == ["ok", "kept"]
+
+
+def test_codes_in_a_bucket_go_on_and_are_read_back(memory: Any, plain_weights: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    asked = InvertRequest("memory://bucket/photos/", as_path("memory://bucket/codes"), weights=plain_weights)
+    asked = dataclasses.replace(asked, format="parquet")
+    assert [run(asked).rows[0].status for _ in range(2)] == ["ok", "kept"]
+    codes = "memory://bucket/codes/*.latents.parquet"
+    edited = run(EditRequest(codes, tmp_path / "out", edits=["sefa:eig1=1"], weights=plain_weights))
+    assert [row.status for row in edited.rows] == ["ok", "ok"]
+
+
+def test_runs_that_write_codes_to_one_bucket_at_once_keep_those_of_both(memory: Any) -> None:
+    out = RemotePath("memory://bucket/codes")
+    runs = [
+        keep_codes([Row(f"{which}.png", "failed", "why")], out, dict.fromkeys(("space", "generator", "settings"), ""))
+        for which in "ab"
+    ]
+    for one in [*runs, *runs]:  # each has counted the files that are there before the other writes
+        next(one, None)
+    assert sorted(row["photo"] for path in shards_in(out) for row in read_rows(path, ["photo"])) == ["a.png", "b.png"]
 
 
 def test_what_cannot_be_read_is_said(memory: Any, tmp_path: Path) -> None:
