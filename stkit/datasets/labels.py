@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ def label_file(source: Path) -> Path:
     """`source`, or the label file of photos where it is their folder or archive: in it, or else beside it.
 
     That is NVIDIA's dataset.json, CelebA's list_attr_celeba.txt, Hugging Face's metadata.jsonl, or the only CSV or TSV
-    at the top. An archive that has labels beside each photo is its own. Raises LabelsError.
+    at the top, which is the folder that all else is in. An archive that has labels beside each photo is its own.
+    Raises LabelsError.
     """
     try:
         if source.exists():
@@ -152,7 +154,9 @@ def label_file(source: Path) -> Path:
         found = sorted((path for path in inside if path.name == name), key=lambda path: len(path.parts))
         if found:
             return source / found[0]
-    tables = [path for path in inside if path.suffix.lower() in (".csv", ".tsv") and len(path.parts) == 1]
+    seen = [path for path in inside if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
+    top = PurePosixPath(os.path.commonpath([path.parent for path in seen])) if seen else None
+    tables = [path for path in seen if path.suffix.lower() in (".csv", ".tsv") and path.parent == top]
     if len(tables) > 1:
         choice = f"choose one, like --labels {source / tables[0]}"
         raise LabelsError(f"{source} holds {len(tables)} tables ({tables[0]}, {tables[1]}); {choice}")

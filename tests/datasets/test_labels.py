@@ -175,6 +175,11 @@ NVIDIA = json.dumps({"labels": [["00000/a.png", 1], ["00000/b.png", 0]]})
         {"dataset_dot_json": NVIDIA, "00000__a_dot_png": ""},
         {"set__dataset_dot_json": NVIDIA, "notes_dot_csv": "file,x\n"},
         {"labels_dot_csv": "file,label\n00000/a.png,1\n00000/b.png,0\n", "deeper__x_dot_csv": "file,x\n"},
+        {
+            "all__labels_dot_csv": "file,label\n00000/a.png,1\n00000/b.png,0\n",
+            "all__00000__a_dot_png": "",
+            "_dot_hidden__x_dot_csv": "",
+        },
     ],
 )
 def test_an_archive_stands_for_the_labels_in_it(members: dict[str, str], tmp_path: Path) -> None:
