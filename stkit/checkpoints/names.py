@@ -51,8 +51,8 @@ _CALLS = set(
     """eval exec execfile execv execve execvp system popen Popen spawn spawnv spawnl check_output check_call getoutput
     getstatusoutput run_module run_path runstring import_module __import__ load_module exec_module load_library
     read_pickle unsafe_load full_load getattr setattr delattr compile open input breakpoint globals vars unsafe_eval
-    cached_file download_url download_file _compile_and_eval __globals__ __builtins__ __subclasses__ __getattribute__
-    __class__ __dict__ __code__""".split()
+    cached_file download_url download_file import_string _compile_and_eval __globals__ __builtins__ __subclasses__
+    __getattribute__ __class__ __dict__ __code__""".split()
 )
 _MODULES = set(
     """os posix nt sys subprocess _posixsubprocess builtins __builtin__ importlib runpy pty shutil ctypes _ctypes socket
@@ -67,7 +67,8 @@ _PACKAGES = set(
     kombu boto3 botocore dulwich pyspark mpi4py fsspec smart_open s3fs gcsfs sqlalchemy numexpr sympy simpleeval asteval
     js2py execjs win32api win32com pythoncom pynput pyautogui keyboard gdown huggingface_hub hatchling twine hydra fire
     invoke sh git pygit2 bottle starlette streamlit gradio mlflow bentoml distributed modal zmq nltk lxml onnxruntime
-    click typer cloudpathlib papermill nbconvert libtmux selenium playwright smbclient ftputil wget""".split()
+    click typer cloudpathlib papermill nbconvert libtmux selenium playwright smbclient ftputil wget uvloop trio anyio
+    matplotlib cv2 imageio""".split()
 )
 _PARTS_OF_PACKAGES = tuple(
     """pandas.io pandas.core.computation pandas.eval pandas.read_ pandas.core.frame.DataFrame. pandas.DataFrame.
@@ -81,7 +82,7 @@ _PARTS_OF_PACKAGES = tuple(
     datasets.load ray.init ray.remote ray.job dask.config dask.distributed wandb.util accelerate.commands
     dnnlib.util.call_func dnnlib.util.construct dnnlib.util.get_ dnnlib.util.open_url dnnlib.util.copy_
     dnnlib.submission torch_utils.custom_ops omegaconf.omegaconf. omegaconf.OmegaConf gymnasium.utils
-    test.support""".split()
+    test.support stkit.files stkit.plugins""".split()
 )
 
 

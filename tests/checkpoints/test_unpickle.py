@@ -182,7 +182,8 @@ def test_honest_files_are_not_hostile(tmp_path: Path) -> None:
     PIL.ImageMath.unsafe_eval tensorflow.py_function tensorflow.python.ops.script_ops.eager_py_func keras.layers.Lambda
     torchvision.datasets.utils.download_url transformers.utils.hub.cached_file attr._make._compile_and_eval
     mlflow.pyfunc.load_model git.cmd.Git.execute onnxruntime.InferenceSession pandas.core.frame.DataFrame.query
-    ruamel.yaml.YAML torch.nn.init.open""".split(),
+    ruamel.yaml.YAML torch.nn.init.open pydantic.utils.import_string uvloop.run matplotlib.pyplot.savefig cv2.imwrite
+    stkit.files.write_text""".split(),
 )
 @pytest.mark.parametrize("instruction", ["GLOBAL", "STACK_GLOBAL"])
 def test_names_that_run_something_are_hostile(name: str, instruction: str, tmp_path: Path) -> None:
