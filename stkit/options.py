@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -62,6 +63,18 @@ def split_pairs(pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def edit_strength(text: str, flag: str) -> tuple[str, float]:
+    """What is edited, and how far, of `age=1.5`. Raises UsageError that names the flag."""
+    name, _, number = text.rpartition("=")
+    try:
+        strength = float(number)
+    except ValueError:
+        strength = math.nan
+    if not name.strip() or not math.isfinite(strength):
+        raise UsageError(f"{flag} '{text}' is not like age=+1.5 or ganspace:pc3=-2")
+    return name.strip(), strength
+
+
 def comma_list(text: str) -> list[str]:
     """The names in `a,b, c`, each once, in their order."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
@@ -112,6 +125,7 @@ __all__ = [
     "Options",
     "build_options",
     "comma_list",
+    "edit_strength",
     "first_fault",
     "parse_options",
     "split_pairs",

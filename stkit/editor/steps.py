@@ -17,7 +17,7 @@ import torch
 from stkit.contracts.editing import EditContext, EditingMethod
 from stkit.errors import StkitError, UsageError
 from stkit.files import marked_name, safe_name
-from stkit.options import LatentSpace, LayerRange, build_options
+from stkit.options import LatentSpace, LayerRange, build_options, edit_strength
 from stkit.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -74,14 +74,7 @@ def parse_step(
     are preferred, then the others by name, methods that need a reference last and only when there is one.
     Raises UsageError, with near names where there are any.
     """
-    name, sign, number = text.rpartition("=")
-    try:
-        strength = float(number)
-    except ValueError:
-        strength = float("nan")
-    if not sign or not name.strip() or not abs(strength) < float("inf"):
-        raise UsageError(f"--edit '{text}' is not like age=+1.5 or ganspace:pc3=-2")
-    name = name.strip()
+    name, strength = edit_strength(text, "--edit")
     method, colon, attribute = name.partition(":")
     if colon and method in registry.editing_methods:
         return EditStep(method, attribute, strength, layers)

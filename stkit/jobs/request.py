@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stkit.errors import UsageError
-from stkit.options import comma_list
+from stkit.options import comma_list, edit_strength
 from stkit.remote import as_path
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Request(Spreading):
         super().__post_init__()
         object.__setattr__(self, "sources", tuple(self.names))
         object.__setattr__(self, "face", str(self.face))
+        if self.face.isdecimal() and int(self.face) == 0:
+            raise UsageError(f"--face {self.face}: subjects are numbered from 1")
         for name in ("out", "landmarks"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_path(getattr(self, name)))
@@ -201,6 +203,8 @@ class EvaluateRequest(Spreading):
             given = getattr(self, name)
             texts = [given] if isinstance(given, str) else given
             object.__setattr__(self, name, tuple(part for text in texts for part in comma_list(text)))
+        for text in self.edits:
+            edit_strength(text, "--edits")
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ NUMBERS = {
     "--seeds": ("sample", "--seeds", "1e400"),
     "--strength": ("edit", "PHOTO", "--method", "interfacegan", "--attribute", "smile", "--strength", "inf"),
     "--edit": ("edit", "PHOTO", "--edit", "smile=nan"),
+    "--edits": ("evaluate", "PHOTO", "--edits", "smile=nan"),
+    "--face": ("edit", "PHOTO", "--edit", "smile=1", "--face", "0"),
     "--sweep": ("edit", "PHOTO", "--edit", "smile=1", "--sweep", "0:inf:3"),
     "--refine": ("invert", "PHOTO", "--refine", "optimize:nan"),
     "--layers": ("edit", "PHOTO", "--edit", "smile=1", "--layers", "nan"),
