@@ -8,19 +8,24 @@ block of photos that is done to the last, so start-up is told apart. Bytes a pho
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from stkit.jobs.report import Row
 from stkit.jobs.request import InvertRequest
 from stkit.jobs.run import run
+from stkit.jobs.sources import list_photos
 
 BATCH = 4
 RUNS = {"a folder run": 0, "ray, 1 worker": 1, "ray, 2 workers": 2}
@@ -48,6 +53,21 @@ def measure(photos: str, weights: str, workers: int, kind: str) -> dict[str, flo
     return {"start": done[first - 1] - started, "rate": rate, "bytes": size / count, "count": count}
 
 
+def kept(count: int) -> float:
+    """Bytes a photo of what the driver keeps of `count`: their list, and their rows as they come from workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(count):
+            Path(folder, f"{number:07}.jpg").touch()
+        tracemalloc.start()
+        items = list_photos([folder], Path(folder, "out")).items
+        rows = {}
+        for item in items:
+            sha256 = hashlib.sha256(item.path.name.encode()).hexdigest()
+            row = Row(str(item.path), "ok", "", "s3://bucket/codes", 1, "HOG", 0.02, 0.16, sha256)
+            rows[row.photo] = pickle.loads(pickle.dumps(row))
+        return tracemalloc.get_traced_memory()[0] / len(rows)
+
+
 def apart(photos: str, weights: str, workers: int, kind: str) -> dict[str, float]:
     """`measure` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.many_machines", photos, "--weights", weights, "--format", kind]
@@ -60,11 +80,17 @@ def apart(photos: str, weights: str, workers: int, kind: str) -> dict[str, float
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many_machines", description="What an engine costs.")
-    parser.add_argument("photos", help="a folder of 40 photos or more")
+    parser.add_argument("photos", nargs="?", help="a folder of 40 photos or more")
+    parser.add_argument("--kept", type=int, metavar="N", help="only print what the driver keeps of N photos")
     parser.add_argument("--weights", default="faces")
     parser.add_argument("--format", default="folder", choices=("folder", "parquet"))
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.kept:
+        print(f"{kept(args.kept) / 1000:.1f} KB a photo")
+        return
+    if args.photos is None:
+        parser.error("a folder of photos is needed")
     if args.measure is not None:
         print(json.dumps(measure(args.photos, args.weights, args.measure, args.format)))
         return
