@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from stkit.photo.hdr import HLG, PQ
+
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _META = "adobe:ns:meta/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
@@ -285,7 +287,10 @@ def _lost_of_trailer(trailer: bytes) -> list[str]:
 
 
 def coding(data: bytes) -> tuple[int, int] | None:
-    """Primaries and transfer of a PNG (cICP), HEIC or AVIF (nclx) as ITU-T H.273 numbers them; None if not said."""
+    """Primaries and transfer of a PNG (cICP), HEIC or AVIF (nclx) as ITU-T H.273 numbers them; None if not said.
+
+    Of a file with a gain map, which says them of both, those of SDR.
+    """
     if data.startswith(b"\x89PNG"):
         said = [
             struct.unpack_from("BB", body) for name, body in _png_chunks(data) if name == b"cICP" and len(body) == 4
@@ -295,7 +300,7 @@ def coding(data: bytes) -> tuple[int, int] | None:
         said = [struct.unpack(">HH", found[1]) for found in re.finditer(rb"colrnclx(.{4})", meta, re.DOTALL)]
     else:
         return None
-    return said[0] if said else None
+    return next((one for one in said if one[1] not in (PQ, HLG)), said[0] if said else None)
 
 
 def _lost_of_chunks(chunks: Iterator[tuple[bytes, bytes]]) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 from pillow_heif import register_heif_opener
 
-from stkit.photo.metadata import clean_exif, clean_xmp, lost_parts
+from stkit.photo.metadata import clean_exif, clean_xmp, coding, lost_parts
 from stkit.photo.reading import load_photo
 from stkit.photo.writeback import encode_marked, encode_photo
 
@@ -432,3 +432,9 @@ def test_what_is_made_of_a_photo_is_marked(tmp_path: Path, suffix: str) -> None:
     data = packet.encode() if isinstance(packet, str) else packet
     assert MARKED in data and b"CreatorTool" in data and clean_xmp(data, None).dropped == ()
     assert MARKED not in encode_marked(picture, path, mark=False)
+
+
+@pytest.mark.parametrize(("nclx", "said"), [((16,), (9, 16)), ((16, 13), (9, 13)), ((13, 18), (9, 13)), ((), None)])
+def test_the_colours_of_a_file_with_a_gain_map_are_those_of_sdr(nclx: tuple[int, ...], said: object) -> None:
+    colours = b"".join(box(b"colr", b"nclx" + struct.pack(">HHHB", 9, transfer, 9, 128)) for transfer in nclx)
+    assert coding(box(b"ftyp", b"avif") + box(b"meta", bytes(4) + colours)) == said
