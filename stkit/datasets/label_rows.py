@@ -213,11 +213,18 @@ def _parse(text: str) -> Any:
     try:
         value = parse_json(text, MOST_LETTERS)
     except ValueError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) < 2 or not lines[0].strip().endswith("}"):
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if len(lines) < 2 or not lines[0][1].strip().endswith("}"):
             raise
-        return [parse_json(line) for line in lines]
+        return [_parse_line(*numbered) for numbered in lines]
     return [value] if isinstance(value, dict) and "labels" not in value else value
+
+
+def _parse_line(number: int, line: str) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        raise ValueError(f"in line {number}, {reason_of(error)}") from error
 
 
 def _read_records(records: Sequence[Any], path: Path) -> Rows:

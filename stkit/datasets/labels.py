@@ -49,8 +49,11 @@ class Labels:
         CelebA's -1 and 1 become 0 and 1. With `positive` the column holds words (or classes): 1 where a
         cell is `positive`, 0 where it is another one; without it, of two words the last in the alphabet is 1
         (yes of no and yes, M of F and M), and a note says so. Raises UnknownNameError for a column that is
-        not there, UsageError for other words without `positive` and for a `positive` that no cell has.
+        not there, LabelsError where there is none at all, UsageError for other words without `positive` and for a
+        `positive` that no cell has.
         """
+        if not self.cells:
+            raise LabelsError(f"labels {self.path} name files and say nothing of them; add a column '{name}'")
         if name not in self.cells:
             raise UnknownNameError(f"column in {self.path.name}", name, self.cells)
         cells = self.cells[name]

@@ -285,3 +285,15 @@ def test_splits_are_read_as_excel_writes_them(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("file;split\na.jpg;train\nb.jpg;val\n", encoding="utf-8-sig")
     assert read_splits(path) == {"a.jpg": "train", "b.jpg": "val"}
+
+
+def test_a_damaged_line_of_many_is_named(tmp_path: Path) -> None:
+    lines = ['{"file": "a.jpg", "smile": 1}', "", '{"file": "b.jpg", "smile": ' + "9" * 5000 + "}"]
+    with pytest.raises(LabelsError, match="are not JSON: in line 3, a number of thousands of digits"):
+        load_labels(write(tmp_path, "\n".join(lines), "lines.jsonl"))
+
+
+def test_files_without_labels_are_said_to_have_none(tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path, '{"file": "a.jpg", "smile": {"a": 1}}', "none.jsonl"))
+    with pytest.raises(LabelsError, match="name files and say nothing of them; add a column 'smile'"):
+        labels.column("smile")
