@@ -92,6 +92,14 @@ class Visitor:
         """What the edited picture is: its data."""
         return str(self.page.locator("#edit-view img").last.get_attribute("src"))
 
+    def box(self, picture: str) -> dict[str, float]:
+        """Where a picture lies, once it no longer grows or moves."""
+        was: dict[str, float] = {}
+        while (now := self.page.locator(picture).bounding_box()) != was:
+            was = now
+            self.page.wait_for_timeout(200)
+        return was
+
     def settled(self, edits: str) -> None:
         """Wait until the full picture of these edits is there."""
         self.page.wait_for_selector(f"#edit-status:has-text('Full picture: {edits}')")

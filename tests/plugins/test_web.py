@@ -198,7 +198,7 @@ def test_a_face_is_picked_by_a_click_and_all_of_them_by_name(browser, server, tm
     page = visitor.page
     visitor.drop(tmp_path / "two.png")
     page.wait_for_selector(KNOB)
-    box = page.locator("#edit-faces img").bounding_box()
+    box = visitor.box("#edit-faces img")
     for x, number in ((110, "2"), (366, "1")):  # the one that is surest is the first
         shown = visitor.after()
         page.mouse.click(box["x"] + x * box["width"] / 512, box["y"] + 100 * box["height"] / 303)

@@ -80,9 +80,9 @@ def test_a_sample_is_chosen_by_a_click_and_edited_as_the_command_lines_do(
     page.fill("#samples-seed input", "5")
     page.click("#samples-draw")
     changed(visitor, "#samples-view img", None)
-    grid = page.locator("#samples-view img")
-    box = grid.bounding_box()
-    grid.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})  # third of four, second of three
+    box = visitor.box("#samples-view img")
+    third_of_four, second_of_three = box["width"] * 0.6, box["height"] * 0.5
+    page.locator("#samples-view img").click(position={"x": third_of_four, "y": second_of_three})
     page.wait_for_function("document.querySelector('#samples-kept input').value === '11'")
     page.click("#samples-edit")
     page.wait_for_selector(KNOB)
