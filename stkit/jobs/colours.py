@@ -38,7 +38,14 @@ class Colours:
             return Colours(BT709, BT709, BT709, 1, 8)
         if self.matrix == RGB:
             return replace(self, matrix=BT709, range=1, bits=8)
-        return replace(self, bits=8)
+        return replace(self, matrix=BT709 if self.matrix == BT2020 and not _codes_bt2020() else self.matrix, bits=8)
+
+
+def _codes_bt2020() -> bool:
+    """PyAV before 18 takes BT.601 in its place, and says nothing."""
+    from av.video.reformatter import Colorspace
+
+    return BT2020 in {int(known) for known in Colorspace}
 
 
 def colours_of(stream: Any) -> Colours:
