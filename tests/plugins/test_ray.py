@@ -233,14 +233,29 @@ class Deadly:
         return Row(str(item.path), "ok")
 
 
+class Hanging(Deadly):
+    """A job in which one photo never ends, where five seconds are too long."""
+
+    def __init__(self) -> None:
+        from stkit_ray import engine
+
+        engine._TOO_LONG = 5
+
+    def prepare(self, item: Item) -> Row | Item:
+        if item.path.name == "deadly":
+            time.sleep(3600)
+        return item
+
+
 @pytest.mark.slow
-def test_a_photo_that_no_worker_survives_is_told(cluster: str) -> None:
+@pytest.mark.parametrize("job", [Deadly, Hanging])
+def test_a_photo_that_no_worker_survives_is_told(cluster: str, job: type[Deadly]) -> None:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
     names = ["a", "b", "deadly", "c", "d"]
     items = [Item(Path(name), PurePosixPath(name)) for name in names]
-    found = load_plugins().engine("ray").rows(items, partial(Deadly), Spread(cluster, together=2))
+    found = load_plugins().engine("ray").rows(items, partial(job), Spread(cluster, together=2))
     rows = {row.photo: row for row in found}
     assert {name: rows[name].status for name in names} == {
         name: "failed" if name == "deadly" else "ok" for name in names
