@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,8 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end() -> None:
+def keep_and_give_back() -> None:
+    """Of a process of its own: in one that has run for long, the kept block lies in memory that was free already."""
     size = 2**28
     before = resident()
     torch.zeros(size // 4).add_(1)
@@ -60,3 +62,9 @@ def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end() -> N
         torch.zeros(size // 4).add_(1)
         assert resident() > before + size / 2
     assert resident() < before + size / 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end() -> None:
+    program = "from tests.test_devices import keep_and_give_back; keep_and_give_back()"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=True)
