@@ -13,6 +13,8 @@ from stkit.cli.common import DeviceFlag, DomainFlag, OverwriteFlag, WeightsFlag,
 from stkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stkit.editor.editor import Editor
     from stkit.latents.latents import Latents
 
@@ -23,7 +25,7 @@ app = typer.Typer(help="Show, mix, average, import and export latent files.", no
 _ROWS = 200  # shown of a file
 _PICTURES = 64
 
-FilesArgument = Annotated[list[Path], typer.Argument(help="Latent files.")]
+FilesArgument = Annotated[list[Path], typer.Argument(help="Latent files or quoted patterns, in a bucket too.")]
 FileFlag = Annotated[Path, typer.Option("--out", help="The file to write; a picture of it goes beside it.")]
 
 
@@ -32,10 +34,7 @@ def show(files: FilesArgument) -> None:
     """Print what each file holds: codes, space, generator, and where each row came from."""
     from rich.table import Table
 
-    from stkit.latents.latents import load_latents
-
-    for file in files:
-        latents = load_latents(file)
+    for file, latents in _each(files):
         shape = " x ".join(map(str, latents.codes.shape))
         console.print(f"{file}: {shape} in {latents.space}, generator {latents.generator[:12]}")
         table = Table("row", "photo", "weights", "inverter", "edits", "RMS")
@@ -77,9 +76,19 @@ def average_files(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Write the mean of all rows of all files: the average face."""
-    from stkit.latents.latents import average, join_latents, load_latents
+    from stkit.latents.latents import average, join_latents
 
-    _write(average(join_latents([load_latents(file) for file in files])), out, weights, device, overwrite)
+    _write(average(join_latents([latents for _, latents in _each(files)])), out, weights, device, overwrite)
+
+
+def _each(files: list[Path]) -> Iterator[tuple[Path, Latents]]:
+    """The latents of each file, of all that a pattern in a bucket stands for."""
+    from stkit.jobs.sources import matching
+    from stkit.latents.latents import load_latents
+
+    for file in files:
+        for path in matching(str(file)) or [file]:
+            yield path, load_latents(path)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -188,10 +188,26 @@ def list_photos(sources: Sequence[str], out: Path, load: Load | None = None) -> 
 def _or_latents(sources: Sequence[str]) -> str:
     """How to name the latents of earlier results, where a source is their folder."""
     for source in sources:
-        path = as_path(source)
-        if not isinstance(path, RemotePath) and next(path.rglob(f"*.latents{LATENT_SUFFIX}"), None):
-            return f", or for the latents of earlier results '{path}/**/*.latents{LATENT_SUFFIX}'"
+        path, is_pattern = as_path(source), glob.has_magic(source)
+        files: Iterable[Path] = path.rglob("*.latents.*")
+        if isinstance(path, RemotePath):
+            files = path.find()
+        elif is_pattern:
+            files = map(Path, glob.iglob(source, recursive=True))
+        for file in files:
+            if file.name.endswith(TABLE_SUFFIX):
+                return f", or for the latents of earlier results '{file.parent}/*{TABLE_SUFFIX}'"
+            if file.name.endswith(f".latents{LATENT_SUFFIX}") and not is_pattern:
+                return f", or for the latents of earlier results '{path}/**/*.latents{LATENT_SUFFIX}'"
     return ""
+
+
+def matching(source: str) -> list[Path]:
+    """The files that a name, a pattern or a URL stands for, in order."""
+    path = as_path(source)
+    if isinstance(path, RemotePath):
+        return list(path.parent.glob(path.name))
+    return [path] if os.path.lexists(path) else sorted(map(Path, glob.glob(source, recursive=True)))
 
 
 def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath, Latents]]:
@@ -199,12 +215,7 @@ def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterat
     from stkit.latents.latents import join_latents
     from stkit.latents.table import NoCodesError
 
-    given = as_path(source)
-    matches: list[Path] = [given]
-    if isinstance(given, RemotePath):
-        matches = list(given.parent.glob(given.name))
-    elif not os.path.lexists(given):
-        matches = sorted(map(Path, glob.glob(source, recursive=True)))
+    matches = matching(source)
     if not matches:
         problems.append((source, f"there is no file {source}; check the name"))
     for path in matches:
@@ -277,6 +288,8 @@ def _expand(
 ) -> Iterator[tuple[Path, PurePosixPath | None]]:
     if path.is_dir():
         yield from _walk(path, parent, out, problems, visited)
+    elif path.name.endswith(TABLE_SUFFIX):
+        yield path, None
     elif path.suffix.lower() in ARCHIVE_SUFFIXES:
         try:
             archive = open_archive(path)
@@ -410,5 +423,6 @@ __all__ = [
     "is_one_photo",
     "list_photos",
     "list_sources",
+    "matching",
     "open_latents",
 ]

@@ -90,6 +90,15 @@ def test_show(cli: Cli, files: list[Path]) -> None:
     assert "photo2.jpg" in result.out and "earlier" in result.out
 
 
+def test_quoted_patterns(cli: Cli, files: list[Path], tiny_weights: Weights, tmp_path: Path) -> None:
+    pattern = tmp_path / "[ot]*.latents.safetensors"
+    assert cli("latents", "show", pattern).out.count("in w_plus, generator") == 2
+    made = cli("latents", "average", pattern, "--out", "mean.latents.safetensors", "--weights", tiny_weights.folder)
+    assert made.code == 0, made.err
+    mean = average(join_latents([load_latents(file) for file in sorted(files)]))
+    assert load_latents(Path("mean.latents.safetensors")).codes.equal(mean.codes)
+
+
 def test_mix_average_and_what_is_there_already(cli: Cli, files: list[Path], tiny_weights: Weights) -> None:
     common = ("--weights", tiny_weights.folder)
     assert cli("latents", "mix", *files, "--out", "m.latents.safetensors", "--amount", 1, *common).code == 0

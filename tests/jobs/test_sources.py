@@ -81,6 +81,10 @@ def test_a_folder_of_results_says_how_to_name_its_latents() -> None:
         listed("old")
     with pytest.raises(PhotoError, match="name a folder that holds photos$"):
         listed("empty")
+    touch("codes/codes-00000.latents.parquet")
+    for source in ("codes", "codes/*.parquet"):
+        with pytest.raises(PhotoError, match="for the latents of earlier results 'codes/\\*.latents.parquet'$"):
+            listed(source)
 
 
 def test_links_are_followed_once() -> None:
