@@ -159,7 +159,9 @@ def _job(make_job: bytes) -> Any:
 
 def _rows(items: Sequence[Item], make_job: Callable[[], Any], spread: Spread, workers: int) -> Iterator[Row]:
     missing = {str(item.path): item for item in items}
-    for together in dict.fromkeys((spread.together, 1)):  # which photo of a block it was is found out one by one
+    share = -(-len(items) // max(workers, 1))  # of few photos every worker gets some
+    # Which photo of a block it was that killed workers is found out one by one.
+    for together in dict.fromkeys((min(spread.together, share), 1)):
         for row in _pass(list(missing.values()), make_job, spread, together, workers):
             del missing[row.photo]
             yield row
@@ -214,11 +216,13 @@ def _pass(
     if gpus:
         given = {"make_job": cloudpickle.dumps(make_job), "attempts": attempts, "folder": os.getcwd()}
         table = table.map_batches(prepare, batch_size=together, fn_kwargs=given, num_cpus=1)
+    # On processors no block waits for one worker while another has none.
+    ahead = 2 if gpus else 1
     done = table.map_batches(
         Worker,
         batch_size=together,
         fn_constructor_args=(make_job, attempts, os.getcwd()),
-        concurrency=min(workers, blocks),
+        compute=ray.data.ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=ahead),
         num_cpus=0 if gpus else 1,
         num_gpus=gpus or None,
     )

@@ -313,6 +313,26 @@ def test_a_node_that_goes_loses_no_photo(nodes: Any, cluster: str) -> None:
     assert {row.status for row in rows} == {"ok"}
 
 
+class Signed(Deadly):
+    """A job whose rows say which process made them."""
+
+    def finish(self, item: Item, result: Item) -> Row:
+        time.sleep(0.5)
+        return Row(str(item.path), "ok", str(os.getpid()))
+
+
+@pytest.mark.slow
+def test_every_worker_gets_some_of_few_photos(cluster: str) -> None:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for names, together in ("abcdefghijklmnop", 1), ("abcdefghijklmnop", 16):
+        items = [Item(Path(name), PurePosixPath(name)) for name in names]
+        spread = Spread(cluster, workers=2, together=together)
+        rows = list(load_plugins().engine("ray").rows(items, partial(Signed), spread))
+        assert len(rows) == len(names) and len({row.reason for row in rows}) == 2
+
+
 @pytest.mark.slow
 def test_what_a_worker_finds_wrong_is_told_as_on_one_machine(cluster: str, tmp_path: Path) -> None:
     items = [Item(Path(name), PurePosixPath(name)) for name in "abc"]

@@ -48,7 +48,8 @@ def by_engine(request: EvaluateRequest, plan: Plan, voice: Voice) -> tuple[Plan,
 
     Raises UsageError, StkitError when none was.
     """
-    spread = spread_rows(request, partial(MeasuringJob, request), _TOGETHER)
+    together = _TOGETHER if all(system.together for system in plan.systems) else 1  # no worker ends long after others
+    spread = spread_rows(request, partial(MeasuringJob, request), together)
     if spread is None:
         return plan, []
     items = {name: Item(Path(name), PurePosixPath(name)) for name in plan.photos.names}
