@@ -80,7 +80,7 @@ def sharpness(photo: Image.Image, landmarks: np.ndarray) -> float:
     left, top = np.floor(centre - half).astype(int) - 2
     right, bottom = np.ceil(centre + half).astype(int) + 2
     # In floats: on a smooth face rounding is detail enough to pass.
-    part = photo.convert("RGB").crop((int(left), int(top), int(right), int(bottom))).convert("F")
+    part = photo.crop((int(left), int(top), int(right), int(bottom))).convert("RGB").convert("F")
     box = (*(centre - half - (left, top)), *(centre + half - (left, top)))
     pixels = np.asarray(part.transform((_PATCH, _PATCH), Image.Transform.EXTENT, box, Image.Resampling.BICUBIC), float)
     laplacian = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:] - 4 * pixels[1:-1, 1:-1]

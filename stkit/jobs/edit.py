@@ -316,7 +316,7 @@ def edit_settings(editor: Editor, steps: Sequence[EditStep], references: Latents
 def _edit_files(base: Path, edit: Edit, inverted: Sequence[Inverted]) -> tuple[dict[Path, bytes], Image.Image]:
     """The files of one edit but the description, the picture itself first; and what to preview.
 
-    A photo's picture is edited in place.
+    A photo's picture is edited in place, and gone if it is a large one.
     """
     sheet = with_end(base, BEFORE_AFTER_SUFFIX)
     if edit.photo is None:
@@ -327,7 +327,7 @@ def _edit_files(base: Path, edit: Edit, inverted: Sequence[Inverted]) -> tuple[d
         unedited = subject_view(edit, image)
         box = edit.paste_into(image)
         view = subject_view(edit, image)
-        files = {path: encode_change(image, box, edit.photo, path, edit.mark)}
+        files = {path: encode_change(image, box, edit.photo, path, edit.mark, spend=True)}
         pair = side_by_side([unedited, view], ["before", "after"])
     files[sheet] = encode_marked(pair, sheet, edit.mark)
     files[with_end(base, LATENTS_SUFFIX)] = encode_latents(edit.latents)

@@ -12,22 +12,16 @@ from PIL import Image
 
 from stkit.editor.results import Edit
 from stkit.errors import UsageError
+from stkit.photo.aside import put_aside
 from stkit.photo.images import image_grid, save_image, side_by_side
+from stkit.photo.paste import strips
 
 _VIEW = 512  # pixels of the longer side of a view, at most
 
 
 def subject_view(edit: Edit, image: Image.Image, side: int = _VIEW) -> Image.Image:
     """The part of `image`, of the photo's size, around the edit's subjects; at most `side` pixels long."""
-    size = edit.after.shape[-1]
-    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
-    transforms = [np.array(row.transform) for row in edit.latents.provenance]
-    points = np.concatenate([corners @ matrix[:, :2].T + matrix[:, 2] for matrix in transforms])
-    low, high = points.min(0), points.max(0)
-    margin = 0.25 * (high - low).max()
-    low = np.clip(np.floor(low - margin), 0, image.size).astype(int)
-    high = np.clip(np.ceil(high + margin), 0, image.size).astype(int)
-    box = int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    box = _view_box(edit, image.size)
     width, height = box[2] - box[0], box[3] - box[1]
     shown = _thumbnail_size(width, height, side)
     steps = int(width / shown[0] / 2) or 1, int(height / shown[1] / 2) or 1
@@ -36,6 +30,19 @@ def subject_view(edit: Edit, image: Image.Image, side: int = _VIEW) -> Image.Ima
     # As `Image.thumbnail` does it, without a copy of what may be all of a large photo.
     small = image.reduce(steps, box)
     return small.resize(shown, Image.Resampling.LANCZOS, (0, 0, width / steps[0], height / steps[1]))
+
+
+def _view_box(edit: Edit, photo_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """All that the edit changes in a photo, and what is around it."""
+    size = edit.after.shape[-1]
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5
+    transforms = [np.array(row.transform) for row in edit.latents.provenance]
+    points = np.concatenate([corners @ matrix[:, :2].T + matrix[:, 2] for matrix in transforms])
+    low, high = points.min(0), points.max(0)
+    margin = 0.25 * (high - low).max()
+    low = np.clip(np.floor(low - margin), 0, photo_size).astype(int)
+    high = np.clip(np.ceil(high + margin), 0, photo_size).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def _thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -64,9 +71,13 @@ def sweep_frames(edits: Sequence[Edit], side: int = 256) -> list[Image.Image]:
 def _frame(edit: Edit, side: int) -> Image.Image:
     if edit.photo is None:
         return edit.crop
-    image = edit.photo.image.copy()  # for this frame alone: `edit.image` would stay
+    image = edit.photo.image
+    kept = put_aside(image, strips(_view_box(edit, image.size)))
     edit.paste_into(image)
-    return subject_view(edit, image, side)
+    view = subject_view(edit, image, side)
+    for box, part in kept:  # for the next frame
+        image.paste(part, box)
+    return view
 
 
 def encode_gif(frames: Sequence[Image.Image], seconds: float = 0.25) -> bytes:

@@ -9,12 +9,19 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
+from stkit.photo.aside import is_large, put_aside
+
 
 def to_rgb(image: Image.Image, full: float | None = None) -> Image.Image:
     """8-bit sRGB without metadata, which would otherwise follow the picture into saved files.
 
-    Of a part of a picture of 16 bits or more, `full` is the whole one's `full_scale`.
+    Of a part of a picture of 16 bits or more, `full` is the whole one's `full_scale`. A large `image` is closed, or
+    becomes the result.
     """
+    return _large_to_rgb(image, full) if is_large(image) else _to_rgb(image, full)
+
+
+def _to_rgb(image: Image.Image, full: float | None) -> Image.Image:
     original, profile = image, image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_8bit(image, full or full_scale(image))
@@ -33,6 +40,29 @@ def to_rgb(image: Image.Image, full: float | None = None) -> Image.Image:
         image = image.convert("RGB")
     image.info = {}
     return image
+
+
+def _large_to_rgb(image: Image.Image, full: float | None) -> Image.Image:
+    """`to_rgb` by bands, without room for another picture of that size."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        full = full or full_scale(image)
+    bands = list(_bands(image))
+    parts: Iterator[tuple[tuple[int, int, int, int], Image.Image]]
+    if image.mode == "RGB" and not image.has_transparency_data:
+        image.load()
+        result, profile = image._new(image.im), image.info.get("icc_profile")
+        if not profile or is_srgb(profile):
+            bands = []
+        parts = ((box, image.crop(box)) for box in bands)
+    else:
+        parts = put_aside(image, bands)
+        size = image.size
+        image.close()
+        result = Image.new("RGB", size)
+    for box, part in parts:
+        result.paste(_to_rgb(part, full), box)
+    result.info = {}
+    return result
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:

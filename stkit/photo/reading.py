@@ -22,6 +22,7 @@ from stkit.errors import PhotoError, reason_of
 from stkit.files import read_bytes
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
+from stkit.photo.aside import is_large, turned
 from stkit.photo.colour import to_rgb
 from stkit.photo.hdr import HLG, PQ, picture_to_sdr
 from stkit.photo.metadata import coding
@@ -106,14 +107,15 @@ def decode_photo(data: bytes, path: Path) -> Photo:
                 primaries, transfer = hdr_coding(data) or (0, 0)
                 if transfer:
                     image.info.pop("icc_profile", None)
-                rgb, turned = to_rgb(image), UPRIGHT.get(orientation(image))
+                turn, large = UPRIGHT.get(orientation(image)), is_large(image)
+                rgb = to_rgb(image)
                 if transfer:
                     picture_to_sdr(rgb, transfer, primaries)
-                several = _has_more(image)
+                several = _has_more(Image.open(io.BytesIO(data)) if large else image)
             except Exception as error:
                 raise _damaged(path, error) from error
             image.close()  # before the photo is there once more, turned
-        upright = rgb if turned is None else rgb.transpose(turned)
+        upright = rgb if turn is None else turned(rgb, turn, spend=True)
     if several:
         _log.info("%s holds several pictures; the first one is used", path)
     if transfer:

@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from stkit.files import atomic_path
+from stkit.photo.aside import Box, is_large, put_aside, turned, turned_box
 from stkit.photo.colour import full_scale, is_srgb, to_rgb
 from stkit.photo.hdr import HLG, PQ
 from stkit.photo.images import encode_image
@@ -96,17 +98,30 @@ def encode_photo(edited: Image.Image, photo: Photo, path: Path, mark: bool = Tru
 
 
 def encode_change(
-    edited: Image.Image, box: tuple[int, int, int, int] | None, photo: Photo, path: Path, mark: bool = True
+    edited: Image.Image,
+    box: tuple[int, int, int, int] | None,
+    photo: Photo,
+    path: Path,
+    mark: bool = True,
+    spend: bool = False,
 ) -> bytes:
-    """`encode_photo` of a picture that differs from the photo's in `box`, and may be `photo.image` itself, changed."""
+    """`encode_photo` of a picture that differs from the photo's in `box`, and may be `photo.image` itself, changed.
+
+    With `spend` nobody needs `edited` any more: a large one is closed before there is another picture of its size.
+    """
+    strip_boxes = list(strips(box, 32)) if box is not None else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(photo.data))
             shown_as_stored = _shows_what_it_stores(image)
+            hdr = hdr_coding(photo.data) is not None
+            changed: Iterable[tuple[Box, Image.Image]] | None = None
+            if spend and is_large(edited) and not (shown_as_stored or hdr) and _own_mode(image) is not None:
+                changed = put_aside(edited, strip_boxes)
+                edited.close()
             if not shown_as_stored:
                 image.load()
-            hdr = hdr_coding(photo.data) is not None
         except Exception:  # no file behind it: what is left is the picture itself
             return encode_marked(edited, path, mark and box is not None)
         same_format = path.suffix.lower() in _names(image)
@@ -117,7 +132,7 @@ def encode_change(
             parameters.pop("icc_profile", None)
         if shown_as_stored or hdr:  # HDR is written as it was read
             back = _way_back(image)
-            own = edited if back is None else edited.transpose(back)
+            own = edited if back is None else turned(edited, back, spend)
             if image.has_transparency_data:
                 own = own.convert("RGBA")
                 own.putalpha(image.convert("RGBA").getchannel("A"))
@@ -126,8 +141,7 @@ def encode_change(
             if found is None:
                 return encode_marked(edited, path, mark and box is not None)
             own = found
-            if box is not None:
-                _change(own, image, edited, box)
+            _change(own, image, changed or ((strip, edited.crop(strip)) for strip in strip_boxes))
             own.info = {}
         dropped += [f"the sidecar {each.name}" for each in _sidecars(photo.path)]
         if dropped:
@@ -160,6 +174,14 @@ def _names(image: Image.Image) -> tuple[str, ...]:
 
 def _own_pixels(image: Image.Image) -> Image.Image | None:
     """The file's own pixels, not a copy, in a mode that can be edited; None for modes that are not ours to keep."""
+    mode = _own_mode(image)
+    if mode is None:
+        return None
+    # An image of a file is written otherwise than one of a program: as its former self, as far as the format allows.
+    return image.convert(mode) if mode != image.mode else image._new(image.im)
+
+
+def _own_mode(image: Image.Image) -> str | None:
     mode = _PLAIN.get(image.mode, image.mode)
     if image.mode == "P" and image.has_transparency_data:
         mode = "RGBA"
@@ -167,29 +189,24 @@ def _own_pixels(image: Image.Image) -> Image.Image | None:
         mode = "RGBA"
     if mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "I", "F") and not mode.startswith("I;16"):
         return None
-    # An image of a file is written otherwise than one of a program: as its former self, as far as the format allows.
-    return image.convert(mode) if mode != image.mode else image._new(image.im)
+    return mode
 
 
-def _change(own: Image.Image, image: Image.Image, edited: Image.Image, box: tuple[int, int, int, int]) -> None:
-    """Carry the step from the photo to `edited`, both upright, that lies in `box`, into `own`, which `image` holds.
+def _change(own: Image.Image, image: Image.Image, changed: Iterable[tuple[Box, Image.Image]]) -> None:
+    """Carry the step from the photo to its edited parts `changed`, upright, into `own`, which `image` holds.
 
     What 8-bit sRGB could not say of the file's pixels (finer steps, colours out of its gamut) stays where
     little changes and fades where much does.
     """
     turn, back = UPRIGHT.get(orientation(image)), _way_back(image)
-    if back is not None:
-        box = _turned_box(box, edited.size, back)
+    size = image.size if turn is None else turned_box((0, 0, *image.size), image.size, turn)[2:]
     wide = own.mode == "F" or own.mode.startswith("I")
     white = full_scale(own) if wide else 255.0
     profile = image.info.get("icc_profile")
-    for strip in strips(box, 32):
-        old = to_rgb(image.crop(strip), white)
-        if turn is None or back is None:
-            new = edited.crop(strip)
-        else:
-            new = edited.crop(_turned_box(strip, image.size, turn)).transpose(back)
-        _change_strip(own, old, new, strip, profile, white)
+    for box, new in changed:
+        if back is not None:
+            box, new = turned_box(box, size, back), new.transpose(back)
+        _change_strip(own, to_rgb(image.crop(box), white), new, box, profile, white)
 
 
 def _change_strip(
@@ -223,21 +240,6 @@ def _way_back(image: Image.Image) -> Image.Transpose | None:
     """How the upright picture is turned to lie as in the file; None where it lies so."""
     turn = UPRIGHT.get(orientation(image))
     return None if turn is None else _BACK.get(turn, turn)
-
-
-def _turned_box(
-    box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Transpose
-) -> tuple[int, int, int, int]:
-    """Where `turn` takes `box` of a picture of `size`."""
-    (width, height), (left, top, right, bottom) = size, box
-    T = Image.Transpose
-    if turn in (T.TRANSPOSE, T.TRANSVERSE, T.ROTATE_90, T.ROTATE_270):
-        width, height, left, top, right, bottom = height, width, top, left, bottom, right
-    if turn in (T.FLIP_LEFT_RIGHT, T.ROTATE_180, T.TRANSVERSE, T.ROTATE_270):
-        left, right = width - right, width - left
-    if turn in (T.FLIP_TOP_BOTTOM, T.ROTATE_180, T.TRANSVERSE, T.ROTATE_90):
-        top, bottom = height - bottom, height - top
-    return left, top, right, bottom
 
 
 def _from_srgb(picture: Image.Image, mode: str, profile: bytes | None) -> Image.Image:
