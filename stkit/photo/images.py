@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stkit.contracts.framing import picture_box
 from stkit.errors import OutputError, UsageError, reason_of
 from stkit.files import atomic_path
+from stkit.photo.aside import is_large
 from stkit.photo.reading import knows_heif
 from stkit.remote import as_path
 
@@ -81,15 +85,25 @@ def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
     name, usual = _SAVERS[path.suffix.lower()]
     if name == "HEIF" and not knows_heif():
         raise UsageError(f"{path} is to be HEIC: run `pip install pillow-heif`, or save it as .jpg")
-    encoded = io.BytesIO()
     try:
-        image.save(encoded, format=name, **{**usual, **parameters})
+        with _place_to_encode(image, name) as encoded:
+            image.save(encoded, format=name, **{**usual, **parameters})
+            encoded.seek(0)
+            return encoded.read()
     except KeyError:  # Pillow before 11.3 and AVIF
         hint = f"run `pip install --upgrade pillow`, or save {path} as .jpg"
         raise UsageError(f"this Pillow cannot write {name}; {hint}") from None
     except (OSError, ValueError) as error:  # a picture larger than the format allows, a mode it does not have
         raise OutputError(f"cannot write {path} as {name}: {reason_of(error)}; save it as .png") from error
-    return encoded.getvalue()
+
+
+def _place_to_encode(image: Image.Image, name: str) -> IO[bytes]:
+    """A file in memory; of a large TIFF one on disk, if there is room: libtiff would hold it in memory three times."""
+    if name == "TIFF" and is_large(image):
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(tempfile.gettempdir()).free > 8 * image.width * image.height:
+                return tempfile.TemporaryFile()
+    return io.BytesIO()
 
 
 def image_grid(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ MODES = ["RGB", "RGBA", "LA", "L", "P", "1", "PA", "CMYK", "YCbCr", "LAB", "I", 
 
 
 def of_mode(mode: str) -> Image.Image:
-    picture = scene(300, 700)
+    picture = scene(150, 270)
     if mode == "LAB":
         return Image.frombytes("LAB", picture.size, picture.tobytes())
     if mode in ("RGBA", "LA", "PA", "RGBa"):
@@ -101,16 +102,22 @@ def test_an_edit_of_a_large_photo_is_the_same_file(
     picture, exif = of_mode(mode), Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / name
-    more = {"icc_profile": swapped_profile()} if mode == "RGB" and name != "a.jpg" else {}
+    more: dict[str, object] = {"icc_profile": swapped_profile()} if mode == "RGB" and name == "a.png" else {}
+    more |= {"compression": "tiff_lzw"} if mode in ("RGBA", "F", "I;16") and name == "a.tif" else {}
     picture.save(path, exif=exif, **more)  # type: ignore[arg-type]
     pixels, files = [], []
-    for large in (10**9, 1000):
-        monkeypatch.setattr(aside, "LARGE", large)
+    for most in (10**9, 1000):
+        monkeypatch.setattr(aside, "LARGE", most)
         photo = load_photo(path)
         pixels.append(photo.image.tobytes())
         before = photo.image.copy()
-        photo.image.paste((200, 30, 60), (5, 8, 250, 290))
+        photo.image.paste((200, 30, 60), (5, 8, 70, 90))
         files.append(encode_change(photo.image, difference(before, photo.image), photo, path, spend=True))
         gc.collect()  # a file that nobody closes is a warning
     assert pixels[0] == pixels[1]
-    assert files[0] == files[1]
+    if "compression" in more:  # libtiff pads with a byte of whatever lies in memory
+        small, large = (Image.open(io.BytesIO(file)) for file in files)
+        assert small.tobytes() == large.tobytes()
+        assert (small.mode, small.info, len(files[0])) == (large.mode, large.info, len(files[1]))
+    else:
+        assert files[0] == files[1]
