@@ -217,18 +217,23 @@ def test_keys_of_names_that_file_systems_mix_up() -> None:
     ("text", "shown"),
     [
         ("a\x1b[2J\x07b", "a\\x1b[2J\\x07b"),
+        ("a\x07b\x0bc\x0cd\re\x85f", "a\\x07b\\x0bc\\x0cd\\re\\x85f"),
         ("\x9b31m \u202egpj.exe", "\\x9b31m \\u202egpj.exe"),
         ("caf\udce9.jpg", "caf\\udce9.jpg"),
         ("Fräulein 日本 \U0001f600\n\t", "Fräulein 日本 \U0001f600\n\t"),
     ],
 )
 def test_what_steers_a_terminal_is_shown_escaped(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from stkit.cli.common import console, print_table
+    from stkit.cli.common import console, print_error, print_table
 
     assert printable(text) == shown
     print_table(("name",), [(text,)])
     console.print(text)
-    assert "\x1b" not in capsys.readouterr().out.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    print_error(text)
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert printed.out.count(shown.split()[0]) == 2  # with bells and form feeds, which rich drops by itself
+    assert shown.split()[0] in printed.err
 
 
 def test_json_that_nests_too_deeply_is_refused() -> None:

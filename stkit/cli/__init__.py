@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from stkit.cli import edit, evaluate, faces, invert, latents, morph, report, sam
 from stkit.cli.common import EDIT, LOOK, MODELS, PLUGINS, TRAIN, NoteHandler, console, print_error
 from stkit.cli.flags import require_sound
 from stkit.errors import NO_MEMORY, StkitError, is_out_of_memory, reason_of
+from stkit.files import printable
 from stkit.plugins import PluginInfo, Registry, add_commands, load_plugins
 
 # Typer has click's classes under another name in every second version.
@@ -79,7 +81,9 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if isinstance(error, _ClickException):
-            error.show()
+            shown = io.StringIO()
+            error.show(shown)
+            print(printable(shown.getvalue()), end="", file=sys.stderr)
             sys.exit(error.exit_code)
         if debug:
             raise

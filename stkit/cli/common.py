@@ -34,6 +34,10 @@ class _Console(Console):
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text), style, control)
 
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See `Console`: what it drops of a text without a word (bells, form feeds) is shown, too."""
+        return super().render_str(printable(text), **options)
+
 
 # Without emoji: "optimize:100: done" has one.
 # Names and paths go through it as they are: they may hold brackets.
@@ -47,7 +51,7 @@ EDIT, LOOK, MODELS, TRAIN, PLUGINS = "Edit photos", "Look", "Models", "Train", "
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    errors.print(f"[bold red]error:[/] {escape(one_line(message))}")
+    errors.print(f"[bold red]error:[/] {escape(one_line(printable(message)))}")
 
 
 class NoteHandler(logging.Handler):
@@ -63,7 +67,7 @@ class NoteHandler(logging.Handler):
         self._told.add(record.getMessage())
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         label = "warning" if record.levelno >= logging.WARNING else "note"
-        errors.print(f"[{style}]{label}:[/] {escape(one_line(record.getMessage()))}")
+        errors.print(f"[{style}]{label}:[/] {escape(one_line(printable(record.getMessage())))}")
 
 
 def open_weights(domain: str | None, weights: str | None) -> Weights:
@@ -141,7 +145,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """One line a fact."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in facts.items():
-        table.add_row(Text(key, "bold"), str(value))
+        table.add_row(Text(printable(key), "bold"), str(value))
     console.print(table)
 
 

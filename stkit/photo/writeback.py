@@ -146,7 +146,9 @@ def encode_change(
         dropped += [f"the sidecar {each.name}" for each in _sidecars(photo.path)]
         if dropped:
             _log.info("left out of %s, being of the photo before the edit: %s", path.name, " and ".join(dropped))
-        return encode_image(_fitting(own, path), path, **parameters)
+        own = _fitting(own, path)
+        image.close()  # its pixels would stay until a garbage collection
+        return encode_image(own, path, **parameters)
 
 
 def _sidecars(path: Path) -> list[Path]:

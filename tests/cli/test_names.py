@@ -174,3 +174,10 @@ def test_fingerprints_that_are_paths(tiny_weights: Weights) -> None:
     header = dataclasses.replace(tiny_weights.header, fingerprint="../../x")
     cached = STORED._cached(dataclasses.replace(tiny_weights, header=header))
     assert ".." not in cached.parts
+
+
+def test_wrong_options_do_not_steer_the_terminal(cli: Cli) -> None:
+    done = cli("sample", "--a\x1b[31m\x07\x9b2J\u202eb", "1")
+    assert done.code == 2
+    assert not set("\x1b\x07\x9b\u202e") & set(done.err)
+    assert "\\u202eb" in done.err
