@@ -8,12 +8,13 @@ from collections.abc import Iterable
 
 _LONG = 400  # characters of a reason; compilers give theirs with the whole program
 _OBJECT = re.compile(r"( (?:of|in|from|for|with|file|object|stream))* ?<[A-Za-z_][\w.]* [^<>]*>")
+_ADVICE = re.compile(r"(; use sys\.set_int_max_str_digits|\. To allow loading, ).*", re.DOTALL)  # for programmers
 
 
 def reason_of(error: BaseException) -> str:
     """What an error of another library says, in one short line, without names and addresses of Python objects."""
     text = str(getattr(error, "strerror", None) or error)
-    line = " ".join(_OBJECT.sub("", text[: 50 * _LONG]).split()) or type(error).__name__
+    line = " ".join(_ADVICE.sub("", _OBJECT.sub("", text[: 50 * _LONG])).split()) or type(error).__name__
     return line if len(line) <= _LONG else f"{line[:_LONG].rstrip()} ..."
 
 

@@ -21,6 +21,17 @@ from stkit.plugins import load_plugins
     ("error", "says"),
     [
         (UnidentifiedImageError(f"cannot identify image file {io.BytesIO()!r}"), "cannot identify image"),
+        (
+            ValueError(
+                "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; "
+                "use sys.set_int_max_str_digits() to increase the limit"
+            ),
+            "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits",
+        ),
+        (
+            ValueError("Header is large and may not be safe. To allow loading, adjust it\nor fully trust the file"),
+            "Header is large and may not be safe",
+        ),
         (OSError(28, "No space left on device", "/x/y.png"), "No space left on device"),
         (ValueError("two\n lines"), "two lines"),
         (TypeError(f"bad operand <object {object()!r}>".replace(">>", ">")), "bad operand <object"),
