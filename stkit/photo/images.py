@@ -78,7 +78,7 @@ def save_image(image: Image.Image, path: Path | str) -> None:
         temporary.write_bytes(data)
 
 
-def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
+def encode_image(image: Image.Image, path: Path, spend: bool = False, **parameters: Any) -> bytes:
     """`image` in the format of the path's suffix; `parameters` are Pillow's. Raises UsageError, OutputError."""
     if path.suffix.lower() not in _SAVERS:
         raise UsageError(f"cannot tell an image format from '{path}'; end the name in {', '.join(_SAVERS)}")
@@ -88,6 +88,10 @@ def encode_image(image: Image.Image, path: Path, **parameters: Any) -> bytes:
     try:
         with _place_to_encode(image, name) as encoded:
             image.save(encoded, format=name, **{**usual, **parameters})
+            if spend and is_large(image):
+                image.close()
+            if isinstance(encoded, io.BytesIO):
+                return encoded.getvalue()
             encoded.seek(0)
             return encoded.read()
     except KeyError:  # Pillow before 11.3 and AVIF

@@ -148,7 +148,7 @@ def encode_change(
             _log.info("left out of %s, being of the photo before the edit: %s", path.name, " and ".join(dropped))
         own = _fitting(own, path)
         image.close()  # its pixels would stay until a garbage collection
-        return encode_image(own, path, **parameters)
+        return encode_image(own, path, spend=own is not edited, **parameters)
 
 
 def _sidecars(path: Path) -> list[Path]:
