@@ -165,15 +165,14 @@ def edit_faces(editor: Editor, job: Job, latents: Sequence[Latents], partners: S
     """Batches of edited images, in the order of `latents`; `partners` are the rows that serve as references."""
     options = build_options(job.method.Options, {})
     context = EditContext(editor.weights, editor.device, job.attribute, job.strength)
-    codes = torch.cat([rows.codes for rows in latents])
+    each = [rows.row(i) for rows in latents for i in range(len(rows))]
     done = 0
     for rows in latents:
         if job.method.needs_reference:
             edited = []
-            for i in range(len(rows)):
-                reference = rows.replace(codes[[partners[done + i]]])
-                alone = dataclasses.replace(context, references=reference)
-                edited.append(job.method.edit(rows.replace(rows.codes[[i]]), options, alone))
+            for i in range(done, done + len(rows)):
+                alone = dataclasses.replace(context, references=each[partners[i]])
+                edited.append(job.method.edit(each[i], options, alone))
             yield torch.cat([picture(editor, one) for one in edited])
         else:
             yield picture(editor, job.method.edit(rows, options, context))

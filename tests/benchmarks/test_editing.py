@@ -149,7 +149,7 @@ class Painter(Editor):
 
 
 def planted_faces(painter: Painter, judge: Judge, count: int = 20) -> Faces:
-    latents = dataclasses.replace(random_latents(painter.weights, count), provenance=())
+    latents = random_latents(painter.weights, count)
     images = painter.generate(latents)
     photos = ImageSet(images.byte(), tuple(map(str, range(count))))
     return Faces(photos, (latents,), images, judge(images))
