@@ -83,8 +83,9 @@ def draw_grid(
         for face, picture in enumerate(edited):
             key = (job.method.name, job.attribute, face)
             if key not in rows:
+                photo = to_image(faces.photos.batch(torch.tensor([face]), torch.device("cpu"))[0])
                 rows[key] = [
-                    (to_image(faces.photos.batch(torch.tensor([face]), torch.device("cpu"))[0]), job.method.name),
+                    (photo.resize(picture.size, Image.Resampling.LANCZOS), job.method.name),
                     (to_image(faces.images[face]), "inverted"),
                 ]
                 if job.method.needs_reference:

@@ -42,13 +42,14 @@ def export_onnx(weights: Weights, kind: str, path: Path) -> None:
     model, shape, names = _model(weights, kind)
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise MissingPackageError("ONNX export needs two more packages; install them with: pip install 'stkit[onnx]'")
-    exporter_logs = logging.getLogger("onnxscript")
-    level = exporter_logs.level
+    logs = [logging.getLogger(name) for name in ("onnxscript", "torch.onnx")]
+    levels = [log.level for log in logs]
     with warnings.catch_warnings():
         # torch's exporter warns of its own internals, differently in each version.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        exporter_logs.setLevel(logging.ERROR)
+        for log in logs:
+            log.setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
                 model.eval(),
@@ -60,7 +61,8 @@ def export_onnx(weights: Weights, kind: str, path: Path) -> None:
                 verbose=False,
             )
         finally:
-            exporter_logs.setLevel(level)
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
     assert program is not None
     program.model.metadata_props["stkit"] = header_json(weights, kind)
     program.save(str(path))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,12 @@ def test_onnxruntime_agrees_with_torch_at_any_batch_size(kind: str, tiny_weights
                 got = run(path, "photo", value)
         assert got.shape == expected.shape
         assert np.abs(got - expected.numpy()).max() < 1e-4
+
+
+def test_what_the_exporter_says_for_programmers_is_not_shown(tiny_weights: Weights, tmp_path: Path) -> None:
+    words = ["weights", "export", str(tiny_weights.folder), "--format", "onnx", "--out", str(tmp_path / "graphs")]
+    done = subprocess.run([sys.executable, "-m", "stkit", *words], capture_output=True, text=True, check=True)
+    assert "torchvision" not in done.stderr, done.stderr
 
 
 def test_a_mobile_stylegan_agrees_too(tiny_weights: Weights, tmp_path: Path) -> None:
