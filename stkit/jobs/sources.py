@@ -203,10 +203,13 @@ def _or_latents(sources: Sequence[str]) -> str:
 
 
 def matching(source: str) -> list[Path]:
-    """The files that a name, a pattern or a URL stands for, in order."""
+    """The files that a name, a pattern or a URL stands for, in order. Raises LatentsError where nobody may look."""
     path = as_path(source)
     if isinstance(path, RemotePath):
-        return list(path.parent.glob(path.name))
+        try:
+            return list(path.parent.glob(path.name))
+        except OSError as error:
+            raise LatentsError(_not_reached(path, error)) from error
     return [path] if os.path.lexists(path) else sorted(map(Path, glob.glob(source, recursive=True)))
 
 
@@ -215,7 +218,11 @@ def _latents(source: str, load: Load, problems: list[tuple[str, str]]) -> Iterat
     from stkit.latents.latents import join_latents
     from stkit.latents.table import NoCodesError
 
-    matches = matching(source)
+    try:
+        matches = matching(source)
+    except LatentsError as error:
+        problems.append((source, str(error)))
+        return
     if not matches:
         problems.append((source, f"there is no file {source}; check the name"))
     for path in matches:
@@ -315,7 +322,7 @@ def _remote_entries(
         alone = not glob.has_magic(str(path)) and path.suffix and path.is_file()
         files = [path] if alone else path.find()
     except OSError as error:
-        problems.append((str(path), f"cannot read {path}: {reason_of(error)}; check the name, and who may read it"))
+        problems.append((str(path), _not_reached(path, error)))
         return
     if not files:
         problems.append((str(path), f"there is nothing at {path}; check the name"))
@@ -327,6 +334,10 @@ def _remote_entries(
             hidden = any(part.startswith(".") for part in inside.parts)
             expanded = _expand(file, inside.parent, out, problems, set())
             yield from ((found, None if hidden else within) for found, within in expanded)
+
+
+def _not_reached(path: RemotePath, error: OSError) -> str:
+    return f"cannot read {path}: {reason_of(error)}; check the name, and who may read it"
 
 
 def _listed(path: Path, problems: list[tuple[str, str]]) -> Iterator[tuple[Path, PurePosixPath | None]]:

@@ -79,7 +79,10 @@ def save_image(image: Image.Image, path: Path | str) -> None:
 
 
 def encode_image(image: Image.Image, path: Path, spend: bool = False, **parameters: Any) -> bytes:
-    """`image` in the format of the path's suffix; `parameters` are Pillow's. Raises UsageError, OutputError."""
+    """`image` in the format of the path's suffix; `parameters` are Pillow's. Raises UsageError, OutputError.
+
+    With `spend` nobody needs `image` any more: a large one is closed before its bytes are in memory once more.
+    """
     if path.suffix.lower() not in _SAVERS:
         raise UsageError(f"cannot tell an image format from '{path}'; end the name in {', '.join(_SAVERS)}")
     name, usual = _SAVERS[path.suffix.lower()]

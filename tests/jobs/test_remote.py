@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from stkit.editor.editor import Editor
-from stkit.errors import PhotoError, UsageError
+from stkit.errors import LatentsError, PhotoError, UsageError
 from stkit.jobs.codes import keep_codes, shards_in
 from stkit.jobs.report import Report, Row
 from stkit.jobs.request import EditRequest, InvertRequest
 from stkit.jobs.run import run
-from stkit.jobs.sources import list_photos
+from stkit.jobs.sources import list_photos, matching
 from stkit.latents.table import read_rows
 from stkit.photo.images import to_image
 from stkit.photo.parquet import ParquetImages
@@ -92,6 +92,18 @@ def test_one_photo_by_its_url(memory: Any, plain_weights: str, tmp_path: Path) -
     assert (tmp_path / "a" / "a.latents.safetensors").exists()
     with pytest.raises(PhotoError, match=r"there is no file memory://bucket/photos/c\.png"):
         run(InvertRequest("memory://bucket/photos/c.png", tmp_path, weights=plain_weights))
+
+
+def test_latents_where_nobody_may_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(path: RemotePath) -> list[RemotePath]:
+        raise OSError("NoCredentialsError: Unable to locate credentials")
+
+    monkeypatch.setattr(RemotePath, "find", find)
+    for name in ("x.latents.safetensors", "*.latents.parquet"):
+        with pytest.raises(PhotoError, match="cannot read memory://b/.*: NoCredentialsError: .*; check the name"):
+            list_photos([f"memory://b/{name}"], tmp_path)
+        with pytest.raises(LatentsError, match="cannot read memory://b/.*: NoCredentialsError: .*; check the name"):
+            matching(f"memory://b/{name}")
 
 
 def test_a_tuned_generator_goes_into_the_bucket_and_comes_back(
