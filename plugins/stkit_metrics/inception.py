@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from stkit.plugin import Metric, MissingPackageError, Options, UsageError
+from stkit.plugin import Metric, Options, UsageError
+
+from .missing import missing
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +69,8 @@ def _network(path: Path, device: str) -> Any:
 
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except (ImportError, RuntimeError) as error:  # a torchvision of another torch is a RuntimeError
-        raise MissingPackageError(f"fid needs torch-fidelity: pip install torch-fidelity ({error})") from error
+    except (ImportError, RuntimeError) as error:
+        raise missing("fid", "torch-fidelity", "pip install torch-fidelity", error) from error
     try:
         torch.load(path, weights_only=True, map_location="cpu")  # torch-fidelity would run what else is in the file
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))

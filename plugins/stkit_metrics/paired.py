@@ -6,7 +6,9 @@ import functools
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
-from stkit.plugin import Metric, MissingPackageError, Options, UsageError
+from stkit.plugin import Metric, Options, UsageError
+
+from .missing import missing
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +81,8 @@ class MSSSIMMetric(PairedMetric):
 
         try:
             from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as similarity
-        except ImportError as error:
-            raise MissingPackageError("ms-ssim needs torchmetrics: pip install 'stkit[evaluate]'") from error
+        except (ImportError, RuntimeError) as error:
+            raise missing("ms-ssim", "torchmetrics", "pip install 'stkit[evaluate]'", error) from error
         height, width = images.shape[2:]
         if height < _MS_SSIM_LEAST:
             wider = round(width * _MS_SSIM_LEAST / height)

@@ -95,6 +95,20 @@ class MeanColours:
         return (images.float().mean((2, 3)),)
 
 
+def test_a_torchvision_that_does_not_fit_torch_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:
+        monkeypatch.delitem(sys.modules, name)
+    package = tmp_path / "torchmetrics"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    a = pictures(2, 32)
+    with pytest.raises(MissingPackageError, match=r"ms-ssim needs torchmetrics, .*::nms .*: pip uninstall torchvision"):
+        MSSSIMMetric().compute(a, a, Options())
+
+
 def test_fid_needs_weights_and_the_package_and_runs_nothing_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
