@@ -196,7 +196,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with upload(path) as local:
                 yield local
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out") from error
+            raise _unwritable(path, error) from error
         return
     path = Path(path)
     temporary = _temporary(path)
@@ -206,10 +206,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out") from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out or STKIT_HOME")
 
 
 def _temporary(path: Path) -> Path:
@@ -228,7 +232,7 @@ def reserved(path: Path, size: int) -> Iterator[Callable[[], None]]:
         try:
             held.write_bytes(bytes(size))
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {reason_of(error)}; choose another place with --out") from error
+            raise _unwritable(path, error) from error
         yield freed.close
 
 
