@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from stkit.plugin import Metric, Options, UsageError
-
-from .missing import missing
+from stkit_metrics.missing import missing
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from stkit.plugin import Metric, Options, UsageError
-
-from .missing import missing
+from stkit_metrics.missing import missing
 
 if TYPE_CHECKING:
     import torch
