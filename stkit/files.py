@@ -14,7 +14,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from stkit.errors import OutputError, reason_of
 from stkit.remote import RemotePath, upload
@@ -333,10 +333,15 @@ def read_packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def file_sha256(path: Path) -> str:
     """The sha256 of a file in hexadecimal, read in pieces. Raises OSError."""
     require_file(path)
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+        return sha256_of(file)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The sha256 in hexadecimal of what is left to read of an open file, read in pieces. Raises OSError."""
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
     return digest.hexdigest()
 
 
@@ -364,6 +369,7 @@ __all__ = [
     "require_file",
     "reserved",
     "safe_name",
+    "sha256_of",
     "write_all",
     "write_text",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import secrets
 import time
@@ -22,6 +21,7 @@ from stkit.jobs.sources import TABLE_SUFFIX, Item
 from stkit.latents.latents import join_latents
 from stkit.latents.table import Codes, drop_rows, encode_table, read_facts, read_rows
 from stkit.measure.usual import warn_if_unusual
+from stkit.photo.ondisk import fingerprint
 from stkit.photo.reading import decode_photo, read_photo
 from stkit.remote import RemotePath
 
@@ -39,7 +39,7 @@ class CodesJob(InversionJob):
     def prepare(self, item: Item) -> Row | list[Framed]:
         """Read, locate and crop; the earlier row where the photo is the same."""
         data = read_photo(item.path)
-        if item.earlier is not None and item.earlier.sha256 == hashlib.sha256(data).hexdigest():
+        if item.earlier is not None and item.earlier.sha256 == fingerprint(data):
             if item.earlier.notes:
                 logger.warning("%s", item.earlier.notes)
             return dataclasses.replace(item.earlier, status="kept")

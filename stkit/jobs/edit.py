@@ -40,6 +40,7 @@ from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, encode_latents, join_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
 from stkit.photo.images import side_by_side
+from stkit.photo.ondisk import fingerprint
 from stkit.photo.paste import Blend
 from stkit.photo.reading import Photo, decode_photo, load_photo, read_photo
 from stkit.photo.writeback import encode_change, encode_marked
@@ -115,7 +116,7 @@ class EditJob(PhotoJob):
         """Read, locate and crop; inversions that are there, or the codes of latents; the Row of earlier results."""
         data = read_photo(item.path) if item.latents is None else encode_latents(item.latents)
         if not self.overwrite:
-            sha256 = hashlib.sha256(data).hexdigest()
+            sha256 = fingerprint(data)
             if item.latents is None:
                 require_photo(with_end(item.base(self.out), ".json"), sha256)
             kept = self._kept(item, sha256)

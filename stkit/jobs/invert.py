@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ from stkit.jobs.report import Result, Row, mean_metric
 from stkit.jobs.sources import Item
 from stkit.latents.latents import Latents, join_latents, load_latents, save_latents, save_latents_tuning
 from stkit.measure.usual import warn_if_unusual
+from stkit.photo.ondisk import fingerprint
 from stkit.photo.reading import Photo, decode_photo, read_photo
 from stkit.photo.subjects import Box, parse_box, read_landmarks, warn_of_problems
 
@@ -96,7 +96,7 @@ class InversionJob(PhotoJob):
         """Read, locate and crop; the Row of earlier results where they serve."""
         data = read_photo(item.path)
         if not self.overwrite:
-            sha256 = hashlib.sha256(data).hexdigest()
+            sha256 = fingerprint(data)
             require_photo(with_end(self.base(item), ".json"), sha256)
             kept = self._kept(item, sha256)
             if kept is not None:

@@ -245,6 +245,11 @@ def _entries(data: bytearray, start: int, place: int, order: str) -> Iterator[tu
         yield tag, value, count
 
 
+def knows_kind(start: bytes) -> bool:
+    """Whether a file that starts so (12 bytes at least) is of a kind that `lost_parts` and `coding` look into."""
+    return start.startswith((b"\x89PNG", b"RIFF", b"\xff\xd8")) or start[4:8] == b"ftyp"
+
+
 def lost_parts(data: bytes) -> list[str]:
     """What lies in a photo's file beside the picture, and is not written again."""
     if data.startswith(b"\x89PNG"):
@@ -442,6 +447,7 @@ __all__ = [
     "creator",
     "edited_xmp",
     "iptc_segment",
+    "knows_kind",
     "lost_parts",
     "lost_resources",
     "mark_video",

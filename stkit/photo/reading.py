@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import importlib
-import io
 import logging
 import os
 import stat
@@ -15,17 +13,19 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from stkit.errors import PhotoError, reason_of
-from stkit.files import read_bytes
+from stkit.files import read_bytes, require_file
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
 from stkit.photo.aside import is_large, turned
 from stkit.photo.colour import to_rgb
 from stkit.photo.hdr import HLG, PQ, picture_to_sdr
-from stkit.photo.metadata import coding
+from stkit.photo.metadata import coding, knows_kind
+from stkit.photo.ondisk import LARGE_FILE, OnDisk, PhotoBytes, fingerprint, head, opened, whole
 from stkit.photo.suffixes import VIDEO_SUFFIXES
 from stkit.remote import RemotePath, as_path
 
@@ -67,13 +67,14 @@ UPRIGHT = {
 class Photo:
     """A photo as people see it: `image` is upright 8-bit sRGB; `sha256` is of the file's bytes, in hex.
 
-    `data` are those bytes, for `stkit.photo.writeback`; empty for pictures that come from no file.
+    `data` are those bytes, for `stkit.photo.writeback`, or the file that has them; empty for pictures that come from no
+    file.
     """
 
     image: Image.Image
     path: Path
     sha256: str
-    data: bytes = field(default=b"", repr=False)
+    data: PhotoBytes = field(default=b"", repr=False)
 
 
 def load_photo(path: Path | str) -> Photo:
@@ -88,30 +89,30 @@ def load_photo(path: Path | str) -> Photo:
     return decode_photo(read_photo(path), path)
 
 
-def decode_photo(data: bytes, path: Path) -> Photo:
+def decode_photo(data: PhotoBytes, path: Path) -> Photo:
     """`load_photo` of a file whose bytes are `data`; `path` is for messages. Raises PhotoError."""
-    if not data:
+    if data == b"":
         raise PhotoError(f"{path} is empty (zero bytes); copy or download it again")
     # What Pillow warns about (size, odd metadata) is either harmless or becomes a PhotoError here.
-    with room.turn(), warnings.catch_warnings():
+    with room.turn(), opened(data) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _open(data, path) as image:
+        with _open(file, path) as image:
             pixels, each = image.width * image.height, _bytes_a_pixel(image)
             if pixels > (most := _most_pixels(image, each)):
                 raise _too_large(path, most)
-            room.take(len(data) + pixels * each)
+            room.take((len(data) if isinstance(data, bytes) else 0) + pixels * each)
             # Decoders raise anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
             try:
+                primaries, transfer = hdr_coding(data) or (0, 0)
                 with _quiet_libtiff(image):
                     image.load()
-                primaries, transfer = hdr_coding(data) or (0, 0)
                 if transfer:
                     image.info.pop("icc_profile", None)
                 turn, large = UPRIGHT.get(orientation(image)), is_large(image)
                 rgb = to_rgb(image)
                 if transfer:
                     picture_to_sdr(rgb, transfer, primaries)
-                several = _has_more(Image.open(io.BytesIO(data)) if large else image)
+                several = _has_another(data) if large else _has_more(image)
             except Exception as error:
                 raise _damaged(path, error) from error
             image.close()  # before the photo is there once more, turned
@@ -120,11 +121,14 @@ def decode_photo(data: bytes, path: Path) -> Photo:
         _log.info("%s holds several pictures; the first one is used", path)
     if transfer:
         _log.warning("%s is HDR; it is read as SDR, in 8 bits, and so an edit is written", path)
-    return Photo(upright, path, hashlib.sha256(data).hexdigest(), data)
+    return Photo(upright, path, fingerprint(data), data)
 
 
-def read_photo(path: Path) -> bytes:
-    """The bytes of a photo's file, which may lie in an archive (`album.zip/x.jpg`) or be a URL. Raises PhotoError."""
+def read_photo(path: Path) -> PhotoBytes:
+    """The bytes of a photo's file, which may lie in an archive (`album.zip/x.jpg`) or be a URL. Raises PhotoError.
+
+    Those of a large file stay there.
+    """
     if isinstance(path, RemotePath):
         return _fetch(path)
     try:
@@ -133,17 +137,18 @@ def read_photo(path: Path) -> bytes:
             raise PhotoError(f"{path} is a folder; name a photo in it")
         if not stat.S_ISREG(mode):
             raise PhotoError(f"{path} is not a file; save the photo to a file first")
-        data = read_bytes(path, MOST_BYTES)
+        require_file(path, MOST_BYTES)
+        found = OnDisk.at(path)
+        return found if found.size > LARGE_FILE else read_bytes(path, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         zipped = split_zip(path)
         if zipped is None:
             raise PhotoError(_missing(path)) from error
-        data = read_member(*zipped)
+        return read_member(*zipped)
     except PermissionError as error:
         raise PhotoError(f"no permission to read {path}; allow it with chmod +r, or copy the file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise PhotoError(f"cannot read {path!s}: {reason_of(error)}; copy it to another place") from error
-    return data
 
 
 def knows_heif() -> bool:
@@ -166,9 +171,9 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def hdr_coding(data: bytes) -> tuple[int, int] | None:
+def hdr_coding(data: PhotoBytes) -> tuple[int, int] | None:
     """Primaries and transfer of a photo whose brightness is coded by PQ or HLG; None of all others."""
-    said = coding(data)
+    said = coding(described(data))
     return said if said and said[1] in (PQ, HLG) else None
 
 
@@ -193,6 +198,12 @@ def _has_more(image: Image.Image) -> bool:
     except Exception:  # no more, or a damaged one
         return False
     return True
+
+
+def _has_another(data: PhotoBytes) -> bool:
+    """`_has_more` of a file whose image is closed."""
+    with opened(data) as file, Image.open(file) as image:
+        return _has_more(image)
 
 
 def _fetch(path: RemotePath) -> bytes:
@@ -224,17 +235,24 @@ def _missing(path: Path) -> str:
     return f"there is no file {path}; " + (f"did you mean {' or '.join(near)}?" if near else "check the name")
 
 
-def _open(data: bytes, path: Path) -> Image.Image:
+def described(data: PhotoBytes) -> bytes:
+    """What `stkit.photo.metadata` needs to see of a file: all of it, but of kinds that it does not know the head."""
+    return whole(data) if knows_kind(start := head(data)) else start
+
+
+def _open(file: BinaryIO, path: Path) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(file)
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
-        if "HEIF" not in Image.OPEN and data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        file.seek(0)
+        start = file.read(16)
+        if "HEIF" not in Image.OPEN and start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
             if not knows_heif():
                 raise PhotoError(f"{path} is HEIC: run `pip install pillow-heif`, or save it as JPEG") from None
-            return _open(data, path)
-        if data.startswith(_ARRAYS) or path.suffix.lower() in _DATA:
+            return _open(file, path)
+        if start.startswith(_ARRAYS) or path.suffix.lower() in _DATA:
             raise PhotoError(f"{path} is no image; if it holds latent codes, see stkit latents import") from error
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise PhotoError(f"{path} is a video or damaged; `stkit edit` edits videos, one at a time") from error
@@ -273,6 +291,7 @@ __all__ = [
     "UPRIGHT",
     "Photo",
     "decode_photo",
+    "described",
     "hdr_coding",
     "knows_heif",
     "load_photo",

@@ -38,8 +38,9 @@ from stkit.photo.metadata import (
     lost_parts,
     lost_resources,
 )
+from stkit.photo.ondisk import opened, whole
 from stkit.photo.paste import difference, strips
-from stkit.photo.reading import UPRIGHT, Photo, hdr_coding, orientation
+from stkit.photo.reading import UPRIGHT, Photo, described, hdr_coding, orientation
 from stkit.remote import as_path
 
 _log = logging.getLogger("stkit")
@@ -70,7 +71,7 @@ def photo_suffix(photo: Photo) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(photo.data)) as image:
+            with opened(photo.data) as file, Image.open(file) as image:
                 suffix = _FORMATS.get(image.format or "", ".png")
         except Exception:  # no file behind it
             return ".png"
@@ -110,10 +111,10 @@ def encode_change(
     With `spend` nobody needs `edited` any more: a large one is closed before there is another picture of its size.
     """
     strip_boxes = list(strips(box, 32)) if box is not None else []
-    with warnings.catch_warnings():
+    with opened(photo.data) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(photo.data))
+            image = Image.open(file)
             shown_as_stored = _shows_what_it_stores(image)
             hdr = hdr_coding(photo.data) is not None
             changed: Iterable[tuple[Box, Image.Image]] | None = None
@@ -126,8 +127,8 @@ def encode_change(
             return encode_marked(edited, path, mark and box is not None)
         same_format = path.suffix.lower() in _names(image)
         if box is None and same_format:
-            return photo.data
-        parameters, dropped = _parameters(image, photo.data, path, same_format, mark and box is not None)
+            return whole(photo.data)
+        parameters, dropped = _parameters(image, described(photo.data), path, same_format, mark and box is not None)
         if hdr:
             parameters.pop("icc_profile", None)
         if shown_as_stored or hdr:  # HDR is written as it was read

@@ -80,6 +80,19 @@ def test_an_edit_of_a_large_photo_takes_no_copies_of_it(
     require_small(*command, "--out", tmp_path / "out", *options)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["RGBA", "F"])
+def test_an_edit_of_the_largest_files_holds_no_bytes_of_them(
+    tmp_path: Path, portrait: Path, equipped_weights: Weights, mode: str
+) -> None:
+    with Image.open(portrait) as image:
+        large = image.convert("L" if mode == "F" else mode).resize(LARGEST)
+    large.convert(mode).save(tmp_path / "a.tif")
+    assert (tmp_path / "a.tif").stat().st_size > 6e8
+    command = ["edit", tmp_path / "a.tif", "--edit", "sefa:eig1=2", "--weights", equipped_weights.folder]
+    require_small(*command, "--out", tmp_path / "out")
+
+
 def require_small(*command: object) -> None:
     """Run a command of stkit, which must not take more than 1.5 GB."""
     # What the kernel tells of a child counts its parent's memory too, from which it was forked.

@@ -1,0 +1,73 @@
+"""The bytes of a photo's file: in memory, or of a large one on disk, where its picture needs the memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from stkit.errors import PhotoError, reason_of
+from stkit.files import sha256_of
+
+LARGE_FILE = 2**26
+"""Bytes of a file that is not kept in memory."""
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A file that is read again whenever its bytes are needed, as long as it is what it was; `size` in bytes."""
+
+    path: Path
+    size: int
+    changed: int
+
+    @classmethod
+    def at(cls, path: Path) -> OnDisk:
+        """The file at `path` as it is now. Raises OSError."""
+        state = path.stat()
+        return cls(path, state.st_size, state.st_mtime_ns)
+
+
+PhotoBytes = bytes | OnDisk
+
+
+@contextmanager
+def opened(data: PhotoBytes) -> Iterator[BinaryIO]:
+    """A file to read `data` from. Raises PhotoError where it is gone or another one has taken its place."""
+    if isinstance(data, bytes):
+        yield io.BytesIO(data)
+        return
+    try:
+        file = data.path.open("rb")
+    except OSError as error:
+        raise PhotoError(f"{data.path} cannot be read any more: {reason_of(error)}; start again") from error
+    with file:
+        state = os.fstat(file.fileno())
+        if (state.st_size, state.st_mtime_ns) != (data.size, data.changed):
+            raise PhotoError(f"{data.path} changed while it was read; start again")
+        yield file
+
+
+def head(data: PhotoBytes) -> bytes:
+    """The first bytes, which tell the kind of a file. Raises PhotoError, OSError."""
+    with opened(data) as file:
+        return file.read(16)
+
+
+def whole(data: PhotoBytes) -> bytes:
+    """All bytes, in memory. Raises PhotoError, OSError."""
+    with opened(data) as file:
+        return file.read()
+
+
+def fingerprint(data: PhotoBytes) -> str:
+    """The sha256 in hexadecimal. Raises PhotoError."""
+    with opened(data) as file:
+        return sha256_of(file)
+
+
+__all__ = ["LARGE_FILE", "OnDisk", "PhotoBytes", "fingerprint", "head", "opened", "whole"]
