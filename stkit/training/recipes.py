@@ -35,7 +35,7 @@ from stkit.training.mapping_gan import MappingConfig, MappingRun, with_mapping
 from stkit.training.reconstruction import Autoencoder, ReconstructionConfig, ReconstructionRun, export_reconstruction
 from stkit.training.runs import (
     carry_over,
-    copy_part,
+    copy_beside,
     feature_dtype,
     image_sets,
     is_first_process,
@@ -206,8 +206,8 @@ def train_inverter(recipe: InverterRecipe, voice: Voice = SILENT) -> bool:
         notes = {**lasting_notes(header), **notes}
     fingerprint = weights.fingerprint
     source = origin(None, None, weights)
+    copy_beside(weights, recipe.out, "inverter")
     export_inverter(averaged, recipe.out, generator=fingerprint, **source, notes=notes, int8=recipe.int8)
-    copy_part(weights, recipe.out, "generator")
     return _told(recipe, voice)
 
 

@@ -95,20 +95,17 @@ def shape_of(config: ImageRunConfig, first: StyleGAN2Config | None = None) -> St
 
 
 def copy_beside(weights: Weights, out: Path, kind: str) -> None:
-    """Copy all files of `weights` but that of `kind` to `out`, so that `out` is weights itself."""
-    for other in weights.kinds():
-        if other != kind:
-            copy_part(weights, out, other)
+    """Copy all files of `weights` but those of `kind`, as `kind`-NAME, to `out`, so that `out` is weights itself.
 
-
-def copy_part(weights: Weights, out: Path, kind: str) -> None:
-    """Copy the file of `kind` to `out`, unless one is there."""
+    What is there stays.
+    """
     from stkit.files import atomic_path
 
-    target = out / f"{kind}.safetensors"
-    if not target.exists():
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(weights.path(kind).read_bytes())
+    for other in weights.kinds():
+        target = out / f"{other}.safetensors"
+        if other != kind and not other.startswith(f"{kind}-") and not target.exists():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(weights.path(other).read_bytes())
 
 
 def carry_over(weights: Weights, out: Path, generator: str, leave_out: Sequence[str] = ()) -> None:
@@ -178,7 +175,6 @@ def is_first_process() -> bool:
 __all__ = [
     "carry_over",
     "copy_beside",
-    "copy_part",
     "feature_dtype",
     "image_sets",
     "is_first_process",

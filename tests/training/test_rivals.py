@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ import torch
 
 from stkit.contracts.training import Voice
 from stkit.errors import UnknownNameError, UsageError
+from stkit.latents.directions import usable_directions
 from stkit.photo.images import to_image
 from stkit.testing import make_tiny_weights
 from stkit.training.config import RivalsRecipe
 from stkit.training.log import seconds_logged
 from stkit.training.rivals import train_rivals
-from stkit.weights import find_weights, load_header
+from stkit.weights import Weights, find_weights, load_header
 
 
 @pytest.fixture
@@ -46,6 +48,18 @@ def test_all_are_trained_alike_and_once(recipe: RivalsRecipe) -> None:
     assert train_rivals(dataclasses.replace(recipe, architectures="psp,restyle"), Voice(said.append))
     assert said[0] == f"{recipe.out / 'psp-0'} is done"
     assert find_weights(str(recipe.out / "restyle-0")).inverters() == {"restyle": "inverter"}
+
+
+def test_what_belongs_to_the_generator_comes_along(recipe: RivalsRecipe, equipped_weights: Weights) -> None:
+    folder = shutil.copytree(equipped_weights.folder, recipe.out.parent / "equipped")
+    given = find_weights(str(folder))
+    assert train_rivals(dataclasses.replace(recipe, weights=str(folder), architectures="psp"))
+    made = find_weights(str(recipe.out / "psp-0"))
+    assert set(made.kinds()) == {
+        kind for kind in given.kinds() if not kind.startswith("inverter-")
+    } and made.inverters() == {"psp": "inverter"}
+    known = usable_directions(given, None)
+    assert known and usable_directions(made, None).keys() == known.keys()
 
 
 def test_restyle_pays_for_its_passes(recipe: RivalsRecipe) -> None:
