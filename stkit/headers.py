@@ -18,7 +18,7 @@ from stkit.contracts.framing import AlignmentTemplate
 from stkit.errors import WeightsError, reason_of
 from stkit.files import parse_json, require_file, safe_name
 from stkit.options import first_fault
-from stkit.remote import local_copy
+from stkit.remote import RemotePath, local_copy
 
 _FORMAT = "stkit-weights-1"
 _MAX_HEADER = 32 * 2**20  # bytes of a safetensors file's header
@@ -131,6 +131,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(opened.metadata() or {})
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether a safetensors file of this machine is another program's; a damaged one is not, reading it says better."""
+    if path.suffix != ".safetensors" or isinstance(path, RemotePath):
+        return False
+    try:
+        return not read_metadata(path).get("format", "").startswith("stkit-")
+    except (OSError, ValueError, safetensors.SafetensorError):
+        return False
+
+
 def load_header(path: Path) -> Header:
     """The header of a weights file. Raises WeightsError when it is none."""
     try:
@@ -162,4 +172,4 @@ def _text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-__all__ = ["Header", "header_metadata", "load_header", "note_number", "read_metadata"]
+__all__ = ["Header", "header_metadata", "is_foreign", "load_header", "note_number", "read_metadata"]

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from stkit.files import parse_json, safe_name
+    from stkit.headers import is_foreign
     from stkit.hookspecs import hookimpl
     from stkit.jobs.labelled import labelled_photos, labelled_rows, labelled_samples, require_classes, two_classes
     from stkit.jobs.outputs import LATENTS_SUFFIX
@@ -189,6 +190,7 @@ _HOMES = {
     "files": "parse_json safe_name",
     "plugins": "load_plugins",
     "tensors": "load_tensors require_tensors save_tensors tensors_fingerprint",
+    "headers": "is_foreign",
     "weights": ("Header Weights cache_folder find_weights load_header note_number require_names weights_names"),
     "photo.alignment": "ffhq_transform frame_photo points_transform quad_transform",
     "photo.boxes": "BoxDomain",

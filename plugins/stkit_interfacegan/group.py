@@ -129,12 +129,12 @@ def import_(
     """Take over a direction of InterFaceGAN, STIT, e4e, GANSpace or SeFa, or one that stkit exported."""
     import dataclasses
 
-    from stkit.plugin import DIRECTION_KIND, LayerRange, load_direction, own_folder, save_direction
+    from stkit.plugin import DIRECTION_KIND, LayerRange, is_foreign, load_direction, own_folder, save_direction
 
     found = open_weights(domain, weights)
     if not path.is_file():
         raise UsageError(f"there is no file {path}; check the path")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and not is_foreign(path):
         if component or layers:
             raise UsageError(f"{path} is whole; --component and --layers are for files of other projects")
         direction = load_direction(path)

@@ -31,7 +31,7 @@ _DEEPEST = 4
 def read_arrays(path: Path) -> Any:
     """What a file holds: a tensor, a number, text, or dictionaries and lists of them; of other things nothing.
 
-    Integers and floats become tensors of their type, text arrays become text. Raises WeightsError.
+    Numbers become tensors of their type, text arrays become text. Raises WeightsError.
     """
     try:
         budget = Budget(path.stat().st_size)
@@ -45,17 +45,22 @@ def read_arrays(path: Path) -> Any:
 def outline(data: Any) -> str:
     """Names and shapes, as people are told what there is."""
     if isinstance(data, Tensor):
-        return f"one array of shape {tuple(data.shape)}"
+        return f"one array of shape {shape_text(data)}"
     if isinstance(data, dict):
-        parts = [f"{str(key)[:40]} {_shape(value)}".strip() for key, value in list(data.items())[:8]]
+        parts = [
+            f"{str(key)[:40]} {shape_text(value) if isinstance(value, Tensor) else ''}".strip()
+            for key, value in list(data.items())[:8]
+        ]
         return ", ".join(parts) + (", ..." if len(data) > 8 else "") if parts else "nothing"
     if isinstance(data, list):
         return f"a list of {len(data)} things" + (f", the first {outline(data[0])}" if data else "")
     return f"one {data.name[:80]}" if isinstance(data, Record) else f"one {type(data).__name__}"
 
 
-def _shape(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else ""
+def shape_text(value: Tensor) -> str:
+    """The shape, and the type where it is none of floats."""
+    kind = "" if value.is_floating_point() else f" of {str(value.dtype).removeprefix('torch.')}"
+    return f"{tuple(value.shape)}{kind}"
 
 
 def _read(path: Path, budget: Budget) -> Any:
@@ -137,7 +142,7 @@ def _plain(value: Any, budget: Budget, depth: int = 0) -> Any:
         return value.load()
     if isinstance(value, np.ndarray):
         budget.copy(value.size * (8 if value.dtype.kind == "u" else value.itemsize))
-        if value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
+        if value.dtype.kind in "fiubc" and value.dtype.itemsize <= (16 if value.dtype.kind == "c" else 8):
             native = value.astype(value.dtype.newbyteorder("="))
             return torch.from_numpy(native.astype(np.float64) if value.dtype.kind == "u" else native.copy())
         return [str(item)[:1000] for item in value.ravel()[:10_000]] if value.ndim else str(value.item())[:1000]
@@ -149,4 +154,4 @@ def _plain(value: Any, budget: Budget, depth: int = 0) -> Any:
     return value
 
 
-__all__ = ["outline", "read_arrays"]
+__all__ = ["outline", "read_arrays", "shape_text"]

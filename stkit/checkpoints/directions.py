@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stkit.checkpoints.arrays import outline, read_arrays
+from stkit.checkpoints.arrays import outline, read_arrays, shape_text
 from stkit.errors import WeightsError
 
 _NAMES = ("direction", "boundary", "vector", "w", "normal")
@@ -94,7 +94,7 @@ def _recognise(data: Any, path: Path, name: str | None) -> tuple[Tensor, str]:
 
 def _single(value: Tensor, path: Path) -> Tensor:
     """(D,), (1, D), (D, 1) to [1, D]; (L, D), (1, L, D) to [1, L, D]."""
-    shape = tuple(value.shape)
+    shape = shape_text(value)
     while value.ndim > 1 and value.shape[0] == 1:
         value = value[0]
     if value.ndim == 2 and value.shape[1] == 1:

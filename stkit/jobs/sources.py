@@ -100,27 +100,14 @@ def open_latents(path: Path, domain: str | None = None, weights: str | None = No
     """
     from stkit.checkpoints.codes import read_codes
     from stkit.editor.opening import open_weights
+    from stkit.headers import is_foreign
     from stkit.latents.latents import load_latents
 
-    if path.suffix not in ARRAY_SUFFIXES and not _is_foreign(path):
+    if path.suffix not in ARRAY_SUFFIXES and not is_foreign(path):
         return load_latents(path)
     if not path.is_file():
         raise LatentsError(f"there is no file {path}; check the name")
     return read_codes(path, open_weights(domain, weights))
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether a safetensors file is another program's."""
-    from safetensors import SafetensorError
-
-    from stkit.headers import read_metadata
-
-    if path.suffix != LATENT_SUFFIX or isinstance(path, RemotePath):
-        return False
-    try:
-        return not read_metadata(path).get("format", "").startswith("stkit-")
-    except (OSError, ValueError, SafetensorError):
-        return False  # which reading it says better
 
 
 def is_one_photo(sources: Sequence[str]) -> bool:

@@ -220,6 +220,13 @@ def test_layouts_of_other_projects(tmp_path: Path, name: str, renamed: bool) -> 
     assert torch.allclose(cosines, torch.ones_like(cosines), atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "bool"])
+def test_numbers_of_another_kind_are_called_by_it(tmp_path: Path, dtype: str) -> None:
+    path = save(tmp_path / "odd.npy", np.ones((1, 8), dtype))
+    with pytest.raises(WeightsError, match=rf"shape \(1, 8\) of {dtype}, not that of a direction"):
+        read_directions(path)
+
+
 def test_one_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
     data = {"age": vectors(1, 8).numpy(), "smile": np.ones((1, 8))}
     path = save(tmp_path / "both.npy", data)
@@ -244,6 +251,7 @@ class Evil:
         ("dict.pt", {"age": torch.ones(3), "smile": torch.ones(3)}),
         ("list.pt", [torch.ones(3), torch.ones(3)]),
         ("mask.pt", torch.ones(1, 8, dtype=torch.bool)),
+        ("complex.pt", torch.ones(1, 8, dtype=torch.complex64)),
         ("evil.npy", np.array([Evil()], dtype=object)),
         ("odd.pt", {"comp": torch.ones(3)}),
         ("eigvec.pt", {"eigvec": torch.ones(3, 3, 3, 3)}),

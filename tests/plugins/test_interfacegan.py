@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from stkit_interfacegan import group
@@ -369,6 +370,10 @@ def test_directions_travel(editor: Editor, tmp_path: Path, capsys: pytest.Captur
         assert torch.allclose(back.vector, found.vector, atol=1e-6)
         with pytest.raises(UsageError, match="exists"):
             group.export("age", file, **place)
+    safetensors.torch.save_file({"direction": vector}, tmp_path / "another.safetensors", {"format": "pt"})
+    group.import_(tmp_path / "another.safetensors", layers="1-4", **place)
+    another = find_direction(weights, "another")
+    assert another is not None and torch.allclose(another.vector, found.vector, atol=1e-6)
     group.remove("age", **place)
     assert find_direction(weights, "age") is None
     with pytest.raises(UnknownNameError, match="no direction named 'age'"):
