@@ -2,6 +2,7 @@
 
 - NVIDIA's `projected_w.npz`: `{w: (1, num_ws, 512)}`;
 - e4e's and PTI's `.pt`, and `.npy` of many: a bare array (B, num_ws, 512), (num_ws, 512), (B, 512) or (512,);
+- rosinality's projector: a dictionary of photos, each with its `latent`, beside which older ones have `noises`;
 - ReStyle's `latents.npy`: a dictionary of photos, each with the codes of every iteration, of which the last counts;
 - safetensors of any of these;
 - `stkit latents export --npz`: `{codes, space, generator, provenance}`.
@@ -42,8 +43,8 @@ def read_codes(path: Path, weights: Weights) -> Latents:
     found = _find(data)
     if not found:
         raise LatentsError(
-            f"{path} holds no latent codes that stkit knows, but {outline(data)}; codes are arrays like "
-            f"(1, {weights.num_ws}, {weights.w_dim})"
+            f"{path} holds no latent codes that stkit knows, but {outline(data)}; codes are arrays of floats "
+            f"like (1, {weights.num_ws}, {weights.w_dim})"
         )
     rows: list[Tensor] = []
     provenance: list[Provenance] = []
@@ -75,6 +76,8 @@ def _find(data: Any) -> dict[str, Tensor]:
     named = next((data[name] for name in _NAMES if isinstance(data.get(name), (Tensor, list))), None)
     if named is not None:
         return _find(named)
+    photos = {name: part for name, part in data.items() if isinstance(part, dict) and part.keys() & set(_NAMES)}
+    data = photos or data
     if len(data) == 1:
         (only,) = data.items()
         return {_photo(only[0]): value for value in _find(_last(only[1])).values()}

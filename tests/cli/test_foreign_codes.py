@@ -35,6 +35,9 @@ FILES: dict[str, tuple[Any, torch.Tensor]] = {
     "listed.pt": ([CODES[0], CODES[1]], CODES),
     "restyle.npy": ({"a.jpg": [ONE[0].numpy() * 0, CODES[0].numpy()], "b.jpg": [CODES[0].numpy(), CODES[1].numpy()]},
                     CODES),
+    "rosinality.pt": ({"a.jpg": {"img": torch.ones(3, 16, 16), "latent": CODES[0], "noise": [torch.ones(1, 1, 4, 4)]},
+                       "b.jpg": {"img": torch.ones(3, 16, 16), "latent": CODES[1], "noise": []}}, CODES),
+    "rosinality-older.pt": ({"noises": [torch.ones(1, 1, 4, 4)], "a.jpg": {"latent": CODES[0]}}, ONE),
     "theirs.safetensors": ({"w": CODES}, CODES),
     "anything.npz": ({"my_code": ONE.numpy()}, ONE),
 }  # fmt: skip
@@ -50,8 +53,9 @@ def test_codes_of_other_programs(name: str, tmp_path: Path, tiny_weights: Weight
 
 
 def test_photos_that_are_named_are_known(tmp_path: Path, tiny_weights: Weights) -> None:
-    latents = read_codes(save(tmp_path / "r.npy", FILES["restyle.npy"][0]), tiny_weights)
-    assert [row.photo for row in latents.provenance] == ["a.jpg", "b.jpg"]
+    for name in ("restyle.npy", "rosinality.pt"):
+        latents = read_codes(save(tmp_path / name, FILES[name][0]), tiny_weights)
+        assert [row.photo for row in latents.provenance] == ["a.jpg", "b.jpg"]
 
 
 class Evil:
@@ -63,8 +67,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "large.npz": ({"w": np.zeros((1, 18, 512), np.float32)},
                   "18 layers of width 512, but weights 'tiny' have 6 layers of width 32"),
     "width.pt": (torch.zeros(1, 6, 512), "6 layers of width 512, but"),
-    "names.npz": ({"age": np.zeros((2, 3)), "sex": np.array(["a"])}, r"but age \(2, 3\), sex; codes are arrays like"),
-    "numbers.pt": (torch.ones(6, 32, dtype=torch.int64), r"one array of shape \(6, 32\)"),
+    "names.npz": ({"age": np.zeros((2, 3)), "sex": np.array(["a"])}, r"but age \(2, 3\), sex; codes are arrays of floats like"),
+    "numbers.pt": (torch.ones(6, 32, dtype=torch.int64), r"one array of shape \(6, 32\) of int64"),
+    "complex.npy": (np.ones((1, 6, 32), np.complex64), "of complex64; codes are arrays of floats like"),
     "nan.pt": (torch.full((1, 6, 32), torch.nan), "not finite"),
     "module.pt": (torch.nn.Linear(2, 2), "holds no latent codes that stkit knows, but one torch.nn"),
     "empty.npy": (np.zeros((0, 6, 32), np.float32), "no codes but an empty array"),
