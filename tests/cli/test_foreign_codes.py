@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "large.npz": ({"w": np.zeros((1, 18, 512), np.float32)},
                   "18 layers of width 512, but weights 'tiny' have 6 layers of width 32"),
     "width.pt": (torch.zeros(1, 6, 512), "6 layers of width 512, but"),
-    "names.npz": ({"age": np.zeros((2, 3)), "sex": np.array(["a"])}, r"but age \(2, 3\), sex; codes are arrays of floats like"),
+    "names.npz": ({"age": np.zeros((2, 3)), "sex": np.array(["a"])}, r"but age \(2, 3\), sex; codes are arrays of floats"),
     "numbers.pt": (torch.ones(6, 32, dtype=torch.int64), r"one array of shape \(6, 32\) of int64"),
     "complex.npy": (np.ones((1, 6, 32), np.complex64), "of complex64; codes are arrays of floats like"),
     "nan.pt": (torch.full((1, 6, 32), torch.nan), "not finite"),
