@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from stkit.errors import PhotoError, reason_of
 from stkit.files import sha256_of
+
+T = TypeVar("T")
 
 LARGE_FILE = 2**26
 """Bytes of a file that is not kept in memory."""
@@ -44,7 +46,7 @@ def opened(data: PhotoBytes) -> Iterator[BinaryIO]:
     try:
         file = data.path.open("rb")
     except OSError as error:
-        raise PhotoError(f"{data.path} cannot be read any more: {reason_of(error)}; start again") from error
+        raise _unreadable(data, error) from error
     with file:
         state = os.fstat(file.fileno())
         if (state.st_size, state.st_mtime_ns) != (data.size, data.changed):
@@ -53,21 +55,31 @@ def opened(data: PhotoBytes) -> Iterator[BinaryIO]:
 
 
 def head(data: PhotoBytes) -> bytes:
-    """The first bytes, which tell the kind of a file. Raises PhotoError, OSError."""
-    with opened(data) as file:
-        return file.read(16)
+    """The first bytes, which tell the kind of a file. Raises PhotoError."""
+    return _taken(data, lambda file: file.read(16))
 
 
 def whole(data: PhotoBytes) -> bytes:
-    """All bytes, in memory. Raises PhotoError, OSError."""
-    with opened(data) as file:
-        return file.read()
+    """All bytes, in memory. Raises PhotoError."""
+    return _taken(data, lambda file: file.read())
 
 
 def fingerprint(data: PhotoBytes) -> str:
     """The sha256 in hexadecimal. Raises PhotoError."""
+    return _taken(data, sha256_of)
+
+
+def _taken(data: PhotoBytes, read: Callable[[BinaryIO], T]) -> T:
     with opened(data) as file:
-        return sha256_of(file)
+        try:
+            return read(file)
+        except OSError as error:  # a disk that fails
+            raise _unreadable(data, error) from error
+
+
+def _unreadable(data: PhotoBytes, error: OSError) -> PhotoError:
+    path = data.path if isinstance(data, OnDisk) else "the photo"
+    return PhotoError(f"{path} cannot be read any more: {reason_of(error)}; start again")
 
 
 __all__ = ["LARGE_FILE", "OnDisk", "PhotoBytes", "fingerprint", "head", "opened", "whole"]

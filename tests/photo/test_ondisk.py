@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stkit.errors import PhotoError
-from stkit.photo import reading
+from stkit.photo import ondisk, reading
 from stkit.photo.ondisk import OnDisk
 from stkit.photo.reading import load_photo
 from stkit.photo.writeback import encode_photo, photo_suffix, save_photo
@@ -58,3 +59,14 @@ def test_a_file_that_is_another_meanwhile(tmp_path: Path, suffix: str) -> None:
     path.unlink()
     with pytest.raises(PhotoError, match="cannot be read any more"):
         encode_photo(edited, photo, tmp_path / f"out{suffix}")
+
+
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene().save(path := tmp_path / "a.tif")
+
+    def broken(file: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ondisk, "sha256_of", broken)
+    with pytest.raises(PhotoError, match=r"a\.tif cannot be read any more: Input/output error; start again"):
+        load_photo(path)
