@@ -89,7 +89,7 @@ def encode_image(image: Image.Image, path: Path, spend: bool = False, **paramete
     if name == "HEIF" and not knows_heif():
         raise UsageError(f"{path} is to be HEIC: run `pip install pillow-heif`, or save it as .jpg")
     try:
-        with _place_to_encode(image, name) as encoded:
+        with _place_to_encode(image) as encoded:
             image.save(encoded, format=name, **{**usual, **parameters})
             if spend and is_large(image):
                 image.close()
@@ -104,9 +104,12 @@ def encode_image(image: Image.Image, path: Path, spend: bool = False, **paramete
         raise OutputError(f"cannot write {path} as {name}: {reason_of(error)}; save it as .png") from error
 
 
-def _place_to_encode(image: Image.Image, name: str) -> IO[bytes]:
-    """A file in memory; of a large TIFF one on disk, if there is room: libtiff would hold it in memory three times."""
-    if name == "TIFF" and is_large(image):
+def _place_to_encode(image: Image.Image) -> IO[bytes]:
+    """A file in memory; of a large picture one on disk, if there is room: it grows beside the picture.
+
+    libtiff would hold it in memory three times.
+    """
+    if is_large(image):
         with contextlib.suppress(OSError):
             if shutil.disk_usage(tempfile.gettempdir()).free > 8 * image.width * image.height:
                 return tempfile.TemporaryFile()
