@@ -21,17 +21,11 @@ LARGE_FILE = 2**26
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A file that is read again whenever its bytes are needed, as long as it is what it was; `size` in bytes."""
+    """A file of `size` bytes, last changed at `changed` (ns), that is read again whenever its bytes are needed."""
 
     path: Path
     size: int
     changed: int
-
-    @classmethod
-    def at(cls, path: Path) -> OnDisk:
-        """The file at `path` as it is now. Raises OSError."""
-        state = path.stat()
-        return cls(path, state.st_size, state.st_mtime_ns)
 
 
 PhotoBytes = bytes | OnDisk

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from stkit.errors import PhotoError, reason_of
-from stkit.files import read_bytes, require_file
+from stkit.files import read_bytes
 from stkit.photo import room
 from stkit.photo.archives import read_member, split_zip
 from stkit.photo.aside import is_large, turned
@@ -132,14 +132,15 @@ def read_photo(path: Path) -> PhotoBytes:
     if isinstance(path, RemotePath):
         return _fetch(path)
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
             raise PhotoError(f"{path} is a folder; name a photo in it")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(state.st_mode):
             raise PhotoError(f"{path} is not a file; save the photo to a file first")
-        require_file(path, MOST_BYTES)
-        found = OnDisk.at(path)
-        return found if found.size > LARGE_FILE else read_bytes(path, MOST_BYTES)
+        if LARGE_FILE < state.st_size <= MOST_BYTES:
+            path.open("rb").close()  # what may not be read is said at once, as of small files
+            return OnDisk(path, state.st_size, state.st_mtime_ns)
+        return read_bytes(path, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         zipped = split_zip(path)
         if zipped is None:

@@ -61,6 +61,17 @@ def test_a_file_that_is_another_meanwhile(tmp_path: Path, suffix: str) -> None:
         encode_photo(edited, photo, tmp_path / f"out{suffix}")
 
 
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene().save(path := tmp_path / "a.tif")
+
+    def denied(self: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(PhotoError, match=r"no permission to read .*a\.tif; allow it with chmod \+r"):
+        load_photo(path)
+
+
 def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene().save(path := tmp_path / "a.tif")
 
